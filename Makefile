@@ -1,0 +1,49 @@
+# Every target sets up what it needs on a machine with python3 (3.11 or newer, with venv and pip), git and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PY := .venv/bin/python
+WORKERS ?= 2# test processes; each starts its own servers
+TESTS ?=# what to test: make test TESTS='tests/core -k window'
+BENCHES ?= lifecycle expiry
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## one ticket's whole life on a real PostgreSQL; installs nothing outside .venv
+	@tools/setup demo
+	@.venv/bin/muniment demo
+
+.PHONY: test
+test: ## every test, against real servers (as root, installs those that are missing)
+	@tools/setup
+	@tools/test-servers
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --durations=15 -q $(TESTS)
+
+.PHONY: check
+check: ## lint, format, types, layers, links and generated docs
+	@tools/setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PY) tools/docs_drift.py
+
+.PHONY: bench
+bench: ## measure a ticket's life and mass expiry; close other programs first
+	@tools/setup
+	@echo "# $$(date -u +%F), $$(nproc) processors, $$($(PY) -V), $$(uname -sr); wall-clock times, so run it twice"
+	@set -e; for name in $(BENCHES); do echo "# bench/$$name.py"; $(PY) "bench/$$name.py"; done
+
+.PHONY: docs
+docs: ## write the generated pages of docs/reference again
+	@tools/setup
+	@$(PY) tools/docs_drift.py --write
+
+.PHONY: clean
+clean: ## remove caches and build output (.venv stays)
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

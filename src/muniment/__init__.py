@@ -1,0 +1,1 @@
+"""Privileged access by ticket, with evidence anyone can verify."""
