@@ -1,0 +1,167 @@
+"""Everything one may ask of a ticket, frozen; and the facts that the core is told.
+
+People's commands carry what a person chose. Controllers' commands carry what was seen in the target. Neither
+carries scope into an approval (I5): an approver can only say yes or no to the terms as they stand.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from muniment.core.events import Cause, Kept
+from muniment.core.identity import Identity, IdentityId
+from muniment.core.scope import Scope
+from muniment.core.terms import Terms
+from muniment.core.verdict import Authority, Verdict
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all commands."""
+
+
+# People's
+
+
+class Submit(Command, frozen=True, kw_only=True):
+    """File a ticket."""
+
+    ticket: str
+    terms: Terms
+
+
+class Approve(Command, frozen=True, kw_only=True):
+    """Say yes to exactly the terms with this digest."""
+
+    digest: str
+    comment: str | None = None  # commitment
+    signature: str | None = None
+
+
+class Deny(Command, frozen=True, kw_only=True):
+    """Say no. One is enough."""
+
+    comment: str  # commitment
+
+
+class Withdraw(Command, frozen=True, kw_only=True):
+    """Take one's own request back before access begins."""
+
+
+class Return(Command, frozen=True, kw_only=True):
+    """Give access back before it ends by itself."""
+
+
+class Revoke(Command, frozen=True, kw_only=True):
+    """End somebody's access, or stop it before it begins."""
+
+    reason: str  # commitment
+
+
+class Review(Command, frozen=True, kw_only=True):
+    """Say how the access was used."""
+
+    outcome: Literal["appropriate", "inappropriate"]
+    comment: str  # commitment
+
+
+class Waive(Command, frozen=True, kw_only=True):
+    """Take it upon oneself that a closure check need not hold."""
+
+    check: str
+    reason: str  # commitment
+
+
+class Resolve(Command, frozen=True, kw_only=True):
+    """Say that a finding was dealt with."""
+
+    finding: str
+    reason: str  # commitment
+
+
+# Controllers'
+
+
+class Lapse(Command, frozen=True, kw_only=True):
+    """Nobody decided in time."""
+
+
+class StartProvisioning(Command, frozen=True, kw_only=True):
+    """The target was read; begin, unless the account holds it already or the authority is gone."""
+
+    held: Scope  # everything the account holds on the target now
+    ticketed: Scope  # what other live tickets give to the account
+
+
+class RecordGrant(Command, frozen=True, kw_only=True):
+    """What the target was seen to hold for this ticket after provisioning."""
+
+    granted: Scope
+    native_expiry: str | None = None
+    handle: dict[str, str] = {}
+
+
+class FailProvisioning(Command, frozen=True, kw_only=True):
+    """The target cannot be made to hold it."""
+
+    code: str
+    message: str
+
+
+class End(Command, frozen=True, kw_only=True):
+    """The access is over for a reason that needs no person: time, a leaver, a signal."""
+
+    cause: Cause
+
+
+class RecordRevocation(Command, frozen=True, kw_only=True):
+    """The target was seen without it."""
+
+    kept: tuple[Kept, ...] = ()
+    sessions_ended: int = 0
+
+
+class FailRevocation(Command, frozen=True, kw_only=True):
+    """An attempt to take it away did not succeed, or the target could not be read."""
+
+    code: str
+    message: str
+
+
+class RecordUse(Command, frozen=True, kw_only=True):
+    """A batch of the target's log lines belongs to this ticket."""
+
+    source: str
+    digest: str
+    events: int
+    first_at: str
+    last_at: str
+    privileges: Scope
+
+
+PeoplesCommand: TypeAlias = Submit | Approve | Deny | Withdraw | Return | Revoke | Review | Waive | Resolve
+ControllersCommand: TypeAlias = (
+    Lapse
+    | StartProvisioning
+    | RecordGrant
+    | FailProvisioning
+    | End
+    | RecordRevocation
+    | FailRevocation
+    | RecordUse
+)
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the core is told about the world at the moment of the command. All of it was read just now."""
+
+    actor: Identity | None = None  # null: a controller
+    accountable: tuple[IdentityId, ...] = ()  # owners now, at any level, of requester and beneficiary
+    steward: bool = False  # the actor is an operator or an owner of the target
+    auditor: bool = False  # the actor has the auditor's role
+    verdict: Verdict | None = None  # policy on the request (Submit, StartProvisioning)
+    authority: Authority | None = None  # the actor's own (Approve, Deny, Review)
+    standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
+    active: bool = True  # requester, beneficiary and an owner are active
+    native_expiry: bool = False  # the target can end this access by itself

@@ -1,0 +1,91 @@
+"""Every error we raise on purpose.
+
+``code`` is public and stable: API problem documents, CLI errors and tests name it. The sentence may be
+reworded at any time. ``remedy`` tells the reader what to do next, or who could do it instead.
+"""
+
+from __future__ import annotations
+
+
+class MunimentError(Exception):
+    """Base of the tree. Raise a subclass, with one sentence and a remedy."""
+
+    code = "error"
+    #: exit status of the command line (`interfaces.md`): 1 the answer is no, 2 wrong usage, 3 no answer
+    exit_status = 1
+
+    def __init__(self, message: str, *, remedy: str = "", code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        if code is not None:
+            self.code = code
+
+
+class Refused(MunimentError):
+    """The rules forbid the command. Nothing changed; repeating it cannot help."""
+
+    code = "refused"
+
+
+class NotFound(MunimentError):
+    """No such thing, or not one the asker may see. The two look the same on purpose (I33)."""
+
+    code = "not-found"
+
+
+class Conflict(MunimentError):
+    """Another writer was first. Read again, then decide again."""
+
+    code = "conflict"
+
+
+class Invalid(MunimentError):
+    """The input cannot be meant: wrong shape, out of range, or text that could mislead."""
+
+    code = "invalid"
+    exit_status = 2
+
+
+class Misconfigured(MunimentError):
+    """The configuration, a policy or a key file cannot be used as it is."""
+
+    code = "config"
+    exit_status = 2
+
+
+class Unavailable(MunimentError):
+    """Something needed did not answer, so its state is unknown. Controllers try again."""
+
+    code = "unavailable"
+    exit_status = 3
+
+
+class TargetUnavailable(Unavailable):
+    """The target did not answer in time; what was asked may or may not have happened."""
+
+    code = "target.unavailable"
+
+
+class TargetRejected(MunimentError):
+    """The target answered no. Trying the same again cannot help."""
+
+    code = "target.rejected"
+
+
+class StoreUnavailable(Unavailable):
+    """The event store cannot read or write. Nothing was recorded, so nothing is granted."""
+
+    code = "store.unavailable"
+
+
+class LeaseLost(Unavailable):
+    """Another worker holds this work now. Whatever we were about to do, we do not do."""
+
+    code = "lease.lost"
+
+
+class IntegrityError(MunimentError):
+    """What is stored is not what was recorded. Never caught below the process entry point."""
+
+    code = "ledger.integrity"

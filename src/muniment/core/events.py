@@ -1,0 +1,357 @@
+"""Every fact we record. Frozen, versioned, past tense.
+
+The wire name is ``kind`` (``request-submitted/1``); a new shape is ``/2`` and a new class, and the old one stays
+readable for ever: `tests/golden` holds the bytes of every kind ever released. Who acted and when are in the
+entry's envelope (`ledger.entry`), not here. Instants are wire strings, durations whole seconds, and there are no
+floats. Free text is a commitment; the text itself lies beside the ledger and can be erased.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+
+from muniment.core.identity import Identity, IdentityId
+from muniment.core.scope import Comparison, Privilege, Scope
+from muniment.core.terms import Terms
+from muniment.core.verdict import Evaluation, Obligations
+
+Cause: TypeAlias = Literal[
+    "expired", "returned", "revoked", "excess", "offboarded", "signal", "campaign", "failed"
+]
+Severity: TypeAlias = Literal["critical", "high", "medium", "low"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all events."""
+
+    kind: ClassVar[str]
+
+
+class RequestSubmitted(Event, frozen=True, kw_only=True):
+    """Somebody filed a ticket."""
+
+    kind = "request-submitted/1"
+
+    terms: Terms
+    digest: str  # over the ticket id and the terms
+    accountable: tuple[IdentityId, ...]  # owners, at any level, of a non-human requester or beneficiary
+
+
+class PolicyDecided(Event, frozen=True, kw_only=True):
+    """Policy judged the request as filed."""
+
+    kind = "policy-decided/1"
+
+    permitted: bool
+    policies: str
+    determining: tuple[str, ...]
+    reasons: tuple[str, ...]
+    obligations: Obligations | None
+    evaluations: tuple[Evaluation, ...]
+    entities: tuple[dict[str, Any], ...]  # exactly what the engine saw
+
+
+class ApprovalRecorded(Event, frozen=True, kw_only=True):
+    """One person decided, having been shown exactly these terms."""
+
+    kind = "approval-recorded/1"
+
+    approver: IdentityId
+    decision: Literal["approve", "deny"]
+    stage: str
+    digest: str  # of the terms that were shown
+    policies: str  # the policy set that gave the authority
+    authority: tuple[str, ...]  # ids of the policies it rested on
+    evaluations: tuple[Evaluation, ...]
+    entities: tuple[dict[str, Any], ...]
+    comment: str | None  # commitment
+    signature: str | None  # the approver's own, over the terms
+
+
+class RequestApproved(Event, frozen=True, kw_only=True):
+    """Every stage has its people. Counted from the approvals; recorded so that readers need not count."""
+
+    kind = "request-approved/1"
+
+    approvers: tuple[IdentityId, ...]
+    scope: Scope
+    duration: int
+
+
+class ApprovalsVoided(Event, frozen=True, kw_only=True):
+    """Before provisioning, some approvals no longer held: they are gone, and the request waits for others (I4)."""
+
+    kind = "approvals-voided/1"
+
+    approvers: tuple[IdentityId, ...]
+    reason: str
+
+
+class RequestDenied(Event, frozen=True, kw_only=True):
+    """Policy or an approver said no. The end."""
+
+    kind = "request-denied/1"
+
+    by: str  # an identity, or "policy"
+    reasons: tuple[str, ...]
+
+
+class RequestWithdrawn(Event, frozen=True, kw_only=True):
+    """The requester or beneficiary no longer wants it. The end."""
+
+    kind = "request-withdrawn/1"
+
+
+class RequestLapsed(Event, frozen=True, kw_only=True):
+    """Nobody decided in time, or the window was over before access could begin. The end."""
+
+    kind = "request-lapsed/1"
+
+    reason: str
+
+
+class ProvisioningStarted(Event, frozen=True, kw_only=True):
+    """Intent, durable before the target is touched (I1). The window is fixed from here on."""
+
+    kind = "provisioning-started/1"
+
+    starts_at: str
+    expires_at: str
+    held: Scope  # everything the account held on the target just before; none of it is ours to remove
+    policies: str  # the policy set under which the authority was judged again
+    approvers: tuple[IdentityId, ...]  # whose approvals still stood
+    evaluations: tuple[Evaluation, ...]
+    entities: tuple[dict[str, Any], ...]  # exactly what the engine saw
+
+
+class GrantObserved(Event, frozen=True, kw_only=True):
+    """What the target was seen to hold after provisioning, beside what was approved."""
+
+    kind = "grant-observed/1"
+
+    granted: Scope
+    comparison: Comparison
+    native_expiry: str | None  # when the target itself ends it, where it can
+    handle: dict[str, str]  # what the target calls this grant: certificate serial, lease id
+
+
+class ProvisioningFailed(Event, frozen=True, kw_only=True):
+    """The target could not be made to hold what was approved; whatever was given is taken back."""
+
+    kind = "provisioning-failed/1"
+
+    code: str
+    message: str
+
+
+class UseObserved(Event, frozen=True, kw_only=True):
+    """A batch of the target's own log lines, paired with this ticket."""
+
+    kind = "use-observed/1"
+
+    source: str
+    digest: str  # of the ingested lines
+    events: int
+    first_at: str
+    last_at: str
+    privileges: Scope
+
+
+class RevocationOrdered(Event, frozen=True, kw_only=True):
+    """The access is to end, now."""
+
+    kind = "revocation-ordered/1"
+
+    cause: Cause
+    reason: str | None  # commitment
+
+
+class RevocationFailed(Event, frozen=True, kw_only=True):
+    """An attempt to take the access away did not succeed. Attempts go on without end (I14)."""
+
+    kind = "revocation-failed/1"
+
+    code: str
+    message: str
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A privilege that stays because another live ticket holds it too (I21)."""
+
+    privilege: Privilege
+    ticket: str
+
+
+class RevocationObserved(Event, frozen=True, kw_only=True):
+    """The target was read and no longer holds it, but for what another ticket keeps."""
+
+    kind = "revocation-observed/1"
+
+    gone: Scope
+    kept: tuple[Kept, ...]
+    sessions_ended: int
+
+
+class ReviewOpened(Event, frozen=True, kw_only=True):
+    """Somebody other than the beneficiary owes a look at how the access was used."""
+
+    kind = "review-opened/1"
+
+    due_at: str
+
+
+class ReviewRecorded(Event, frozen=True, kw_only=True):
+    """That look was taken."""
+
+    kind = "review-recorded/1"
+
+    reviewer: IdentityId
+    outcome: Literal["appropriate", "inappropriate"]
+    comment: str  # commitment
+
+
+class FindingRaised(Event, frozen=True, kw_only=True):
+    """Something a person must look at."""
+
+    kind = "finding-raised/1"
+
+    finding: str  # id within the ticket: "1", "2", …
+    type: str  # excess, orphan, overdue, …
+    severity: Severity
+    message: str
+    scope: Scope
+
+
+class FindingResolved(Event, frozen=True, kw_only=True):
+    """A finding was dealt with."""
+
+    kind = "finding-resolved/1"
+
+    finding: str
+    reason: str | None  # commitment; null when the controller saw for itself that it is over
+
+
+class CheckWaived(Event, frozen=True, kw_only=True):
+    """A second person takes it upon themselves that a closure check need not hold."""
+
+    kind = "check-waived/1"
+
+    check: str
+    reason: str  # commitment
+
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One closure check: whether it holds, and who waived it if it does not."""
+
+    check: str
+    holds: bool
+    waived: IdentityId | None = None
+
+
+class RequestClosed(Event, frozen=True, kw_only=True):
+    """The last event of every ticket that was provisioned."""
+
+    kind = "request-closed/1"
+
+    outcome: Literal["closed", "failed"]
+    checks: tuple[CheckResult, ...]
+
+
+class IdentityRecorded(Event, frozen=True, kw_only=True):
+    """The directory's view of an identity, when it first appeared or changed."""
+
+    kind = "identity-recorded/1"
+
+    identity: Identity
+
+
+class IdentityDeactivated(Event, frozen=True, kw_only=True):
+    """An identity is disabled or gone from the directory."""
+
+    kind = "identity-deactivated/1"
+
+    identity: IdentityId
+
+
+class TargetRegistered(Event, frozen=True, kw_only=True):
+    """A target and its catalogue as configured, when it first appeared or changed."""
+
+    kind = "target-registered/1"
+
+    target: str
+    connector: str
+    environment: str
+    owners: tuple[str, ...]
+    privileges: tuple[dict[str, Any], ...]
+
+
+class TargetRetired(Event, frozen=True, kw_only=True):
+    """A target left the configuration, with no live grant on it."""
+
+    kind = "target-retired/1"
+
+    target: str
+
+
+class PolicyTextRecorded(Event, frozen=True, kw_only=True):
+    """Part of a file of a policy set, so that an old decision can be replayed without our repository.
+
+    An entry holds 32 KiB at most, and a file may be longer: its parts follow each other, then PolicyAdopted.
+    """
+
+    kind = "policy-text-recorded/1"
+
+    name: str
+    sha256: str  # hex, of the whole file
+    part: int  # from 0
+    parts: int
+    text: str
+
+
+class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a policy set; its text was recorded before."""
+
+    name: str
+    sha256: str
+
+
+class PolicyAdopted(Event, frozen=True, kw_only=True):
+    """A policy set in force from here on."""
+
+    kind = "policy-adopted/1"
+
+    digest: str
+    files: tuple[PolicyFile, ...]  # sorted by name; the schema is one of them
+
+
+TICKET_EVENTS: tuple[type[Event], ...] = (
+    RequestSubmitted, PolicyDecided, ApprovalRecorded, RequestApproved, ApprovalsVoided, RequestDenied,
+    RequestWithdrawn, RequestLapsed, ProvisioningStarted, GrantObserved, ProvisioningFailed, UseObserved,
+    RevocationOrdered, RevocationFailed, RevocationObserved, ReviewOpened, ReviewRecorded, FindingRaised,
+    FindingResolved, CheckWaived, RequestClosed,
+)  # fmt: skip
+REGISTRY_EVENTS: tuple[type[Event], ...] = (
+    IdentityRecorded, IdentityDeactivated, TargetRegistered, TargetRetired, PolicyTextRecorded, PolicyAdopted,
+)  # fmt: skip
+
+KINDS: dict[str, type[Event]] = {event.kind: event for event in (*TICKET_EVENTS, *REGISTRY_EVENTS)}
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decoders = {kind: msgspec.json.Decoder(event) for kind, event in KINDS.items()}
+
+
+def encode_data(event: Event) -> bytes:
+    """The canonical JSON of the event's fields (RFC 8785, for our profile; `tests/ledger` proves it)."""
+    return _encode(event)
+
+
+def decode_data(kind: str, data: bytes | msgspec.Raw) -> Event:
+    """Read an event back. Fields that a later version added are ignored, so old programs read new events.
+
+    Raises:
+        KeyError: a kind this version does not know.
+        msgspec.ValidationError: the bytes are not such an event.
+    """
+    return _decoders[kind].decode(data)

@@ -1,0 +1,70 @@
+"""Separation of duties (I2, I4, I6). No policy reaches these rules: they are code, and tests hold them.
+
+- Only a person decides: no agent, service account or workload, whatever a policy permits.
+- Nobody decides for himself: not the requester, not the beneficiary, not anybody accountable, at any level, for a
+  non-human requester or beneficiary, as the directory knew it at filing or knows it now, under any alias.
+- One person, one vote, one stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from muniment.core.errors import Refused
+from muniment.core.identity import Identity, IdentityId, is_human
+from muniment.core.ticket import Ticket
+
+
+def excluded(ticket: Ticket, accountable_now: Iterable[IdentityId] = ()) -> frozenset[IdentityId]:
+    """Everybody who may not decide on this ticket because it is, in effect, their own."""
+    terms = ticket.terms
+    return frozenset({terms.requester, terms.beneficiary, *ticket.accountable, *accountable_now})
+
+
+def require_independent(
+    ticket: Ticket, actor: Identity, accountable_now: Iterable[IdentityId], act: str
+) -> None:
+    """Raise `Refused` unless ``actor`` is an active person with no stake in the ticket.
+
+    Args:
+        ticket: what is decided on.
+        actor: who decides, as the directory knows them now.
+        accountable_now: owners, at any level, of the requester and the beneficiary now.
+        act: the verb, for the sentence: "approve", "review".
+    """
+    if not actor.active:
+        raise Refused(
+            f"{actor.id} is deactivated", remedy=f"An active person must {act} it.", code="refused.inactive"
+        )
+    if not is_human(actor.id):
+        raise Refused(
+            f"{actor.id} is not a person, and only people {act}",
+            remedy=f"Ask a person to {act} it.",
+            code="refused.not-a-person",
+        )
+    own = excluded(ticket, accountable_now).intersection((actor.id, *actor.aliases))
+    if own:
+        relation = _relation(ticket, own)
+        raise Refused(
+            f"{actor.id} is {relation} of {ticket.id} and cannot {act} it",
+            remedy=f"Somebody with no stake in it must {act} it.",
+            code="refused.self-approval" if act in {"approve", "deny"} else f"refused.self-{act}",
+        )
+
+
+def require_one_vote(ticket: Ticket, actor: Identity) -> None:
+    """Raise `Refused` if this person has a decision on file already, in any stage, under any alias."""
+    if any(d.approver in (actor.id, *actor.aliases) for d in ticket.decisions):
+        raise Refused(
+            f"{actor.id} has decided on {ticket.id} already",
+            remedy="Each person counts once; another approver is needed.",
+            code="refused.already-decided",
+        )
+
+
+def _relation(ticket: Ticket, own: frozenset[IdentityId]) -> str:
+    if ticket.terms.requester in own:
+        return "the requester"
+    if ticket.terms.beneficiary in own:
+        return "the beneficiary"
+    return "accountable for the beneficiary or requester"

@@ -1,0 +1,315 @@
+"""The state of a ticket, and `evolve`: what each event makes of it.
+
+``pending → approved → provisioning → active → revoking → revoked → closed``, and the ends ``denied``,
+``withdrawn``, ``lapsed`` and ``failed``. State is the fold of the ticket's events and nothing else (I24).
+`evolve` is total: an event on file is never refused, for it has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec.structs import replace
+
+from muniment.core import events as e
+from muniment.core.identity import IdentityId
+from muniment.core.instants import parse_instant
+from muniment.core.scope import Comparison, Scope
+from muniment.core.terms import Terms
+from muniment.core.verdict import Obligations, Stage
+
+Status: TypeAlias = Literal[
+    "pending", "approved", "provisioning", "active", "revoking", "revoked",
+    "closed", "denied", "withdrawn", "lapsed", "failed",
+]  # fmt: skip
+STATUSES: tuple[Status, ...] = get_args(Status)
+ENDS: frozenset[Status] = frozenset({"closed", "denied", "withdrawn", "lapsed", "failed"})
+#: the target may hold something for a ticket in one of these
+LIVE: frozenset[Status] = frozenset({"provisioning", "active", "revoking"})
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with its envelope: what was recorded, by whom, when."""
+
+    seq: int
+    at: str
+    actor: str
+    via: str
+    event: e.Event
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """An approver's decision that stands. A voided one is gone from the state and still in the ledger."""
+
+    approver: IdentityId
+    decision: Literal["approve", "deny"]
+    stage: str
+    at: str
+    authority: tuple[str, ...]
+    digest: str
+    signature: str | None
+    comment: str | None
+
+
+class Revocation(msgspec.Struct, frozen=True, kw_only=True):
+    """Why and when the access was to end, and when the target was seen without it."""
+
+    cause: e.Cause
+    reason: str | None
+    by: str
+    ordered_at: str
+    failure: str | None = None  # the last attempt's trouble, while it is not yet gone
+    observed_gone_at: str | None = None
+    sessions_ended: int = 0
+    kept: tuple[e.Kept, ...] = ()
+    attested_by: IdentityId | None = None  # "gone" was waived: a person's word instead of a look
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True):
+    """A review that is owed, and its outcome once it is done."""
+
+    due_at: str
+    reviewer: IdentityId | None = None
+    outcome: Literal["appropriate", "inappropriate"] | None = None
+    comment: str | None = None
+    at: str | None = None
+
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """All use observed so far."""
+
+    events: int
+    first_at: str
+    last_at: str
+    privileges: Scope
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person must look at, and whether they have."""
+
+    id: str
+    type: str
+    severity: e.Severity
+    message: str
+    scope: Scope
+    raised_at: str
+    resolved_at: str | None = None
+    resolved_by: str | None = None
+
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes it upon themselves that a check need not hold."""
+
+    check: str
+    by: IdentityId
+    reason: str
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why access could not be given."""
+
+    code: str
+    message: str
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """One request through its whole life."""
+
+    id: str
+    status: Status
+    version: int  # events so far
+    filed_at: str
+    updated_at: str
+    terms: Terms
+    digest: str
+    accountable: tuple[IdentityId, ...]
+    permitted: bool = False
+    policies: str | None = None
+    determining: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    obligations: Obligations | None = None
+    decisions: tuple[Decision, ...] = ()
+    approved: Scope = ()
+    approved_at: str | None = None
+    starts_at: str | None = None  # fixed when provisioning starts
+    expires_at: str | None = None
+    held: Scope = ()  # by the account, before we gave it anything
+    granted: Scope | None = None  # null until the target was read
+    comparison: Comparison | None = None
+    native_expiry: str | None = None
+    handle: dict[str, str] = {}
+    failure: Failure | None = None
+    use: Use | None = None
+    revocation: Revocation | None = None
+    review: Review | None = None
+    findings: tuple[Finding, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    checks: tuple[e.CheckResult, ...] = ()
+    ended_at: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Nothing can happen to it any more."""
+        return self.status in ENDS
+
+    @property
+    def start(self) -> datetime | None:
+        """When access begins: fixed once provisioning starts, until then as asked, or None for at once."""
+        return parse_instant(self.starts_at) if self.starts_at else self.terms.start
+
+    @property
+    def expiry(self) -> datetime | None:
+        """The instant at which the access is over, once it is known."""
+        if self.expires_at:
+            return parse_instant(self.expires_at)
+        return self.terms.start + self.terms.length if self.terms.start else None
+
+    @property
+    def lapses_at(self) -> datetime:
+        """When a request that nobody decided ends by itself; never later than its own window."""
+        after = timedelta(seconds=self.obligations.lapse_after if self.obligations else 0)
+        undecided = parse_instant(self.filed_at) + after
+        return min(undecided, self.expiry) if self.expiry else undecided
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The approvals that policy demands."""
+        return self.obligations.stages if self.obligations else ()
+
+    def approvals_in(self, stage: str) -> int:
+        """How many approvals of one stage stand."""
+        return sum(1 for d in self.decisions if d.stage == stage and d.decision == "approve")
+
+    def open_stages(self) -> tuple[Stage, ...]:
+        """Stages that still need somebody."""
+        return tuple(s for s in self.stages if self.approvals_in(s.name) < s.needed)
+
+    def waived(self, check: str) -> IdentityId | None:
+        """Who waived a closure check, if anybody did."""
+        return next((w.by for w in self.waivers if w.check == check), None)
+
+
+def evolve(ticket: Ticket | None, recorded: Recorded, stream: str) -> Ticket:
+    """Apply one recorded event. The first event of a ticket's stream is RequestSubmitted."""
+    event, at = recorded.event, recorded.at
+    if ticket is None:
+        if not isinstance(event, e.RequestSubmitted):
+            raise ValueError(f"{stream} begins with {event.kind}, not with its request")
+        return Ticket(
+            id=stream, status="pending", version=1, filed_at=at, updated_at=at,
+            terms=event.terms, digest=event.digest, accountable=event.accountable,
+        )  # fmt: skip
+    return replace(_apply(ticket, event, recorded), version=recorded.seq + 1, updated_at=at)
+
+
+def _apply(t: Ticket, event: e.Event, recorded: Recorded) -> Ticket:  # noqa: C901, PLR0911, PLR0912  one case an event: the table of the state machine
+    at = recorded.at
+    match event:
+        case e.PolicyDecided():
+            return replace(
+                t, permitted=event.permitted, policies=event.policies, determining=event.determining,
+                reasons=event.reasons, obligations=event.obligations,
+            )  # fmt: skip
+        case e.ApprovalRecorded():
+            decision = Decision(
+                approver=event.approver, decision=event.decision, stage=event.stage, at=at, authority=event.authority,
+                digest=event.digest, signature=event.signature, comment=event.comment,
+            )  # fmt: skip
+            return replace(t, decisions=(*t.decisions, decision))
+        case e.RequestApproved():
+            return replace(t, status="approved", approved=event.scope, approved_at=at)
+        case e.ApprovalsVoided():
+            kept = tuple(d for d in t.decisions if d.approver not in event.approvers)
+            return replace(t, status="pending", decisions=kept, approved=(), approved_at=None)
+        case e.RequestDenied():
+            return replace(t, status="denied", ended_at=at, reasons=event.reasons or t.reasons)
+        case e.RequestWithdrawn():
+            return replace(t, status="withdrawn", ended_at=at)
+        case e.RequestLapsed():
+            return replace(t, status="lapsed", ended_at=at, reasons=(event.reason,))
+        case e.ProvisioningStarted():
+            return replace(
+                t,
+                status="provisioning",
+                starts_at=event.starts_at,
+                expires_at=event.expires_at,
+                held=event.held,
+            )
+        case e.GrantObserved():
+            return replace(
+                t, status="active" if event.comparison.exact else t.status, granted=event.granted,
+                comparison=event.comparison, native_expiry=event.native_expiry, handle=event.handle,
+            )  # fmt: skip
+        case e.ProvisioningFailed():
+            return replace(t, failure=Failure(code=event.code, message=event.message))
+        case e.UseObserved():
+            return replace(t, use=_more_use(t.use, event))
+        case e.RevocationOrdered():
+            ordered = Revocation(cause=event.cause, reason=event.reason, by=recorded.actor, ordered_at=at)
+            return replace(t, status="revoking", revocation=ordered)
+        case e.RevocationFailed():
+            failure = f"{event.message} ({event.code})"
+            return replace(t, revocation=t.revocation and replace(t.revocation, failure=failure))
+        case e.RevocationObserved():
+            gone = t.revocation and replace(
+                t.revocation,
+                failure=None,
+                observed_gone_at=at,
+                sessions_ended=event.sessions_ended,
+                kept=event.kept,
+            )
+            return replace(t, status="revoked", revocation=gone)
+        case e.ReviewOpened():
+            return replace(t, review=Review(due_at=event.due_at))
+        case e.ReviewRecorded():
+            due = t.review.due_at if t.review else at
+            done = Review(
+                due_at=due, reviewer=event.reviewer, outcome=event.outcome, comment=event.comment, at=at
+            )
+            return replace(t, review=done)
+        case e.FindingRaised():
+            finding = Finding(
+                id=event.finding, type=event.type, severity=event.severity, message=event.message,
+                scope=event.scope, raised_at=at,
+            )  # fmt: skip
+            return replace(t, findings=(*t.findings, finding))
+        case e.FindingResolved():
+            findings = tuple(
+                replace(f, resolved_at=at, resolved_by=recorded.actor) if f.id == event.finding else f
+                for f in t.findings
+            )
+            return replace(t, findings=findings)
+        case e.CheckWaived():
+            waiver = Waiver(check=event.check, by=recorded.actor, reason=event.reason)
+            t = replace(t, waivers=(*t.waivers, waiver))
+            if event.check == "gone" and t.status == "revoking" and t.revocation:
+                return replace(
+                    t, status="revoked", revocation=replace(t.revocation, attested_by=recorded.actor)
+                )
+            return t
+        case e.RequestClosed():
+            return replace(t, status=event.outcome, checks=event.checks, ended_at=at)
+        case _:
+            return t  # a kind from a later version: known to the ledger, without effect here
+
+
+def _more_use(use: Use | None, event: e.UseObserved) -> Use:
+    if use is None:
+        return Use(
+            events=event.events, first_at=event.first_at, last_at=event.last_at, privileges=event.privileges
+        )
+    return Use(
+        events=use.events + event.events,
+        first_at=min(use.first_at, event.first_at),
+        last_at=max(use.last_at, event.last_at),
+        privileges=tuple(dict.fromkeys((*use.privileges, *event.privileges))),
+    )
+
+
+def replay(stream: str, recorded: Iterable[Recorded], ticket: Ticket | None = None) -> Ticket | None:
+    """Fold events onto a ticket."""
+    return reduce(lambda state, record: evolve(state, record, stream), recorded, ticket)

@@ -1,0 +1,66 @@
+"""What policy said, as values: a verdict always carries its reasons, and everything needed to replay it (I34)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from muniment.core.identity import IdentityId
+
+#: a request that nobody decides ends by itself
+DEFAULT_LAPSE = timedelta(days=1)
+#: break-glass is reviewed even where a policy forgot to say so (I10)
+DEFAULT_BREAK_GLASS_REVIEW = timedelta(days=2)
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of people of whom some must approve. Each person counts once, in one stage (I4)."""
+
+    name: str
+    needed: int
+    approvers: tuple[str, ...]  # "group:NAME" or an identity id
+
+
+class Obligations(msgspec.Struct, frozen=True, kw_only=True):
+    """What a permit demands in return. Merged over all deciding policies; the strictest wins."""
+
+    stages: tuple[Stage, ...] = ()
+    longest: int  # seconds: no ticket under this verdict lasts longer
+    lapse_after: int = int(DEFAULT_LAPSE.total_seconds())  # seconds until an undecided request lapses
+    review_within: int | None = None  # seconds from the end of access; null: no review is owed
+    native_expiry: bool = False  # the target itself must end the access
+    references: tuple[str, ...] = ()  # kinds of reference that must be given
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """One question put to the policy engine, and its answer."""
+
+    principal: str
+    action: str
+    resource: str
+    context: dict[str, Any]
+    allowed: bool
+    determining: tuple[str, ...]  # ids of the policies that decided, sorted
+    errors: tuple[str, ...] = ()  # any error is a denial
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy set's answer to one command, with the exact slice of entities it saw."""
+
+    permitted: bool
+    policies: str  # digest of the policy set
+    determining: tuple[str, ...]
+    reasons: tuple[str, ...]  # sentences for people; why not, and what would be permitted
+    evaluations: tuple[Evaluation, ...]
+    entities: tuple[dict[str, Any], ...]
+    obligations: Obligations | None = None  # of a permitted request
+
+
+class Authority(msgspec.Struct, frozen=True, kw_only=True):
+    """That one person may decide one stage, and on what this rests."""
+
+    approver: IdentityId
+    stages: tuple[str, ...]  # names of the stages this person is in, in the ticket's order
+    verdict: Verdict
