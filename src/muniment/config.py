@@ -1,0 +1,289 @@
+"""Settings from `muniment.toml`, read once, checked whole, with one sentence for what is wrong.
+
+Relative paths are relative to the configuration file. Secrets are references (``env:NAME``, ``file:PATH``) and are
+resolved only where they are used, so that printing a configuration never prints one (I31).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from muniment.core.errors import Invalid, Misconfigured
+from muniment.core.identity import IdentityId, parse_group, parse_identity
+from muniment.core.instants import parse_duration
+from muniment.core.text import clean_name
+
+DEFAULT_FILE = "muniment.toml"
+#: connector settings that name files, and so are relative to the configuration
+PATH_SETTINGS = frozenset({"krl", "register"})
+
+_TARGET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+_ORIGIN = re.compile(r"[a-z0-9][a-z0-9./_-]{0,254}", re.ASCII)
+T = TypeVar("T")
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a table in the file: a key nobody knows is a typing error, not a wish."""
+
+
+class StoreSettings(_Section, frozen=True, kw_only=True):
+    """``[store]``."""
+
+    url: str
+
+
+class LedgerSettings(_Section, frozen=True, kw_only=True):
+    """``[ledger]``."""
+
+    origin: str
+    key: str
+    tiles: str | None = None
+    checkpoint_interval: str = "1s"
+    witnesses: tuple[str, ...] = ()
+
+
+class ServerSettings(_Section, frozen=True, kw_only=True):
+    """``[server]``."""
+
+    listen: str = "127.0.0.1:8642"
+
+
+class IdentitySettings(_Section, frozen=True, kw_only=True):
+    """``[identities]``."""
+
+    file: str
+
+
+class PolicySettings(_Section, frozen=True, kw_only=True):
+    """``[policy]``."""
+
+    dir: str
+
+
+class PrivilegeSettings(_Section, frozen=True, kw_only=True):
+    """``[[targets.ID.privileges]]``."""
+
+    name: str
+    resource: str | None = None
+    description: str = ""
+    risk: Literal["low", "medium", "high", "critical"] = "medium"
+    accounts: dict[str, str] = {}
+    account: str | None = None
+
+
+class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[targets.ID]``: what every target has; ``settings`` is the connector's own."""
+
+    id: str
+    connector: str
+    environment: str
+    owners: tuple[str, ...]
+    privileges: tuple[PrivilegeSettings, ...]
+    account: str | None
+    accounts: Mapping[IdentityId, str]
+    longest: timedelta | None
+    settings: Mapping[str, Any]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in the file."""
+
+    base: Path  # the folder of the file
+    store: StoreSettings
+    ledger: LedgerSettings
+    server: ServerSettings
+    identities: IdentitySettings
+    policy: PolicySettings
+    targets: tuple[TargetSettings, ...]
+
+    def path(self, name: str) -> Path:
+        """A path from the file, made absolute."""
+        return (self.base / Path(name).expanduser()).resolve()
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL with an absolute path."""
+        url = make_url(self.store.url)
+        if url.drivername == "sqlite" and url.database and url.database != ":memory:":
+            url = url.set(database=str(self.path(url.database)))
+        return url.render_as_string(hide_password=False)
+
+    def secret(self, reference: str) -> str:
+        """Resolve ``env:NAME`` or ``file:PATH``.
+
+        Raises:
+            Misconfigured: no such secret, or a file that others can read. The message never holds the secret.
+        """
+        kind, _, name = reference.partition(":")
+        if kind == "env" and name:
+            if name not in os.environ:
+                raise Misconfigured(
+                    f"the environment variable {name} is not set", remedy=f"Set {name}, then try again."
+                )
+            return os.environ[name]
+        if kind == "file" and name:
+            return read_secret_file(self.path(name))
+        raise Misconfigured(
+            "a secret is not a reference",
+            remedy="Write env:NAME or file:PATH; secrets do not belong into the configuration.",
+        )
+
+
+def read_secret_file(path: Path) -> str:
+    """Read a file that only its owner may read."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(1 << 20)
+    except OSError as error:
+        raise Misconfigured(
+            f"the secret file {path} cannot be read: {error.strerror}",
+            remedy="Check its path, owner and mode.",
+        ) from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise Misconfigured(f"the secret file {path} can be read by others", remedy=f"Run: chmod 600 {path}")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise Misconfigured(
+            f"the secret file {path} is not text", remedy="Check that it is the right file."
+        ) from error
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        Misconfigured: it is missing, not TOML, or says something that cannot be meant; the message names the key.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Misconfigured(
+            f"there is no configuration at {path}",
+            remedy="Run `muniment init DIR`, or name one with --config.",
+            code="config.missing",
+        ) from error
+    except OSError as error:
+        raise Misconfigured(
+            f"{path} cannot be read: {error.strerror}", remedy="Check its owner and mode."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} is not TOML: {error}", remedy="Mend the line it names.") from error
+    known = {"store", "ledger", "server", "identities", "policy", "targets"}
+    for key in raw.keys() - known:
+        raise Misconfigured(
+            f"{path} has an unknown section [{key}]", remedy=f"Known are {', '.join(sorted(known))}."
+        )
+    config = Config(
+        base=path.resolve().parent,
+        store=_section(raw, "store", StoreSettings),
+        ledger=_section(raw, "ledger", LedgerSettings),
+        server=_section(raw, "server", ServerSettings, default={}),
+        identities=_section(raw, "identities", IdentitySettings),
+        policy=_section(raw, "policy", PolicySettings),
+        targets=tuple(
+            _target(path.resolve().parent, name, body) for name, body in _table(raw, "targets").items()
+        ),
+    )
+    if not _ORIGIN.fullmatch(config.ledger.origin):
+        raise Misconfigured(
+            "[ledger] origin is not a name", remedy="Write it like ledger.example.com/muniment."
+        )
+    _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
+    try:
+        make_url(config.store.url)
+    except ArgumentError as error:
+        raise Misconfigured(
+            "[store] url is not a URL", remedy="Write sqlite:///path or postgresql://…"
+        ) from error
+    return config
+
+
+def _table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    table = raw.get(key, {})
+    if not isinstance(table, dict):
+        raise Misconfigured(f"{key} is not a table", remedy=f"Write [{key}.…] with its settings below.")
+    return table
+
+
+def _section(raw: Mapping[str, Any], key: str, kind: type[T], default: Any = None) -> T:
+    body = raw.get(key, default)
+    if body is None:
+        raise Misconfigured(
+            f"the section [{key}] is missing", remedy="Compare with what `muniment init` writes."
+        )
+    return _converted(body, f"[{key}]", kind)
+
+
+def _converted(body: Any, where: str, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise Misconfigured(
+            f"{where}: {error}", remedy="Compare with what `muniment init` writes."
+        ) from error
+
+
+def _checked(parse: Any, value: str, where: str) -> Any:
+    try:
+        return parse(value)
+    except Invalid as error:
+        raise Misconfigured(f"{where}: {error.message}", remedy=error.remedy) from error
+
+
+class _TargetTable(msgspec.Struct, frozen=True, kw_only=True):
+    connector: str
+    environment: str
+    owners: tuple[str, ...]
+    privileges: tuple[PrivilegeSettings, ...] = ()
+    account: str | None = None
+    accounts: dict[str, str] = {}
+    longest: str | None = None
+
+
+def _target(base: Path, name: str, body: Any) -> TargetSettings:
+    where = f"[targets.{name:.80}]"
+    if not _TARGET_ID.fullmatch(name):
+        raise Misconfigured(
+            f"{where}: not a name for a target", remedy="Use a-z 0-9 . _ - and at most 63 of them."
+        )
+    table = _converted(body, where, _TargetTable)
+    if not table.owners:
+        raise Misconfigured(
+            f"{where}: no owners", remedy='Name at least one, like owners = ["group:dba-leads"].'
+        )
+    for owner in table.owners:
+        _checked(parse_group if owner.startswith("group:") else parse_identity, owner, f"{where} owners")
+    seen: set[tuple[str, str | None]] = set()
+    for privilege in table.privileges:
+        _checked(lambda text: clean_name(text, "the privilege"), privilege.name, where)
+        if (privilege.name, privilege.resource) in seen:
+            raise Misconfigured(
+                f"{where}: the privilege {privilege.name} is there twice", remedy="Remove one."
+            )
+        seen.add((privilege.name, privilege.resource))
+    settings = {
+        key: str((base / Path(value).expanduser()).resolve())
+        if key in PATH_SETTINGS and isinstance(value, str)
+        else value
+        for key, value in body.items()
+        if key not in _TargetTable.__struct_fields__
+    }
+    return TargetSettings(
+        id=name, connector=table.connector, environment=table.environment, owners=table.owners,
+        privileges=table.privileges, account=table.account, settings=settings,
+        accounts={_checked(parse_identity, who, f"{where} accounts"): account for who, account in table.accounts.items()},
+        longest=_checked(parse_duration, table.longest, f"{where} longest") if table.longest else None,
+    )  # fmt: skip

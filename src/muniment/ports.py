@@ -1,0 +1,321 @@
+"""What the service layer asks of the world, as interfaces. Each page says enough to implement it.
+
+Adapters live in `store`, `policy`, `connectors` and `directory`; only `main` names a concrete one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from muniment.core.due import Action
+from muniment.core.errors import MunimentError
+from muniment.core.events import Event
+from muniment.core.identity import Identity, IdentityId
+from muniment.core.scope import Holding, Privilege, Scope
+from muniment.core.terms import Terms
+from muniment.core.text import Disclosure
+from muniment.core.ticket import Ticket
+from muniment.core.verdict import Authority, Verdict
+
+# ── Time and chance ──────────────────────────────────────────────────────────
+
+
+class Clock(Protocol):
+    """The store's clock: it never runs backwards, also not over a restart (I13)."""
+
+    def now(self) -> datetime:
+        """The instant, in UTC. At least every instant this store has ever acted on."""
+
+
+class Random(Protocol):
+    """Chance, passed in so that a run can be repeated."""
+
+    def bytes(self, count: int) -> bytes:
+        """``count`` unpredictable bytes."""
+
+
+# ── Targets ──────────────────────────────────────────────────────────────────
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a kind of target can and cannot do. Shown by `muniment check`; policy obligations rest on it."""
+
+    native_expiry: bool  # the target ends each grant by itself, at the instant it is told
+    ends_sessions: bool  # revoke also ends sessions that were opened with the grant
+    issues_credential: bool  # provisioning yields something the beneficiary must collect
+    needs_public_key: bool  # the request must carry the beneficiary's public key
+    lists_everything: bool  # observe(None) sees every holding on the target, ours or not
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One ticket's access on one account: what to make the target hold, or no longer hold.
+
+    The same order serves both directions, so that nothing needed to revoke can get lost (I23).
+    """
+
+    ticket: str
+    account: str
+    scope: Scope
+    expires_at: datetime  # UTC; the target ends it then by itself, where it can
+    public_key: str | None = None  # OpenSSH one-line form
+    handle: Mapping[str, str] = {}  # what provisioning returned; empty if a crash lost it
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How one order went, as far as the target said. Only `Connector.observe` tells the truth."""
+
+    ticket: str
+    result: Literal["done", "rejected", "unknown"]  # unknown: it may or may not have taken effect
+    code: str = ""  # stable, for rejected and unknown: "target.no-such-account", "target.unavailable"
+    message: str = ""  # one sentence, without secrets
+    handle: dict[str, str] = {}  # what the target calls the grant; keys [a-z0-9_]+
+    native_expiry: datetime | None = None
+    sessions_ended: int = 0
+    credential: bytes | None = None  # handed to the beneficiary once; never logged or recorded
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target holds, as it says itself.
+
+    ``complete`` is False when some of it could not be read: absence from such a reading proves nothing.
+    """
+
+    holdings: tuple[Holding, ...]
+    complete: bool = True
+
+    def of(self, account: str) -> Scope:
+        """What one account holds, sorted, each once."""
+        from muniment.core.scope import scope  # noqa: PLC0415
+
+        return scope(h.what for h in self.holdings if h.account == account)
+
+
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a target can be reached and what the connector may do there. For `muniment check`."""
+
+    reachable: bool
+    details: tuple[str, ...]  # sentences: version, what works
+    problems: tuple[str, ...] = ()  # sentences: what will not work, and what to do about it
+
+
+class Connector(Protocol):
+    """One target system, seen as the set of privileges it has given out.
+
+    Orders state an end, not a step: provisioning what is held, and revoking what is not, succeed. A call may
+    take effect although it raises or answers "unknown"; the caller reads back. Implementations are safe for use
+    by several threads and keep no state of their own beside the target. Orders in one call are on different
+    (account, privilege) pairs and are independent: one that the target rejects fails no other.
+
+    ``confirm`` is called once, after the connector has the target's attention and as late as it can be before
+    the target changes; it raises `LeaseLost` when another worker holds the work, and then nothing is changed (I19).
+
+    Raises, from every method but `validate`: `TargetUnavailable` if no answer came within the configured time-out,
+    or the target refused our credentials.
+    """
+
+    capabilities: Capabilities
+
+    def validate(self, account: str, scope: Scope) -> None:
+        """Raise `Invalid` for a name that this target could not hold exactly as written (too long, NUL, …). Pure."""
+
+    def check(self) -> CheckReport:
+        """Reach the target and say what works. Never raises `TargetUnavailable`: unreachable is an answer here."""
+
+    def observe(self, accounts: Collection[str] | None) -> Observation:
+        """Read what these accounts hold now (None: everybody), ours or not. Changes nothing."""
+
+    def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
+        """Make the target hold each order's scope for its account. One outcome an order, in the same order."""
+
+    def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
+        """Make the target no longer hold each order's scope, and end sessions opened with it where it can."""
+
+
+class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One privilege that may be asked for."""
+
+    privilege: Privilege
+    description: str = ""
+    risk: Literal["low", "medium", "high", "critical"] = "medium"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered system: its catalogue, its owners, and the connector that reaches it."""
+
+    id: str
+    kind: str  # of connector: "postgresql", "openssh"
+    environment: str
+    owners: tuple[str, ...]  # "group:NAME" or an identity id
+    catalogue: tuple[CatalogueEntry, ...]
+    connector: Any  # a Connector; msgspec does not check protocols
+    accounts: Mapping[IdentityId, str] = {}
+    account_template: str = "{local_part}"
+    longest: timedelta | None = None  # the catalogue's own limit on any grant here (I12)
+
+
+# ── Policy and directory ─────────────────────────────────────────────────────
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """What policy may know of an identity: itself and those accountable for it."""
+
+    identity: Identity
+    owners: tuple[Identity, ...] = ()
+
+
+class Policy(Protocol):
+    """The policy set in force. Deterministic: the same question gets the same verdict, with all it rested on.
+
+    Fails closed: any error, missing attribute or unknown answer is a denial with its reason (I7).
+    """
+
+    digest: str  # "sha256:…" over all files
+
+    def files(self) -> Mapping[str, str]:
+        """Name and full text of each file, as recorded by PolicyAdopted."""
+
+    def judge_request(
+        self, terms: Terms, requester: Subject, beneficiary: Subject, target: Target
+    ) -> Verdict:
+        """May these terms be asked for, and what does that oblige to? Every privilege is judged by itself (I8)."""
+
+    def judge_approver(
+        self, ticket: Ticket, approver: Subject, requester: Subject, beneficiary: Subject, target: Target
+    ) -> Authority:
+        """Which stages of the ticket is this person in, and may they decide it?"""
+
+
+class Directory(Protocol):
+    """Who there is. Aliases resolve to one canonical identity."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever anything in the directory does."""
+
+    def get(self, identity: IdentityId) -> Identity | None:
+        """The identity with this id or alias, or None."""
+
+    def members(self, group: str) -> tuple[Identity, ...]:
+        """Active identities in the group, nested groups included, sorted by id."""
+
+    def everybody(self) -> Iterable[Identity]:
+        """All identities, active or not, sorted by id."""
+
+
+# ── Store ────────────────────────────────────────────────────────────────────
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who caused an event, and by which way in: "local", "api", "controller"."""
+
+    id: str
+    via: str
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream as read: enough to append to it."""
+
+    id: str
+    version: int  # number of entries; the next has this seq
+    head: str | None  # leaf hash of the last entry, "sha256:…"
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish for exclusive work, granted in the same transaction as the intent it goes with."""
+
+    key: str
+    holder: str  # unique to one pass of one worker
+    seconds: int  # after which anybody may take it over
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that is ours for a while, under a number that only ever rises. Efficiency only: the fence is the safety."""
+
+    key: str
+    fence: int
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True):
+    """Events to add to one stream, with everything that is true exactly if they are recorded.
+
+    All of it happens in one transaction: the events, the read model, the texts and credential kept beside the
+    ledger, the claim of new work, and the release of finished work.
+    """
+
+    stream: Stream
+    actor: Actor
+    events: tuple[Event, ...]
+    at: datetime
+    ticket: Ticket | None = None  # for tickets: the state after these events, which the read model will show
+    texts: tuple[Disclosure, ...] = ()
+    credential: Credential | None = None
+    claim: Claim | None = None  # taken with the events, or neither
+    fence: Lease | None = None  # must still be ours (I19)
+    release: bool = False  # give ``fence`` back
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """What was recorded: the stream as it stands now, and the lease that was claimed."""
+
+    stream: Stream
+    lease: Lease | None = None
+
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target issued, kept outside the ledger until it is collected, once, or useless."""
+
+    body: bytes
+    until: datetime
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """A ticket that a controller must act on at ``at``."""
+
+    ticket: str
+    target: str
+    account: str
+    action: Action
+    at: datetime
+
+
+class EventStore(Protocol):
+    """Events, and the read models made of them. The only place with transactions.
+
+    Durability: what `append` returned for survives the loss of the machine's power. Concurrency: any number of
+    threads and processes; two appends at the same version of a stream cannot both succeed. Errors: `Conflict` for a
+    version that is no longer current, `LeaseLost` for a claim or fence, `StoreUnavailable` when it cannot read or
+    write.
+    """
+
+    clock: Clock
+
+    def read(self, stream: str) -> tuple[Stream, Ticket | None]:
+        """Fold a ticket from its entries, checking their chain and marks. A missing stream has version 0.
+
+        Raises `IntegrityError` when an entry was not written by us or the chain does not hold (I11).
+        """
+
+    def read_many(self, streams: Collection[str]) -> dict[str, tuple[Stream, Ticket]]:
+        """As `read`, in one query. Missing ones are left out."""
+
+    def append(self, append: Append) -> Appended:
+        """Record durably, or not at all."""
+
+    def append_many(self, appends: Sequence[Append]) -> list[Appended | MunimentError]:
+        """As `append`, in one commit with whatever else waits; each succeeds or fails by itself."""
+
+    def claim(self, claims: Sequence[Claim]) -> dict[str, Lease]:
+        """Take leases for work whose intent is on file already. Those held by others are left out."""
+
+    def release(self, leases: Sequence[Lease]) -> None:
+        """Give leases back early. One that was lost is ignored."""
+
+    def due(self, until: datetime, limit: int) -> list[Due]:
+        """Tickets that a controller must act on by ``until``, earliest first."""
+
+    def sharing(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Ticket]]:
+        """Live tickets (`ticket.LIVE`) on each (target, account)."""
