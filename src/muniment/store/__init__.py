@@ -1,0 +1,1 @@
+"""Events and read models on SQLAlchemy Core, for SQLite and PostgreSQL, through one set of tables and queries."""

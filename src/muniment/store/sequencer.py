@@ -1,0 +1,201 @@
+"""From the outbox into the tree, and the signed checkpoint over it.
+
+1. In one transaction: take entries that have no leaf, in id order; write their leaves; move the head by
+   compare-and-set. The compare-and-set is the fence: two sequencers cannot both move it.
+2. After that commit: sign the committed head and keep the note. Ed25519 signs the same bytes the same way, so a
+   crash in between signs again what it would have signed. Signing before the commit could fork the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Engine, and_, bindparam, func, select, text, tuple_, update
+
+from muniment.core.errors import IntegrityError
+from muniment.core.instants import wire
+from muniment.ledger.checkpoint import Checkpoint, sign_checkpoint
+from muniment.ledger.errors import LedgerFault
+from muniment.ledger.merkle import Frontier, leaf_hash
+from muniment.ledger.note import Ed25519Signer
+from muniment.ports import Clock
+from muniment.store import tables as t
+from muniment.store.appending import Marker, inserting_once
+from muniment.store.engine import blob, reading, writing
+
+#: entries taken up in one transaction
+BATCH = 128
+_LOCK = 0x6D756E69  # "muni": PostgreSQL's advisory lock that saves two sequencers the same work
+
+
+class SqlLedger:
+    """The ledger's side of the store: leaves, head and checkpoints."""
+
+    def __init__(self, engine: Engine, origin: str, marker: Marker, clock: Clock) -> None:
+        """Share the store's engine, origin, marker and clock."""
+        self._engine, self._origin, self._marker, self._clock = engine, origin, marker, clock
+
+    def integrate(self) -> int:
+        """Take up one batch of waiting entries; return how many.
+
+        Raises:
+            IntegrityError: an entry was not written by us. Nothing is taken up past it: fail closed, and loudly.
+        """
+        with writing(self._engine) as connection:
+            if self._engine.dialect.name == "postgresql":
+                free = connection.execute(
+                    text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}
+                ).scalar()
+                if not free:
+                    return 0
+            rows = connection.execute(_WAITING, {"limit": BATCH}).all()
+            if not rows:
+                return 0
+            size, edge = connection.execute(_HEAD.with_for_update()).one()
+            frontier = _frontier(edge)
+            leaves = []
+            for offset, row in enumerate(rows):
+                body = blob(row.body)
+                if not self._marker.holds(body, blob(row.mark)):
+                    raise IntegrityError(
+                        f"entry {row.seq} of {row.stream} was not written by Muniment",
+                        remedy="Somebody wrote to the database directly. Keep it as it is and find out who.",
+                    )
+                leaves.append({"idx": size + offset, "event_id": row.id, "hash": leaf_hash(body)})
+            frontier = frontier.extend(leaf["hash"] for leaf in leaves)
+            connection.execute(t.leaf.insert(), leaves)
+            keys = [(row.stream, row.seq) for row in rows]
+            connection.execute(t.outbox.delete().where(tuple_(t.outbox.c.stream, t.outbox.c.seq).in_(keys)))
+            moved = connection.execute(
+                _MOVE,
+                {
+                    "b_size": size,
+                    "b_edge": blob(edge),
+                    "new_size": size + len(rows),
+                    "new_edge": frontier.to_bytes(),
+                },
+            )
+            if moved.rowcount != 1:
+                raise IntegrityError(
+                    "another sequencer moved the ledger's head", remedy="Nothing to do; it is tried again."
+                )
+            return len(rows)
+
+    def head(self) -> Checkpoint:
+        """The committed head, signed or not."""
+        with reading(self._engine) as connection:
+            _, edge = connection.execute(_HEAD).one()
+        frontier = _frontier(edge)
+        return Checkpoint(origin=self._origin, size=frontier.size, root=frontier.root())
+
+    def publish(self, signer: Ed25519Signer) -> str:
+        """Sign the committed head and keep the note; return the latest note. Idempotent."""
+        latest = self.latest()
+        head = self.head()
+        if latest is not None and latest[0] == head.size:
+            return latest[1]
+        if latest is not None and latest[0] > head.size:  # signing it would be a second history
+            raise IntegrityError(
+                f"the ledger has {head.size} entries, and a checkpoint over {latest[0]} was signed",
+                remedy="Something was removed or put back. Keep the database as it is and find out what.",
+            )
+        note = sign_checkpoint(head, [signer])
+        with writing(self._engine) as connection:
+            connection.execute(
+                inserting_once(connection.dialect.name, t.checkpoint),
+                {"size": head.size, "note": note, "at": wire(self._clock.now())},
+            )
+        return note
+
+    def latest(self) -> tuple[int, str] | None:
+        """Size and note of the newest checkpoint."""
+        with reading(self._engine) as connection:
+            row = connection.execute(
+                select(t.checkpoint.c.size, t.checkpoint.c.note).order_by(t.checkpoint.c.size.desc()).limit(1)
+            ).first()
+        return None if row is None else (row.size, row.note)
+
+    def entries(self, *, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Index and bytes of every leaf, in order, page by page so that memory stays flat."""
+        start = 0
+        while True:
+            with reading(self._engine) as connection:
+                rows = connection.execute(_LEAVES, {"start": start, "limit": 4096}).all()
+            for index, body in rows:
+                if upto is not None and index >= upto:
+                    return
+                yield index, blob(body or b"")
+            if not rows:
+                return
+            start = rows[-1][0] + 1
+
+    def waiting(self) -> list[bytes]:
+        """Entries that no leaf holds yet, oldest first."""
+        with reading(self._engine) as connection:
+            return [blob(row.body) for row in connection.execute(_WAITING, {"limit": 1 << 31})]
+
+    def bodies(self, indexes: Sequence[int]) -> dict[int, bytes]:
+        """The entries at these places."""
+        query = (
+            select(t.leaf.c.idx, t.event.c.body)
+            .join(t.event, t.event.c.id == t.leaf.c.event_id)
+            .where(t.leaf.c.idx.in_(indexes))
+        )
+        with reading(self._engine) as connection:
+            return {index: blob(body) for index, body in connection.execute(query)}
+
+    def hashes(self, upto: int) -> list[bytes]:
+        """Leaf hashes of the first ``upto`` entries, as sequenced."""
+        query = select(t.leaf.c.hash).where(t.leaf.c.idx < upto).order_by(t.leaf.c.idx)
+        with reading(self._engine) as connection:
+            return [blob(each) for (each,) in connection.execute(query)]
+
+    def indexes_of(self, stream: str) -> list[int]:
+        """Where the ledger holds a stream's entries."""
+        query = (
+            select(t.leaf.c.idx)
+            .join(t.event, t.event.c.id == t.leaf.c.event_id)
+            .where(t.event.c.stream == stream)
+            .order_by(t.leaf.c.idx)
+        )
+        with reading(self._engine) as connection:
+            return [index for (index,) in connection.execute(query)]
+
+    def counts(self) -> tuple[int, int, int]:
+        """Entries stored, entries waiting, leaves: the first is the sum of the others, or something was removed."""
+        with reading(self._engine) as connection:
+            stored = connection.execute(select(func.count()).select_from(t.event)).scalar_one()
+            waiting = connection.execute(select(func.count()).select_from(t.outbox)).scalar_one()
+            leaves = connection.execute(select(func.count()).select_from(t.leaf)).scalar_one()
+        return stored, waiting, leaves
+
+
+def _frontier(stored: bytes) -> Frontier:
+    try:
+        return Frontier.from_bytes(blob(stored))
+    except LedgerFault as fault:
+        raise IntegrityError(
+            f"the ledger's head is damaged: {fault}",
+            remedy="Nothing is sealed any more. Keep the database as it is, and compare it with a backup.",
+        ) from fault
+
+
+_WAITING = (
+    select(t.event.c.id, t.event.c.stream, t.event.c.seq, t.event.c.body, t.event.c.mark)
+    .join(t.outbox, and_(t.outbox.c.stream == t.event.c.stream, t.outbox.c.seq == t.event.c.seq))
+    .order_by(t.event.c.id)
+    .limit(bindparam("limit"))
+)
+_HEAD = select(t.head.c.size, t.head.c.frontier).where(t.head.c.id == 1)
+_MOVE = (
+    update(t.head)
+    .where(t.head.c.id == 1, t.head.c.size == bindparam("b_size"), t.head.c.frontier == bindparam("b_edge"))
+    .values(size=bindparam("new_size"), frontier=bindparam("new_edge"))
+)
+_LEAVES = (
+    select(t.leaf.c.idx, t.event.c.body)
+    .outerjoin(t.event, t.event.c.id == t.leaf.c.event_id)
+    .where(t.leaf.c.idx >= bindparam("start"))
+    .order_by(t.leaf.c.idx)
+    .limit(bindparam("limit"))
+)

@@ -1,0 +1,137 @@
+"""The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
+
+``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``
+and ``text`` can be rebuilt from it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+#: SQLite gives rowids only to plain INTEGER keys
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("stream", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # the leaf: RFC 8785 bytes, never serialised again
+    Column("mark", LargeBinary, nullable=False),  # HMAC of body: foreign SQL cannot forge it (I11)
+    UniqueConstraint("stream", "seq", name="event_stream_seq"),
+    sqlite_autoincrement=True,  # ids of a rolled-back insert are not used again
+)
+
+#: entries that the ledger has not taken up yet. Never tail by "id > last": ids commit out of order
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+)
+
+leaf = Table(
+    "leaf",
+    metadata,
+    Column("idx", _Id, primary_key=True, autoincrement=False),
+    Column("event_id", _Id, nullable=False, unique=True),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+head = Table(
+    "head",
+    metadata,
+    Column("id", Integer, primary_key=True),  # always 1
+    Column("origin", Text, nullable=False),
+    Column("size", _Id, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("size", _Id, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+ticket = Table(
+    "ticket",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("beneficiary", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("action", Text),  # what a controller must do next …
+    Column("due_at", Text),  # … and when; null: only people can move it on
+    Column("open_findings", Integer, nullable=False),
+    Column("state", LargeBinary, nullable=False),  # the folded Ticket, canonical JSON
+    Index("ticket_due", "due_at", "id"),
+    Index("ticket_account", "target", "account", "status"),
+    Index("ticket_beneficiary", "beneficiary", "id"),
+    Index("ticket_requester", "requester", "id"),
+    Index("ticket_status", "status", "id"),
+)
+
+#: the last recorded version of identities, targets and the policy set, to see what changed
+registry = Table(
+    "registry",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("head", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+#: free text beside the ledger; erasing a row's salt and value erases the personal data
+text = Table(
+    "text",
+    metadata,
+    Column("commitment", Text, primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("salt", LargeBinary),
+    Column("value", Text),
+    Index("text_stream", "stream"),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("ticket", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("until", Text, nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Text, nullable=False),
+    Column("fence", _Id, nullable=False),
+)
+
+#: the highest instant this store ever acted on: a clock that steps back extends nothing (I13)
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True),  # always 1
+    Column("mark", Text, nullable=False),
+)

@@ -1,0 +1,164 @@
+"""Looking: lists of tickets, texts beside the ledger, credentials to collect. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Engine, and_, bindparam, delete, func, or_, select
+
+from muniment.core.errors import IntegrityError
+from muniment.core.events import Event, decode_data
+from muniment.core.instants import parse_instant, wire
+from muniment.core.ticket import LIVE, Status, Ticket
+from muniment.ledger.entry import decode_entry
+from muniment.ledger.errors import LedgerFault
+from muniment.ports import Stream
+from muniment.store import tables as t
+from muniment.store.engine import blob, reading, writing
+from muniment.store.events import decode_state
+
+#: more than anybody reads; longer lists are asked for page by page
+PAGE = 1000
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tickets. Every field narrows; an empty one does not."""
+
+    statuses: tuple[Status, ...] = ()
+    requester: str | None = None
+    beneficiary: str | None = None
+    target: str | None = None
+    involving: str | None = None  # requester or beneficiary
+    with_findings: bool = False
+    before: str | None = None  # the id that ended the last page; newest first
+    limit: int = 100
+
+
+class SqlViews:
+    """Read models."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Share the store's engine."""
+        self._engine = engine
+
+    def tickets(self, wanted: Filter) -> list[Ticket]:
+        """Tickets newest first, as last folded."""
+        c = t.ticket.c
+        query = select(c.state).order_by(c.id.desc()).limit(min(wanted.limit, PAGE))
+        for column, value in (
+            (c.requester, wanted.requester),
+            (c.beneficiary, wanted.beneficiary),
+            (c.target, wanted.target),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        if wanted.statuses:
+            query = query.where(c.status.in_(wanted.statuses))
+        if wanted.involving is not None:
+            query = query.where(or_(c.requester == wanted.involving, c.beneficiary == wanted.involving))
+        if wanted.with_findings:
+            query = query.where(c.open_findings > 0)
+        if wanted.before is not None:
+            query = query.where(c.id < wanted.before)
+        with reading(self._engine) as connection:
+            return [decode_state(blob(state)) for (state,) in connection.execute(query)]
+
+    def ticket(self, ticket: str) -> Ticket | None:
+        """One ticket, as last folded."""
+        with reading(self._engine) as connection:
+            state = connection.execute(select(t.ticket.c.state).where(t.ticket.c.id == ticket)).scalar()
+        return None if state is None else decode_state(blob(state))
+
+    def unsealed(self, streams: Collection[str]) -> dict[str, int]:
+        """How many entries of each stream the ledger has not taken up yet."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(_UNSEALED, {"streams": list(streams)})
+            return {row.stream: row.waiting for row in rows}
+
+    def texts(self, commitments: Iterable[str]) -> dict[str, str]:
+        """The texts behind commitments; an erased one is missing."""
+        wanted = list(set(commitments))
+        if not wanted:
+            return {}
+        with reading(self._engine) as connection:
+            rows = connection.execute(_TEXTS, {"commitments": wanted})
+            return {commitment: value for commitment, value in rows if value is not None}
+
+    def take_credential(self, ticket: str, now: datetime) -> bytes | None:
+        """Hand a credential out, once: it is deleted in the same transaction."""
+        query = (
+            delete(t.credential)
+            .where(and_(t.credential.c.ticket == ticket, t.credential.c.until > wire(now)))
+            .returning(t.credential.c.body)
+        )
+        with writing(self._engine) as connection:
+            body = connection.execute(query).scalar()
+        return None if body is None else bytes(body)
+
+    def drop_stale_credentials(self, now: datetime) -> None:
+        """Delete credentials that nobody collected and that are of no more use."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(t.credential).where(t.credential.c.until <= wire(now)))
+
+    def registered(self, prefix: str) -> dict[str, tuple[Stream, Event]]:
+        """The last recorded event of each registry stream that begins with ``prefix``."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                select(t.registry).where(t.registry.c.stream.startswith(prefix, autoescape=True))
+            )
+            return {
+                r.stream: (
+                    Stream(id=r.stream, version=r.version, head=r.head),
+                    _decode_registered(r.kind, blob(r.data)),
+                )
+                for r in rows
+            }
+
+    def live_targets(self) -> set[str]:
+        """Targets that hold, or may hold, something for a ticket."""
+        query = select(t.ticket.c.target).where(t.ticket.c.status.in_(sorted(LIVE))).distinct()
+        with reading(self._engine) as connection:
+            return {target for (target,) in connection.execute(query)}
+
+    def oldest_unsealed(self) -> datetime | None:
+        """When the oldest entry that waits for the ledger's sequencer was written, or None."""
+        query = (
+            select(t.event.c.body)
+            .join(t.outbox, and_(t.outbox.c.stream == t.event.c.stream, t.outbox.c.seq == t.event.c.seq))
+            .order_by(t.event.c.id)
+            .limit(1)
+        )
+        with reading(self._engine) as connection:
+            body = connection.execute(query).scalar()
+        return None if body is None else parse_instant(_decode_at(blob(body)))
+
+
+def _decode_at(body: bytes) -> str:
+    try:
+        return decode_entry(body).at
+    except LedgerFault as fault:
+        raise IntegrityError(
+            f"an entry that waits is damaged: {fault}", remedy="Run `muniment ledger verify`."
+        ) from fault
+
+
+def _decode_registered(kind: str, data: bytes) -> Event:
+    try:
+        return decode_data(kind, data)
+    except (KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise IntegrityError(
+            f"the registry holds a damaged {kind!r:.60}",
+            remedy="Run `muniment ledger verify`, and keep the database as it is.",
+        ) from error
+
+
+_UNSEALED = (
+    select(t.outbox.c.stream, func.count().label("waiting"))
+    .where(t.outbox.c.stream.in_(bindparam("streams", expanding=True)))
+    .group_by(t.outbox.c.stream)
+)
+_TEXTS = select(t.text.c.commitment, t.text.c.value).where(
+    t.text.c.commitment.in_(bindparam("commitments", expanding=True))
+)

@@ -1,0 +1,121 @@
+"""One value of every kind of event, and some with their optional fields empty. Fixed: the golden lines hold their bytes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from muniment.core import events as e
+from muniment.core.identity import Identity
+from muniment.core.scope import Comparison, Privilege
+from muniment.core.terms import Terms, terms_digest
+from muniment.core.verdict import Evaluation, Obligations, Stage
+from muniment.ledger.entry import Actor, Entry, entry_ref
+
+ORIGIN = "ledger.example.org/golden"
+AT = "2026-11-23T10:00:00.000001Z"
+SHA = "sha256:" + "0123456789abcdef" * 4
+RW = Privilege(privilege="orders_rw")
+SUPER = Privilege(privilege="SUPERUSER", resource='role "attribute"')
+ANN, CYD, ODA = "human:ann@example.com", "human:cyd@example.com", "human:oda@example.com"
+BOT = "ai_agent:triage-bot"
+
+TERMS = Terms(
+    kind="break_glass", requester=ANN, beneficiary=BOT, target="pg-prod", account="triäge", scope=(SUPER, RW), justification=SHA,
+    references={"change": "CHG-7", "note": 'é\u2028\x7f"\\/<\U0001f600'}, incident="INC-1", starts_at=AT, duration=7200,
+    public_key="ssh-ed25519 AAAA ann",
+)  # fmt: skip
+BARE_TERMS = Terms(
+    kind="standard", requester=ANN, beneficiary=ANN, target="pg-prod", account="ann", scope=(RW,), justification=SHA, references={},
+    incident=None, starts_at=None, duration=1, public_key=None,
+)  # fmt: skip
+EVALUATION = Evaluation(
+    principal=f'Muniment::Person::"{ANN}"', action='Muniment::Action::"request"', resource='Muniment::Privilege::"orders_rw"',
+    context={"minutes": 120, "break_glass": False, "references": ["change"], "nested": {"none": None, "big": 9007199254740991}},
+    allowed=True, determining=("people.cedar#1",), errors=("none",),
+)  # fmt: skip
+ENTITY = {"uid": {"type": "Muniment::Person", "id": ANN}, "attrs": {"active": True}, "parents": []}
+OBLIGATIONS = Obligations(
+    stages=(Stage(name="dba-leads", needed=2, approvers=("group:dba-leads", CYD)),), longest=14400, lapse_after=3600, review_within=86400,
+    native_expiry=True, references=("change",),
+)  # fmt: skip
+
+#: name of the golden line to its value. Add at the end; never change one
+VALUES: dict[str, e.Event] = {
+    "request-submitted/1": e.RequestSubmitted(terms=TERMS, digest=terms_digest("req_golden", TERMS), accountable=(ODA,)),
+    "request-submitted/1 bare": e.RequestSubmitted(terms=BARE_TERMS, digest=terms_digest("req_golden", BARE_TERMS), accountable=()),
+    "policy-decided/1": e.PolicyDecided(
+        permitted=True, policies=SHA, determining=("people.cedar#1",), reasons=("because",), obligations=OBLIGATIONS,
+        evaluations=(EVALUATION,), entities=(ENTITY,),
+    ),
+    "policy-decided/1 bare": e.PolicyDecided(
+        permitted=False, policies=SHA, determining=(), reasons=(), obligations=None, evaluations=(), entities=()
+    ),
+    "policy-decided/1 defaults": e.PolicyDecided(
+        permitted=True, policies=SHA, determining=(), reasons=(), obligations=Obligations(longest=1), evaluations=(), entities=()
+    ),
+    "approval-recorded/1": e.ApprovalRecorded(
+        approver=CYD, decision="approve", stage="dba-leads", digest=SHA, policies=SHA, authority=("approvals.cedar#1",),
+        evaluations=(EVALUATION,), entities=(ENTITY,), comment=SHA, signature="sig",
+    ),
+    "approval-recorded/1 bare": e.ApprovalRecorded(
+        approver=CYD, decision="deny", stage="dba-leads", digest=SHA, policies=SHA, authority=(), evaluations=(), entities=(), comment=None,
+        signature=None,
+    ),
+    "request-approved/1": e.RequestApproved(approvers=(CYD, ODA), scope=(SUPER, RW), duration=7200),
+    "approvals-voided/1": e.ApprovalsVoided(approvers=(CYD,), reason="no longer entitled to approve"),
+    "request-denied/1": e.RequestDenied(by="policy", reasons=("too long",)),
+    "request-withdrawn/1": e.RequestWithdrawn(),
+    "request-lapsed/1": e.RequestLapsed(reason="nobody decided in time"),
+    "provisioning-started/1": e.ProvisioningStarted(
+        starts_at=AT, expires_at="2026-11-23T12:00:00.000001Z", held=(RW,), policies=SHA, approvers=(CYD,), evaluations=(EVALUATION,),
+        entities=(ENTITY,),
+    ),
+    "grant-observed/1": e.GrantObserved(
+        granted=(RW,), comparison=Comparison(missing=(SUPER,), excess=(RW,)), native_expiry=AT, handle={"serial": "42"}
+    ),
+    "grant-observed/1 bare": e.GrantObserved(
+        granted=(), comparison=Comparison(missing=(), excess=()), native_expiry=None, handle={}
+    ),
+    "provisioning-failed/1": e.ProvisioningFailed(code="target.rejected", message="no such role"),
+    "use-observed/1": e.UseObserved(source="pgaudit", digest=SHA, events=3, first_at=AT, last_at=AT, privileges=(RW,)),
+    "revocation-ordered/1": e.RevocationOrdered(cause="revoked", reason=SHA),
+    "revocation-ordered/1 bare": e.RevocationOrdered(cause="expired", reason=None),
+    "revocation-failed/1": e.RevocationFailed(code="target.unavailable", message="no answer"),
+    "revocation-observed/1": e.RevocationObserved(
+        gone=(RW,), kept=(e.Kept(privilege=SUPER, ticket="req_other"),), sessions_ended=2
+    ),
+    "review-opened/1": e.ReviewOpened(due_at=AT),
+    "review-recorded/1": e.ReviewRecorded(reviewer=CYD, outcome="inappropriate", comment=SHA),
+    "finding-raised/1": e.FindingRaised(finding="1", type="excess", severity="critical", message="more", scope=(SUPER,)),
+    "finding-resolved/1": e.FindingResolved(finding="1", reason=SHA),
+    "finding-resolved/1 bare": e.FindingResolved(finding="1", reason=None),
+    "check-waived/1": e.CheckWaived(check="gone", reason=SHA),
+    "request-closed/1": e.RequestClosed(
+        outcome="closed", checks=(e.CheckResult(check="gone", holds=False, waived=CYD), e.CheckResult(check="reviewed", holds=True))
+    ),
+    "identity-recorded/1": e.IdentityRecorded(
+        identity=Identity(
+            id=BOT, name="Triage Bot", active=False, groups=("bots",), roles=("member", "operator"), owners=(ODA,), manager=ANN,
+            aliases=("ai_agent:old-bot",),
+        )
+    ),
+    "identity-recorded/1 bare": e.IdentityRecorded(identity=Identity(id=ANN)),
+    "identity-deactivated/1": e.IdentityDeactivated(identity=ANN),
+    "target-registered/1": e.TargetRegistered(
+        target="pg-prod", connector="postgresql", environment="production", owners=("group:dba",),
+        privileges=({"privilege": {"privilege": "orders_rw", "resource": None}, "description": "", "risk": "high"},),
+    ),
+    "target-retired/1": e.TargetRetired(target="pg-old"),
+    "policy-text-recorded/1": e.PolicyTextRecorded(name="people.cedar", sha256="ab" * 32, part=0, parts=1, text="permit(\n);\t"),
+    "policy-adopted/1": e.PolicyAdopted(digest=SHA, files=(e.PolicyFile(name="people.cedar", sha256="ab" * 32),)),
+}  # fmt: skip
+
+
+def entry_of(name: str) -> bytes:
+    """A whole entry around that value: the first of its stream, or the second, whose ``prev`` is a fixed one."""
+    event = VALUES[name]
+    first = isinstance(event, e.RequestSubmitted)
+    return Entry(
+        log=ORIGIN, ticket="req_golden", seq=0 if first else 1, prev=None if first else entry_ref(b"golden"), type=event.kind,
+        actor=Actor(id=ANN, via="local"), at=AT, data=msgspec.Raw(e.encode_data(event)),
+    ).encode()  # fmt: skip

@@ -1,0 +1,292 @@
+"""What somebody with the database's password can do: destroy, which shows; and never make us grant (I11)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from core.lives import LEAD, OWNER, REQUESTER, WORDS, authority, verdict
+from muniment.core import commands as c
+from muniment.core import events as e
+from muniment.core.errors import IntegrityError, Refused
+from muniment.core.lifecycle import decide
+from muniment.core.ticket import Ticket
+from muniment.ledger.entry import Actor as EntryActor
+from muniment.ledger.entry import Entry, entry_ref
+from muniment.ledger.verify import verify_log
+from muniment.ports import Stream
+from muniment.store import tables as t
+from muniment.store.appending import Marker, ticket_row
+from muniment.store.events import SqlStore
+from muniment.store.rebuild import differences, rebuild
+from store.stores import (
+    NOW,
+    ORIGIN,
+    SIGNER,
+    HandClock,
+    Shelf,
+    an_append,
+    file_ticket,
+    ledger_of,
+    opened,
+    seal,
+    verified,
+    write,
+)
+
+TICKET = "req_00000000000000000000000001"
+
+
+def run(store: SqlStore, *statements: object) -> None:
+    with store.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        for statement in statements:
+            connection.execute(statement if not isinstance(statement, str) else text(statement))
+
+
+def without_triggers(store: SqlStore) -> None:
+    names = (
+        ["DROP TRIGGER event_append_only ON event", "DROP TRIGGER leaf_append_only ON leaf"]
+        if store.engine.dialect.name == "postgresql"
+        else [
+            f"DROP TRIGGER {table}_no_{verb}" for table in ("event", "leaf") for verb in ("update", "delete")
+        ]
+    )
+    run(store, *names)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE event SET body = body", "UPDATE event SET seq = seq + 1", "DELETE FROM event", "DELETE FROM event WHERE seq = 1",
+        "UPDATE leaf SET idx = idx", "DELETE FROM leaf", "UPDATE event SET stream = 'req_x' WHERE id = 1",
+    ],
+)  # fmt: skip
+def test_the_trigger_says_so_to_whoever_forgets(store: SqlStore, statement: str) -> None:
+    file_ticket(store, TICKET)
+    seal(store)
+    with pytest.raises(DBAPIError, match="never changed or deleted"):
+        run(store, statement)
+    verified(store)
+
+
+def test_truncate_is_refused(postgres_shelf: Shelf) -> None:
+    with postgres_shelf.store() as store:
+        file_ticket(store, TICKET)
+        seal(store)
+        for table in ("event", "leaf"):
+            with pytest.raises(DBAPIError, match="never changed or deleted"):
+                run(store, f"TRUNCATE {table}")
+
+
+test_truncate_is_refused = pytest.mark.server("postgres18")(
+    pytest.mark.xdist_group("store-postgres18")(test_truncate_is_refused)
+)
+
+
+def forged(stream: Stream, event: e.Event, actor: str = LEAD) -> bytes:
+    """An entry as we would have written it, by somebody who has read our source."""
+    return Entry(
+        log=ORIGIN, ticket=stream.id, seq=stream.version, prev=stream.head, type=event.kind, actor=EntryActor(id=actor, via="local"),
+        at="2026-11-23T10:00:00.000000Z", data=msgspec.Raw(e.encode_data(event)),
+    ).encode()  # fmt: skip
+
+
+def forge(store: SqlStore, stream: Stream, event: e.Event, mark: bytes) -> None:
+    body = forged(stream, event)
+    row = {"stream": stream.id, "seq": stream.version, "body": body, "mark": mark}
+    run(
+        store,
+        insert(t.event).values(**row),
+        insert(t.outbox).values(stream=stream.id, seq=stream.version),
+    )
+
+
+def approval_of(ticket: Ticket) -> e.ApprovalRecorded:
+    return e.ApprovalRecorded(
+        approver=LEAD, decision="approve", stage="dba-leads", digest=ticket.digest, policies="sha256:aa", authority=(), evaluations=(),
+        entities=(), comment=None, signature=None,
+    )  # fmt: skip
+
+
+def test_a_forged_approval_gives_nothing(store: SqlStore) -> None:
+    """Rows as real as SQL can make them, read model included. Only the mark is missing: its key is not in the database."""
+    stream, ticket = file_ticket(store, TICKET)
+    seal(store)
+    approved = e.RequestApproved(approvers=(LEAD,), scope=ticket.terms.scope, duration=ticket.terms.duration)
+    body = forged(stream, approval_of(ticket))
+    forge(store, stream, approval_of(ticket), Marker(b"\xff" * 32).of(body))
+    second = Stream(id=stream.id, version=stream.version + 1, head=entry_ref(body))
+    forge(store, second, approved, b"")
+    seen = replace(
+        ticket,
+        status="approved",
+        approved=ticket.terms.scope,
+        approved_at=ticket.filed_at,
+        version=stream.version + 2,
+    )
+    row = ticket_row(seen)
+    run(store, update(t.ticket).where(t.ticket.c.id == TICKET).values(**row))
+    # a controller is told that there is work, and finds that there is none it may do
+    assert [due.ticket for due in store.due(NOW, 10)] == [TICKET]
+    for reader in (store, _another(store)):
+        with pytest.raises(IntegrityError):
+            reader.read(TICKET)
+        with pytest.raises(IntegrityError):
+            reader.read_many([TICKET])
+        with pytest.raises(IntegrityError):
+            reader.entries(TICKET)
+        with pytest.raises(IntegrityError):
+            reader.sharing([(ticket.terms.target, ticket.terms.account)]) or reader.read(TICKET)
+    # nor does the ledger take it up, and what it signed before still holds
+    with pytest.raises(IntegrityError):
+        ledger_of(store).integrate()
+    note = ledger_of(store).latest()
+    assert note
+    assert verify_log(ledger_of(store).entries(), note[1], SIGNER.verifier, origin=ORIGIN).ok
+    with pytest.raises(IntegrityError):
+        rebuild(store)
+
+
+def _another(store: SqlStore) -> SqlStore:
+    """As another process: with nothing in memory."""
+    return SqlStore(store.engine, store.origin, store.marker, store.clock)
+
+
+def test_a_read_model_that_says_approved_gives_nothing(store: SqlStore) -> None:
+    """The list may lie; the gate reads entries."""
+    _, ticket = file_ticket(store, TICKET)
+    seen = replace(ticket, status="approved", approved=ticket.terms.scope, approved_at=ticket.filed_at)
+    run(store, update(t.ticket).where(t.ticket.c.id == TICKET).values(**ticket_row(seen)))
+    for reader in (store, _another(store)):
+        _, read = reader.read(TICKET)
+        assert read
+        assert read.status == "pending"
+        facts = c.Facts(accountable=(OWNER,), verdict=verdict(), standing_approvers=(LEAD,))
+        with pytest.raises(Refused):
+            decide(read, c.StartProvisioning(held=(), ticketed=()), facts, NOW)
+    assert list(differences(store)) == [TICKET]
+    rebuild(store)
+    assert list(differences(store)) == []
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_entry_of_ours_in_another_place_is_not_believed(store: SqlStore, cached: bool) -> None:
+    """A true approval, mark and all, copied from one ticket to the next; or replayed later in its own."""
+    stream, ticket = file_ticket(store, TICKET)
+    other = TICKET[:-1] + "2"
+    target, _ = file_ticket(store, other)
+    facts = c.Facts(actor=replace(_lead(), id=LEAD), accountable=(OWNER,), authority=authority(LEAD))
+    after, _ = write(store, stream, ticket, c.Approve(digest=ticket.digest), facts)
+    with store.engine.connect() as connection:
+        row = connection.execute(
+            select(t.event.c.body, t.event.c.mark).where(t.event.c.stream == TICKET, t.event.c.seq == 2)
+        ).one()
+    for place in (target, after):
+        run(store, insert(t.event).values(stream=place.id, seq=place.version, body=row.body, mark=row.mark))
+        with pytest.raises(IntegrityError, match="chain"):
+            (store if cached else _another(store)).read(place.id)
+
+
+def _lead():
+    from core.lives import person  # noqa: PLC0415
+
+    return person(LEAD)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE event SET body = 'x' WHERE seq = 1", "UPDATE event SET mark = 'x' WHERE seq = 1", "DELETE FROM event WHERE seq = 0",
+        "UPDATE event SET seq = seq + 10", "UPDATE event SET seq = 5 WHERE seq = 1",
+        f"UPDATE event SET stream = '{TICKET[:-1]}9'",
+    ],
+)  # fmt: skip
+def test_with_the_trigger_dropped_damage_shows_when_it_is_read(store: SqlStore, damage: str) -> None:
+    file_ticket(store, TICKET)
+    without_triggers(store)
+    run(store, damage)
+    reader = _another(store)
+    with store.engine.connect() as connection:
+        streams = set(connection.execute(select(t.event.c.stream)).scalars())
+    with pytest.raises(IntegrityError):
+        for stream in streams:
+            reader.read(stream)
+
+
+def test_with_the_trigger_dropped_the_ledger_still_shows_what_is_gone(store: SqlStore) -> None:
+    file_ticket(store, TICKET)
+    note = seal(store)
+    without_triggers(store)
+    run(store, "DELETE FROM event WHERE seq = 1")
+    report = verify_log(ledger_of(store).entries(), note, SIGNER.verifier, origin=ORIGIN)
+    assert not report.levels["V2"].ok
+    assert not report.levels["V3"].ok
+    stored, waiting, leaves = ledger_of(store).counts()
+    assert stored != waiting + leaves
+
+
+def test_an_entry_taken_out_of_the_queue_is_missed(store: SqlStore) -> None:
+    """Deleted from the outbox before the ledger took it up: the sums no longer agree."""
+    file_ticket(store, TICKET)
+    run(store, "DELETE FROM outbox WHERE seq = 1")
+    seal(store)
+    stored, waiting, leaves = ledger_of(store).counts()
+    assert stored == 2
+    assert waiting + leaves == 1
+
+
+def test_a_head_put_back_is_not_signed(store: SqlStore) -> None:
+    """Rolling the tree back and signing it again would be a second history of the same log."""
+    store.append(an_append("a", "x"))
+    seal(store)
+    with store.engine.connect() as connection:
+        old = connection.execute(select(t.head.c.size, t.head.c.frontier)).one()
+    store.append(an_append("b", "x"))
+    note = seal(store)
+    run(store, update(t.head).values(size=old.size, frontier=old.frontier))
+    with pytest.raises(IntegrityError):
+        ledger_of(store).publish(SIGNER)
+    assert ledger_of(store).latest() == (2, note)
+
+
+@pytest.mark.parametrize(
+    "frontier", [b"", b"\0" * 7, b"\0" * 8 + b"x", b"\xff" * 8, b"\0" * 7 + b"\1" + b"y" * 31]
+)
+def test_a_damaged_head_is_an_integrity_error(store: SqlStore, frontier: bytes) -> None:
+    store.append(an_append("a", "x"))
+    run(store, update(t.head).values(frontier=frontier))
+    for use in (ledger_of(store).head, ledger_of(store).integrate, lambda: ledger_of(store).publish(SIGNER)):
+        with pytest.raises(IntegrityError):
+            use()
+
+
+def test_another_key_reads_nothing(shelf: Shelf) -> None:
+    url = shelf.url()
+    with opened(url, HandClock()) as store:
+        file_ticket(store, TICKET)
+        stranger = SqlStore(store.engine, ORIGIN, Marker(b"\x01" * 32), store.clock)
+        with pytest.raises(IntegrityError):
+            stranger.read(TICKET)
+
+
+def test_another_ledgers_entries_are_not_ours(shelf: Shelf) -> None:
+    with shelf.store() as store:
+        file_ticket(store, TICKET)
+        elsewhere = SqlStore(store.engine, "ledger.example.org/other", store.marker, store.clock)
+        with pytest.raises(IntegrityError):
+            elsewhere.read(TICKET)
+
+
+def test_withdrawing_still_works_beside_a_forged_ticket(store: SqlStore) -> None:
+    """One ticket that cannot be trusted holds up no other."""
+    stream, ticket = file_ticket(store, TICKET)
+    other = TICKET[:-1] + "2"
+    fine, its = file_ticket(store, other)
+    forge(store, stream, approval_of(ticket), b"")
+    facts = c.Facts(actor=replace(_lead(), id=REQUESTER), accountable=(OWNER,))
+    _, after = write(store, fine, its, c.Withdraw(), facts)
+    assert after.status == "withdrawn"
+    assert WORDS
