@@ -1,0 +1,266 @@
+"""PostgreSQL role membership: GRANT role TO member, and back. Versions 15 to 18.
+
+What follows what, for a batch of orders in one transaction:
+
+1. lock the accounts to us (advisory locks, in sorted order), then read what they hold;
+2. ``confirm``: the work is still ours;
+3. GRANT or REVOKE, and COMMIT, in one message. A crash before the commit leaves nothing, one after it leaves all;
+4. after a REVOKE: end the sessions that began before the commit, because SET ROLE outlives REVOKE. A crash here
+   leaves sessions; the caller does not yet believe the order done and asks again.
+
+Fencing (I19). A worker paused before 2 finds out there. One paused between 2 and 3 sits idle in a transaction, and
+the server ends that after ``pause``: the locks go, and nothing that the worker sends later is ever executed. Whoever
+holds the work next waits for the locks, so its changes come after. Advisory locks are per database: all workers
+must name the same one.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
+
+import msgspec
+from msgspec.structs import replace
+
+from muniment.connectors import postgresql_changes as c
+from muniment.connectors import postgresql_queries as q
+from muniment.connectors.postgresql_check import report
+from muniment.connectors.postgresql_ending import Ended, end_sessions
+from muniment.connectors.postgresql_session import Busy, Session, Sessions
+from muniment.core.errors import Invalid, Misconfigured
+from muniment.core.instants import parse_duration
+from muniment.core.scope import Holding, Privilege, Scope
+from muniment.core.text import clean_name
+from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
+
+#: namespace of our advisory locks ("MUNI") and how many accounts share one. Neither may ever change: workers of two
+#: versions must lock the same. A lock an account would exhaust the server's lock table with a large batch
+_LOCKS, _SHARDS = 0x4D554E49, 64
+_PATIENCE = timedelta(seconds=2)  # for a lock, before asking who else than us holds it
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may stand in ``[targets.NAME]`` beside what every target has."""
+
+    dsn: str  # a reference, such as "env:PG_PROD_DSN"
+    timeout: str = "10s"
+    set_role: bool = True
+    allow_predefined: bool = False
+
+
+def build(
+    name: str, settings: Mapping[str, object], secret: Callable[[str], str], catalogue: Sequence[Privilege]
+) -> Connector:
+    """Make the connector of one target; nothing is reached. Raises `Misconfigured`."""
+    try:
+        chosen = msgspec.convert(dict(settings), Settings)
+        timeout = parse_duration(chosen.timeout)
+        for privilege in catalogue:
+            _check_names("any", (privilege,), predefined=chosen.allow_predefined)
+    except (msgspec.ValidationError, Invalid) as error:
+        raise Misconfigured(
+            f"target {name}: {error}",
+            remedy=f"A postgresql target takes {', '.join(Settings.__struct_fields__)}; its privileges are roles.",
+        ) from error
+    return PostgreSQL(
+        secret(chosen.dsn).strip(),
+        name=name,
+        reference=chosen.dsn,
+        timeout=timeout,
+        set_role=chosen.set_role,
+        allow_predefined=chosen.allow_predefined,
+        catalogue=[privilege.privilege for privilege in catalogue],
+    )
+
+
+class PostgreSQL:
+    """See `muniment.ports.Connector`; an account is a role, a privilege a role that it is made a member of.
+
+    `observe` also shows what goes beyond a membership: one WITH ADMIN OPTION, and the attributes that make a role
+    powerful by itself. `revoke` takes those too when an order names them. Memberships that another grantor gave
+    stay (I17): such an order is answered "target.still-held".
+    """
+
+    capabilities = Capabilities(
+        native_expiry=False,
+        ends_sessions=True,
+        issues_credential=False,
+        needs_public_key=False,
+        lists_everything=True,
+    )
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str,
+        reference: str = "its dsn",
+        timeout: timedelta = timedelta(seconds=10),
+        pause: timedelta = timedelta(seconds=5),
+        set_role: bool = True,
+        allow_predefined: bool = False,
+        catalogue: Sequence[str] = (),
+    ) -> None:
+        """Connects at the first call only. Raises `Misconfigured`.
+
+        Args:
+            dsn: a libpq connection string or URL; never shown.
+            name: of the target, in messages.
+            reference: what messages call the DSN, such as "env:PG_PROD_DSN".
+            timeout: for each call in all; connecting takes 2 s at least, for each address of the host.
+            pause: how long ``confirm`` and we together may take between lock and change; below any lease.
+            set_role: False gives memberships WITH SET FALSE: rights without SET ROLE (16 and later).
+            allow_predefined: whether pg_… roles may be given; pg_execute_server_program means a shell.
+            catalogue: roles that `check` tries.
+        """
+        self._name, self._timeout, self._pause = name, timeout, pause
+        self._set_role, self._predefined = set_role, allow_predefined
+        self._catalogue = tuple(catalogue)
+        self._sessions = Sessions(dsn, name=name, reference=reference, timeout=timeout)
+        self.close = weakref.finalize(self, self._sessions.close)
+
+    def validate(self, account: str, scope: Scope) -> None:
+        """See `Connector.validate`."""
+        _check_names(account, scope, predefined=self._predefined)
+
+    def check(self) -> CheckReport:
+        """See `Connector.check`."""
+        return report(self._sessions, self._deadline(), self._catalogue, set_role=self._set_role)
+
+    def observe(self, accounts: Collection[str] | None) -> Observation:
+        """See `Connector.observe`. A membership that several gave is held several times."""
+        names = None if accounts is None else sorted(filter(c.possible, accounts))
+        if names is not None and not names:
+            return Observation(holdings=())
+        query = q.holdings(names)
+        with self._sessions.begin(self._deadline(), lambda session: session.ask(query)) as (_, (rows,)):
+            found = (Holding(account=a, privilege=p, resource=r, grantor=g) for a, p, r, g in rows)
+            return Observation(holdings=tuple(found))
+
+    def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
+        """See `Connector.provision`."""
+        if not orders:
+            return []
+        with self._begin(orders) as (session, known):
+            answers = {at: no for at, order in enumerate(orders) if (no := self._refusal(order, known))}
+            wanted = {
+                at: (order, [c.Change("grant", item.privilege, order.account) for item in order.scope])
+                for at, order in enumerate(orders)
+                if at not in answers
+            }
+            _confirm(session, confirm)
+            failed, _ = c.apply(session, wanted, q.grant_options(session.version, set_role=self._set_role))
+        answers |= failed
+        return [answers.get(at) or Outcome(ticket=o.ticket, result="done") for at, o in enumerate(orders)]
+
+    def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
+        """See `Connector.revoke`. Ends every session of the accounts, since none says what it still uses."""
+        if not orders:
+            return []
+        with self._begin(orders) as (session, known):
+            wanted = {at: (order, c.to_revoke(order, known)) for at, order in enumerate(orders)}
+            _confirm(session, confirm)
+            failed, ((committed,),) = c.apply(session, wanted, q.NO_OPTIONS, (q.NOW,))
+            after = c.facts(session.version, *session.ask(*q.facts(orders)))
+            left = [c.still_held(order, after) for order in orders]
+            # who still holds all of it gains nothing by an old session; and asking again would end it again
+            lost = {
+                o.account
+                for o, held in zip(orders, left, strict=True)
+                if len({h.what for h in held}) < len(o.scope)
+            }
+            ended = end_sessions(session, sorted(filter(c.possible, lost)), committed)
+        return [
+            failed.get(at) or self._revoked(order, left[at], ended.get(order.account, Ended()))
+            for at, order in enumerate(orders)
+        ]
+
+    @contextmanager
+    def _begin(self, orders: Sequence[Order]) -> Iterator[tuple[Session, c.Facts]]:
+        """A transaction in which the orders' accounts are locked to us, and what they hold.
+
+        Anybody who may connect to the database may take advisory locks, even ours, and so hold up the end of his
+        own access. Whoever does loses his session.
+        """
+        until = self._deadline()
+        with ExitStack() as stack:
+            try:
+                opening = partial(self._open, orders, _PATIENCE)
+                begun = stack.enter_context(self._sessions.begin(until, opening))
+            except Busy:
+                with self._sessions.begin(until, lambda session: session.ask(q.end_squatters(_LOCKS))):
+                    pass
+                # a paused worker of ours is ended by the server meanwhile
+                opening = partial(self._open, orders, self._timeout)
+                begun = stack.enter_context(self._sessions.begin(until, opening))
+            yield begun
+
+    def _open(self, orders: Sequence[Order], patience: timedelta, session: Session) -> c.Facts:
+        shards = sorted({zlib.crc32(o.account.encode(errors="replace")) % _SHARDS for o in orders})
+        answers = session.ask(
+            q.BEGIN, q.limits(self._pause, patience), q.lock(_LOCKS, shards), *q.facts(orders)
+        )
+        return c.facts(session.version, *answers[-2:])
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout.total_seconds()
+
+    def _refusal(self, order: Order, known: c.Facts) -> Outcome | None:
+        """Why an order cannot be carried out, as far as can be seen beforehand."""
+        try:
+            self.validate(order.account, order.scope)
+        except Invalid as error:
+            return c.no(order, "bad-name", error.message)
+        if order.account not in known.roles:
+            return c.no(order, "no-such-account", f"{self._name} has no role {order.account}")
+        for item in order.scope:
+            if item.privilege not in known.roles:
+                return c.no(order, "no-such-privilege", f"{self._name} has no role {item.privilege}")
+        if known.version < q.FIRST_WITH_OPTIONS and not self._set_role:
+            return c.no(order, "rejected", f"{self._name} is too old for set_role = false")
+        return None
+
+    def _revoked(self, order: Order, remaining: Sequence[Holding], ended: Ended) -> Outcome:
+        answer = Outcome(ticket=order.ticket, result="done", sessions_ended=ended.gone)
+        if remaining:
+            what = ", ".join(sorted({str(h.what) for h in remaining}))
+            givers = sorted({h.grantor for h in remaining if h.grantor is not None})
+            by = f", given by {', '.join(givers)}" if givers else ""
+            answer = c.no(order, "still-held", f"{order.account} still holds {what}{by}; we end what we gave")
+        elif ended.forbidden:
+            sentence = f"we may not end the sessions of {order.account}; our role needs pg_signal_backend"
+            answer = c.no(order, "session-survives", sentence)
+        elif ended.alive:
+            sentence = f"{ended.alive} sessions of {order.account} did not end in time"
+            answer = replace(answer, result="unknown", code="target.session-survives", message=sentence)
+        return replace(answer, sessions_ended=ended.gone)
+
+
+def _confirm(session: Session, confirm: Callable[[], None]) -> None:
+    """The last moment to find out that the work is another's. The time it takes is not the target's."""
+    started = time.monotonic()
+    confirm()
+    session.limit(session.until + time.monotonic() - started)
+
+
+def _check_names(account: str, scope: Scope, *, predefined: bool) -> None:
+    """Raise `Invalid` unless every name would reach PostgreSQL as it is."""
+    clean_name(account, "the account", limit=c.MAX_NAME)
+    for item in scope:
+        clean_name(item.privilege, "the privilege", limit=c.MAX_NAME)
+        if item.resource is not None:
+            raise Invalid(
+                f"a role has no resource, and {item.privilege} was asked for with one",
+                remedy="Ask for the role alone.",
+            )
+    for name in (account, *(item.privilege for item in scope)):
+        if name.startswith("pg_") and not predefined:
+            raise Invalid(
+                f"{name} is a role that PostgreSQL predefines; some of them mean a shell on the server",
+                remedy="Ask for a role of your own; or the administrator sets allow_predefined = true.",
+            )

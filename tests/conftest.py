@@ -1,0 +1,58 @@
+"""Servers that tests share. Each worker of pytest-xdist starts its own, when the first test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import servers
+from muniment.demo.postgres import TemporaryPostgres
+
+
+@pytest.fixture(scope="session")
+def postgres18() -> Iterator[TemporaryPostgres]:
+    """PostgreSQL 18: only the grantor's own grants are taken by REVOKE."""
+    with servers.postgres(18) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres15() -> Iterator[TemporaryPostgres]:
+    """PostgreSQL 15: CREATEROLE may give almost anything."""
+    with servers.postgres(15) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=[18, 15], ids=["postgres18", "postgres15"])
+def any_postgres(request: pytest.FixtureRequest) -> TemporaryPostgres:
+    """Each supported PostgreSQL in turn."""
+    server: TemporaryPostgres = request.getfixturevalue(f"postgres{request.param}")
+    return server
+
+
+@pytest.fixture(scope="session")
+def sshd_server() -> Iterator[servers.TemporarySshd]:
+    """An OpenSSH server. It is shared: use principals, serials and key names of your own."""
+    with servers.TemporarySshd() as server:
+        yield server
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Obey ``@pytest.mark.server(name)``."""
+    for mark in item.iter_markers("server"):
+        servers.require(*mark.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers were missing, how many tests that cost, and how to get them."""
+    skipped: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        name = reason.partition(servers.MISSING)[2]
+        if name:
+            skipped[name] = skipped.get(name, 0) + 1
+    if skipped:
+        terminalreporter.section("tests skipped for want of a server (CI=true: failed)", yellow=True)
+        for name, count in sorted(skipped.items()):
+            terminalreporter.line(f"{count:4} {name}")
