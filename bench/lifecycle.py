@@ -1,0 +1,206 @@
+"""How many tickets a second can be filed and approved, durably?
+
+A lifecycle is what two people do: one files (`service.filing`), the other approves (`service.deciding`), each with its
+policy decision, and each acknowledged only when it is on the disk (SQLite: synchronous=FULL; PostgreSQL: fsync on).
+Beside it, in the same run and in turn, on the same disk:
+
+- ``commits``   bare durable commits a second of one row, by one client: what the disk and the database give;
+- ``limit``     bare lifecycles a second at the group-commit limit: the same two commits a lifecycle, with the same
+                number of rows and bytes and as many lifecycles to a commit as there are clients, and nothing else.
+
+Trust the ratios, not the absolute numbers. Run: ``.venv/bin/python bench/lifecycle.py [--seconds 5] [--rounds 3]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text
+
+from muniment.core.scope import Privilege
+from muniment.demo.postgres import TemporaryPostgres, installed
+from muniment.directory.file import FileDirectory
+from muniment.ledger.keys import signer_from_seed
+from muniment.policy import starter
+from muniment.policy.cedar import CedarPolicy
+from muniment.ports import CatalogueEntry, Target
+from muniment.service.deciding import approve
+from muniment.service.desk import Desk
+from muniment.service.filing import Ask, file_request
+from muniment.store.appending import mark_key
+from muniment.store.engine import writing
+from muniment.store.opening import open_store
+from muniment.store.sequencer import SqlLedger
+from muniment.store.views import SqlViews
+
+ORIGIN = "bench.example/muniment"
+PEOPLE = 50
+IDENTITIES = (
+    "".join(f'[identities."human:p{n}@example.com"]\ngroups = ["engineers"]\n' for n in range(PEOPLE))
+    + '[identities."human:lead@example.com"]\ngroups = ["platform"]\nroles = ["approver"]\n'
+)
+
+
+class SystemRandom:
+    """`ports.Random`."""
+
+    bytes = staticmethod(os.urandom)
+
+
+@dataclass(frozen=True)
+class NoTarget:
+    """Filing asks a connector only whether names are sound; nothing is provisioned here."""
+
+    capabilities: Any
+
+    def validate(self, account: str, scope: Any) -> None:
+        """Every name here is."""
+
+
+def open_bench(url: str, folder: Path) -> Desk:
+    from muniment.ports import Capabilities  # noqa: PLC0415
+
+    seed = bytes(32)
+    store = open_store(url, ORIGIN, mark_key(seed))
+    file = folder / "identities.toml"
+    file.write_text(IDENTITIES)
+    nothing = Capabilities(
+        native_expiry=False,
+        ends_sessions=True,
+        issues_credential=False,
+        needs_public_key=False,
+        lists_everything=True,
+    )
+    target = Target(
+        id="pg", kind="none", environment="prod", owners=("group:platform",), connector=NoTarget(nothing),
+        catalogue=(CatalogueEntry(privilege=Privilege(privilege="orders_rw")),),
+    )  # fmt: skip
+    return Desk(
+        store=store, views=SqlViews(store.engine), random=SystemRandom(), targets={"pg": target},
+        ledger=SqlLedger(store.engine, ORIGIN, store.marker, store.clock), policy=CedarPolicy(starter.files()),
+        directory=FileDirectory(file), signer=signer_from_seed(ORIGIN, seed),
+    )  # fmt: skip
+
+
+def rate(work: Callable[[int], None], clients: int, seconds: float) -> float:
+    """Calls of ``work`` that ended within ``seconds``, a second, by so many threads."""
+    done = [0] * clients
+    stop = time.perf_counter() + seconds
+
+    def run(client: int) -> None:
+        while time.perf_counter() < stop:
+            work(client)
+            done[client] += 1
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(clients)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.perf_counter() - began)
+
+
+def lifecycle(desk: Desk) -> Callable[[int], None]:
+    lead = desk.caller("human:lead@example.com", "bench")
+    people = [desk.caller(f"human:p{n}@example.com", "bench") for n in range(PEOPLE)]
+    ask = Ask(
+        target="pg",
+        scope=(Privilege(privilege="orders_rw"),),
+        justification="a measured reason",
+        duration=timedelta(hours=1),
+    )
+
+    def once(client: int) -> None:
+        ticket = file_request(desk, people[client % PEOPLE], ask)
+        after = approve(desk, lead, ticket.id, digest=ticket.digest)
+        if after.status != "approved":
+            raise AssertionError(after.status)
+
+    return once
+
+
+_scratch = Table(
+    "scratch",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("key", Text),
+    Column("body", LargeBinary),
+)
+
+
+def bare(desk: Desk, rows: int, size: int) -> Callable[[int], None]:
+    """One durable commit of ``rows`` rows of ``size`` bytes."""
+    body = os.urandom(size)
+
+    def once(_client: int) -> None:
+        with writing(desk.store.engine) as connection:
+            connection.execute(_scratch.insert(), [{"key": "k", "body": body}] * rows)
+
+    return once
+
+
+def measure(url: str, clients: int, seconds: float, rounds: int, folder: Path) -> dict[str, Any]:
+    desk = open_bench(url, folder)
+    _scratch.create(desk.store.engine, checkfirst=True)
+    once = lifecycle(desk)
+    once(0)
+    figures: dict[str, list[float]] = {"lifecycles": [], "commits": [], "limit": []}
+    for _ in range(rounds):
+        figures["commits"].append(rate(bare(desk, 1, 600), 1, seconds / 2))
+        # two commits a lifecycle; in each, every client's rows: 2 entries, 2 outbox rows, a ticket, a text
+        figures["limit"].append(rate(bare(desk, 6 * clients, 900), 1, seconds / 2) * clients / 2)
+        figures["lifecycles"].append(rate(once, clients, seconds))
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    of_limit = statistics.median(
+        mine / limit for mine, limit in zip(figures["lifecycles"], figures["limit"], strict=True)
+    )
+    return {
+        "store": desk.store.engine.dialect.name, "clients": clients,
+        **{name: round(value, 1) for name, value in medians.items()}, "of_limit": round(of_limit, 2),
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--stores", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    options = parser.parse_args()
+    results = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="muniment-bench-")))
+        for kind in options.stores:
+            url = f"sqlite:///{folder}/bench.db"
+            if kind == "postgresql":
+                newest = max(installed())
+                server = stack.enter_context(TemporaryPostgres(installed()[newest], fsync=True))
+                url = server.dsn()
+            for clients in options.clients:
+                result = measure(url, clients, options.seconds, options.rounds, folder)
+                results.append(result)
+                print(json.dumps(result), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""When what is due reaches which worker: a heap of due times with a wake-up, and a sweep as the safety net."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import count
+
+import structlog
+
+from muniment.controllers.taker import PREPARE_SECONDS, Taker
+from muniment.controllers.worker import Worker
+from muniment.core.due import Action, due
+from muniment.core.errors import Conflict, LeaseLost, MunimentError
+from muniment.core.ticket import Ticket
+from muniment.ports import Due
+from muniment.service.desk import Desk
+from muniment.service.fulfilment import Progress
+from muniment.service.giving import give
+from muniment.service.lapsing import lapse
+from muniment.service.sealing import seal
+
+#: how far ahead the sweep looks, so that the heap wakes at the instant itself
+LOOKAHEAD = timedelta(seconds=10)
+SWEEP_SECONDS = 1.0
+SWEEP_LIMIT = 5000
+#: pauses between attempts double up to this (I14)
+LONGEST_PAUSE = 60.0
+FIRST_PAUSE = 0.5
+#: another worker has it, or was first: look again soon
+CONTENDED_PAUSE = 0.1
+
+log = structlog.get_logger("muniment.controllers")
+
+
+class Controllers:
+    """All loops of one process. Several processes may run on one PostgreSQL store: leases and fences keep order."""
+
+    def __init__(self, desk: Desk, *, node: str, seal_every: timedelta = timedelta(seconds=1)) -> None:
+        """``node`` names this process in leases; it must be unique among processes alive at once."""
+        self._desk, self._node, self._seal_every = desk, node, seal_every.total_seconds()
+        self._heap: list[tuple[datetime, int, Due]] = []
+        self._queued: dict[str, tuple[Action, datetime]] = {}  # what the heap or a worker has for each ticket
+        self._attempts: dict[str, int] = {}
+        self._workers: dict[str, Worker] = {}
+        self._ids = count()
+        self._wake = threading.Condition()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the loops."""
+        self._desk.changed.append(self.notice)
+        for name, loop in (("schedule", self._schedule), ("sweep", self._sweep), ("seal", self._seal)):
+            thread = threading.Thread(target=loop, name=f"muniment-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, timeout: float = 30.0) -> bool:
+        """Let passes under way end, seal what they recorded; return whether all ended in time."""
+        self._stopping.set()
+        with self._wake:
+            self._wake.notify()
+            workers = list(self._workers.values())
+        ended = True
+        for worker in workers:
+            ended = worker.stop(timeout) and ended
+        for thread in self._threads:
+            thread.join(timeout)
+            ended = ended and not thread.is_alive()
+        if self.notice in self._desk.changed:
+            self._desk.changed.remove(self.notice)
+        return ended
+
+    def notice(self, ticket: Ticket) -> None:
+        """A ticket changed here: put what it needs next on the heap. Other processes' changes come by the sweep."""
+        todo = due(ticket)
+        if todo is not None and todo[1] <= self._desk.clock.now() + LOOKAHEAD:
+            self._enqueue(
+                Due(
+                    ticket=ticket.id,
+                    target=ticket.terms.target,
+                    account=ticket.terms.account,
+                    action=todo[0],
+                    at=todo[1],
+                )
+            )
+
+    # ── the heap ──
+
+    def _enqueue(self, item: Due, *, retry: bool = False) -> None:
+        with self._wake:
+            queued = self._queued.get(item.ticket)
+            if not retry and queued and _family(queued[0]) == _family(item.action) and queued[1] <= item.at:
+                return  # that work is on its way already
+            self._queued[item.ticket] = (item.action, item.at)
+            self._push(item.at, item)
+            if item.action == "expire":
+                self._push(item.at - timedelta(seconds=PREPARE_SECONDS), item)
+            self._wake.notify()
+
+    def _push(self, at: datetime, item: Due) -> None:
+        heapq.heappush(self._heap, (at, next(self._ids), item))
+
+    def _schedule(self) -> None:
+        while not self._stopping.is_set():
+            with self._wake:
+                now = self._desk.clock.now()
+                ready = []
+                while self._heap and self._heap[0][0] <= now:
+                    at, _, item = heapq.heappop(self._heap)
+                    ready.append((at, item))
+                if not ready:
+                    wait = (self._heap[0][0] - now).total_seconds() if self._heap else SWEEP_SECONDS
+                    self._wake.wait(min(wait, SWEEP_SECONDS))
+                    continue
+            for at, item in ready:
+                worker = self._worker(item)
+                if at < item.at and isinstance(worker, Taker):
+                    worker.prepare(item.ticket)
+                else:
+                    worker.put(item.ticket)
+
+    def _worker(self, item: Due) -> Worker:
+        family = _family(item.action)
+        key = family if family == "lapse" else f"{family} {item.target}"
+        with self._wake:
+            if key not in self._workers:
+                self._workers[key] = self._new_worker(key, family, item)
+            return self._workers[key]
+
+    def _new_worker(self, key: str, family: str, item: Due) -> Worker:
+        after = _After(self, item)
+        if family == "take":
+            return Taker(self._desk, item.target, self._holder, after.again, after.done)
+
+        def run(batch: list[str]) -> Progress:
+            if family == "lapse":
+                return lapse(self._desk, batch)
+            return give(self._desk, item.target, batch, self._holder())
+
+        return Worker(key, run, after.again, after.done)
+
+    def _holder(self) -> str:
+        return f"{self._node}-{next(self._ids)}"
+
+    def settled(self, ticket: str, family: str | None) -> None:
+        """A pass ended without trouble: what the ticket needs next comes by `notice` or by the sweep."""
+        with self._wake:
+            self._attempts.pop(ticket, None)
+            queued = self._queued.get(ticket)
+            if queued and family in {None, _family(queued[0])}:
+                del self._queued[ticket]
+
+    def retry(self, ticket: str, target: str, action: Action, error: MunimentError) -> None:
+        """A pass did not move a ticket on: bring it back after a pause that grows."""
+        pause = self._pause(ticket, error)
+        log.warning("tried again later", ticket=ticket, seconds=pause, error=error.message, code=error.code)
+        at = self._desk.clock.now() + timedelta(seconds=pause)
+        with suppress(MunimentError):  # the store may be what failed; then the same action is tried again
+            state = self._desk.store.read(ticket)[1]
+            todo = due(state) if state else None
+            if todo is None:
+                self.settled(ticket, None)
+                return
+            action, at = todo[0], max(at, todo[1])
+        self._enqueue(Due(ticket=ticket, target=target, account="", action=action, at=at), retry=True)
+
+    def _pause(self, ticket: str, error: MunimentError) -> float:
+        if isinstance(error, LeaseLost | Conflict):
+            return CONTENDED_PAUSE
+        with self._wake:
+            attempts = self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
+        return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(attempts - 1, 10)))
+
+    # ── the safety net ──
+
+    def _sweep(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                for item in self._desk.store.due(self._desk.clock.now() + LOOKAHEAD, SWEEP_LIMIT):
+                    with self._wake:
+                        known = item.ticket in self._queued
+                    if not known:
+                        self._enqueue(item)
+            except MunimentError as error:
+                log.warning("the store cannot be swept", error=error.message, code=error.code)
+            self._stopping.wait(SWEEP_SECONDS)
+
+    def _seal(self) -> None:
+        """Seal on a beat; once more at the end, so that a graceful stop leaves nothing unsealed."""
+        while True:
+            stopping = self._stopping.wait(self._seal_every)
+            try:
+                if self._desk.signer is not None:
+                    seal(self._desk)
+            except MunimentError as error:
+                log.critical("the ledger cannot be sealed", error=error.message, code=error.code)
+            if stopping:
+                return
+
+
+class _After:
+    """What a worker says after a pass, for the kind of work that it does."""
+
+    def __init__(self, controllers: Controllers, item: Due) -> None:
+        self._controllers, self._target, self._action = controllers, item.target, item.action
+
+    def again(self, ticket: str, error: MunimentError) -> None:
+        self._controllers.retry(ticket, self._target, self._action, error)
+
+    def done(self, ticket: str) -> None:
+        self._controllers.settled(ticket, _family(self._action))
+
+
+def _family(action: Action) -> str:
+    """Actions that one worker serves: expiring and revoking are the same work."""
+    return {"expire": "take", "revoke": "take", "provision": "give", "lapse": "lapse"}[action]

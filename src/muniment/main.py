@@ -1,0 +1,110 @@
+"""The composition root: the only file that builds adapters, and the program's entry."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from muniment.config import Config, TargetSettings, load
+from muniment.connectors import build_connector
+from muniment.core.errors import Misconfigured
+from muniment.core.scope import Privilege
+from muniment.directory.file import FileDirectory
+from muniment.ledger.errors import LedgerFault
+from muniment.ledger.keys import signer_from_pem
+from muniment.ledger.note import Ed25519Signer
+from muniment.policy.cedar import CedarPolicy
+from muniment.ports import CatalogueEntry, Clock, Target
+from muniment.service.desk import Desk
+from muniment.store.appending import mark_key
+from muniment.store.opening import open_store
+from muniment.store.sequencer import SqlLedger
+from muniment.store.views import SqlViews
+
+
+class SystemRandom:
+    """`ports.Random` from the operating system."""
+
+    def bytes(self, count: int) -> bytes:
+        """Unpredictable bytes."""
+        return secrets.token_bytes(count)
+
+
+def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
+    """Build every adapter a process needs. ``clock`` replaces the store's own in tests.
+
+    Raises:
+        Misconfigured: a setting, key, policy or identity cannot be used; the message says which.
+        StoreUnavailable: the store cannot be opened.
+    """
+    key = config.secret(config.ledger.key)
+    signer = _signer(key, config.ledger.origin)
+    store = open_store(config.store_url, config.ledger.origin, mark_key(key.encode()), clock)
+    return Desk(
+        store=store,
+        views=SqlViews(store.engine),
+        ledger=SqlLedger(store.engine, store.origin, store.marker, store.clock),
+        policy=CedarPolicy.load(config.path(config.policy.dir)),
+        directory=FileDirectory(config.path(config.identities.file)),
+        targets={settings.id: build_target(config, settings) for settings in config.targets},
+        random=SystemRandom(),
+        signer=signer,
+    )
+
+
+def build_target(config: Config, settings: TargetSettings) -> Target:
+    """One target with its connector. Reaches nothing yet."""
+    catalogue = tuple(
+        CatalogueEntry(
+            privilege=Privilege(privilege=p.name, resource=p.resource), description=p.description, risk=p.risk
+        )
+        for p in settings.privileges
+    )
+    accounts = dict(settings.accounts)
+    for privilege in settings.privileges:
+        accounts |= privilege.accounts
+    connector = build_connector(
+        settings.connector,
+        name=settings.id,
+        settings=settings.settings,
+        secret=config.secret,
+        catalogue=[entry.privilege for entry in catalogue],
+    )
+    templates = {p.account for p in settings.privileges if p.account} | (
+        {settings.account} if settings.account else set()
+    )
+    if len(templates) > 1:
+        raise Misconfigured(
+            f"[targets.{settings.id}]: several templates for account names",
+            remedy="An identity has one account on a target.",
+        )
+    return Target(
+        id=settings.id, kind=settings.connector, environment=settings.environment, owners=settings.owners,
+        catalogue=catalogue, connector=connector, accounts=accounts,
+        account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
+    )  # fmt: skip
+
+
+def _signer(pem: str, origin: str) -> Ed25519Signer:
+    try:
+        return signer_from_pem(origin, pem.encode())
+    except LedgerFault as error:
+        raise Misconfigured(
+            f"[ledger] key is not an Ed25519 key: {error}",
+            remedy="Restore the key file from its backup.",
+            code="config.ledger-key",
+        ) from error
+
+
+def find_config(named: str | None) -> Config:
+    """Load the configuration: ``named``, else ``$MUNIMENT_CONFIG``, else ``./muniment.toml``."""
+    return load(Path(named or os.environ.get("MUNIMENT_CONFIG") or "muniment.toml"))
+
+
+def run() -> None:
+    """The ``muniment`` program."""
+    from muniment.cli.app import main  # noqa: PLC0415  so that `import muniment.main` stays light
+
+    sys.exit(main(find_config, open_desk))

@@ -1,0 +1,81 @@
+"""What people do to a ticket after it is filed: decide, withdraw, return, revoke, review, waive, resolve."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from muniment.core import commands as c
+from muniment.core.text import Disclosure
+from muniment.core.ticket import Ticket
+from muniment.service.desk import Caller, Desk
+
+
+def approve(
+    desk: Desk, caller: Caller, ticket: str, *, digest: str | None, comment: str | None = None
+) -> Ticket:
+    """Say yes to the terms with this digest; None means the terms as they stand now, for a caller who just saw them."""
+    text = desk.commit_text(comment, "the comment") if comment else None
+    commitment = text.commitment if text else None
+    return desk.act(
+        ticket,
+        caller,
+        lambda t: (c.Approve(digest=digest or t.digest, comment=commitment), (text,) if text else ()),
+        with_authority=True,
+    )
+
+
+def deny(desk: Desk, caller: Caller, ticket: str, *, comment: str) -> Ticket:
+    """Say no, and why."""
+    text = desk.commit_text(comment, "the comment")
+    return _act(desk, caller, ticket, c.Deny(comment=text.commitment), text, with_authority=True)
+
+
+def withdraw(desk: Desk, caller: Caller, ticket: str) -> Ticket:
+    """Take one's request back."""
+    return _act(desk, caller, ticket, c.Withdraw())
+
+
+def give_back(desk: Desk, caller: Caller, ticket: str) -> Ticket:
+    """Return access that is no longer needed."""
+    return _act(desk, caller, ticket, c.Return())
+
+
+def revoke(desk: Desk, caller: Caller, ticket: str, *, reason: str) -> Ticket:
+    """End somebody's access."""
+    text = desk.commit_text(reason, "the reason")
+    return _act(desk, caller, ticket, c.Revoke(reason=text.commitment), text)
+
+
+def review(
+    desk: Desk, caller: Caller, ticket: str, *, outcome: Literal["appropriate", "inappropriate"], comment: str
+) -> Ticket:
+    """Say how the access was used."""
+    text = desk.commit_text(comment, "the comment")
+    return _act(
+        desk, caller, ticket, c.Review(outcome=outcome, comment=text.commitment), text, with_authority=True
+    )
+
+
+def waive(desk: Desk, caller: Caller, ticket: str, *, check: str, reason: str) -> Ticket:
+    """Answer for a closure check that cannot hold."""
+    text = desk.commit_text(reason, "the reason")
+    return _act(desk, caller, ticket, c.Waive(check=check, reason=text.commitment), text, with_authority=True)
+
+
+def resolve(desk: Desk, caller: Caller, ticket: str, *, finding: str, reason: str) -> Ticket:
+    """Say that a finding was dealt with."""
+    text = desk.commit_text(reason, "the reason")
+    return _act(
+        desk, caller, ticket, c.Resolve(finding=finding, reason=text.commitment), text, with_authority=True
+    )
+
+
+def _act(
+    desk: Desk,
+    caller: Caller,
+    ticket: str,
+    command: c.Command,
+    *texts: Disclosure,
+    with_authority: bool = False,
+) -> Ticket:
+    return desk.act(ticket, caller, lambda _: (command, texts), with_authority=with_authority)

@@ -1,0 +1,275 @@
+"""What every use case has at hand, and the one write path: load, decide, append."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+
+from muniment.core import commands as c
+from muniment.core.errors import Conflict, Misconfigured, NotFound, Refused
+from muniment.core.events import Event
+from muniment.core.identity import SYSTEM, Identity, IdentityId, parse_identity
+from muniment.core.instants import wire
+from muniment.core.lifecycle import decide
+from muniment.core.text import Disclosure, clean_text, disclose
+from muniment.core.ticket import Recorded, Ticket, evolve
+from muniment.ledger.note import Ed25519Signer
+from muniment.ports import (
+    Actor,
+    Append,
+    Claim,
+    Clock,
+    Credential,
+    Directory,
+    Lease,
+    Policy,
+    Random,
+    Stream,
+    Subject,
+    Target,
+)
+from muniment.store.events import SqlStore
+from muniment.store.sequencer import SqlLedger
+from muniment.store.views import SqlViews
+
+#: how often a command is decided again because another writer was first
+ATTEMPTS = 8
+CONTROLLER = Actor(id=SYSTEM, via="controller")
+
+T = TypeVar("T")
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, as the directory knows them, and by which way in they came."""
+
+    identity: Identity
+    via: str
+
+    @property
+    def actor(self) -> Actor:
+        """As the ledger records it."""
+        return Actor(id=self.identity.id, via=self.via)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """The adapters, built once in `main`. Safe for use by several threads."""
+
+    store: SqlStore
+    views: SqlViews
+    ledger: SqlLedger
+    policy: Policy
+    directory: Directory
+    targets: Mapping[str, Target]
+    random: Random
+    signer: Ed25519Signer | None
+    #: told of every ticket that changed, after it is durable: controllers wake up by it
+    changed: list[Callable[[Ticket], None]] = field(default_factory=list)
+
+    @property
+    def clock(self) -> Clock:
+        """The store's clock."""
+        return self.store.clock
+
+    # ── who and what ──
+
+    def caller(self, identity: str, via: str) -> Caller:
+        """Find who asks. Raises `Refused` for somebody the directory does not know, or knows as deactivated."""
+        found = self.directory.get(parse_identity(identity))
+        if found is None:
+            raise Refused(
+                f"{identity:.80} is not in the directory",
+                remedy="Add it to the identities file, or check the spelling.",
+                code="refused.unknown-identity",
+            )
+        if not found.active:
+            raise Refused(
+                f"{found.id} is deactivated", remedy="An operator can see to it.", code="refused.inactive"
+            )
+        return Caller(identity=found, via=via)
+
+    def target(self, target: str) -> Target:
+        """Find a target that a ticket names; its configuration is needed as long as the ticket lives (I23)."""
+        if target not in self.targets:
+            raise Misconfigured(
+                f"the target {target:.80} is not in the configuration",
+                remedy="Put it back: tickets on it are open.",
+                code="config.target-missing",
+            )
+        return self.targets[target]
+
+    def subject(self, identity: IdentityId) -> Subject:
+        """An identity with its owners; one that left the directory counts as deactivated, without rights."""
+        found = self.directory.get(identity) or Identity(id=identity, active=False, roles=())
+        owners = (self.directory.get(owner) for owner in found.owners)
+        return Subject(identity=found, owners=tuple(owner for owner in owners if owner))
+
+    def owns(self, target: Target, identity: Identity) -> bool:
+        """Whether somebody is an owner of the target."""
+        return identity.id in target.owners or any(
+            f"group:{group}" in target.owners for group in identity.groups
+        )
+
+    # ── the one write path ──
+
+    def facts(self, ticket: Ticket, caller: Caller | None, *, with_authority: bool = False) -> c.Facts:
+        """What the core is told about the world now."""
+        requester, beneficiary = self.subject(ticket.terms.requester), self.subject(ticket.terms.beneficiary)
+        facts = c.Facts(
+            accountable=accountable(requester, beneficiary),
+            active=all(map(answered_for, (requester, beneficiary))),
+        )
+        if caller is None:
+            return facts
+        target = self.target(ticket.terms.target)
+        who = caller.identity
+        authority = None
+        if with_authority:
+            authority = self.policy.judge_approver(
+                ticket, self.subject(who.id), requester, beneficiary, target
+            )
+        return msgspec.structs.replace(
+            facts,
+            actor=who,
+            steward="operator" in who.roles or self.owns(target, who),
+            auditor="auditor" in who.roles,
+            authority=authority,
+        )
+
+    def act(
+        self,
+        ticket_id: str,
+        caller: Caller,
+        make: Callable[[Ticket], tuple[c.Command, tuple[Disclosure, ...]]],
+        *,
+        with_authority: bool = False,
+    ) -> Ticket:
+        """Decide a person's command on a ticket and record it; decide again when another writer was first.
+
+        Args:
+            ticket_id: which ticket.
+            caller: who commands.
+            make: the command, and the texts that it commits to, for the ticket as it stands.
+            with_authority: ask policy what the caller may decide here.
+        """
+        for attempt in range(ATTEMPTS):
+            stream, ticket = self.store.read(ticket_id)
+            if ticket is None or not self.may_see(ticket, caller):
+                raise no_such_ticket(ticket_id)
+            command, texts = make(ticket)
+            now = self.clock.now()
+            events = decide(ticket, command, self.facts(ticket, caller, with_authority=with_authority), now)
+            after = fold(ticket, events, caller.actor, now)
+            try:
+                self.store.append(
+                    Append(
+                        stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=texts
+                    )
+                )
+            except Conflict:
+                if attempt + 1 == ATTEMPTS:
+                    raise
+                continue
+            self.tell(after)
+            return after
+        raise AssertionError("unreachable")
+
+    def appending(
+        self,
+        ticket: Ticket,
+        commands: tuple[c.Command, ...],
+        facts: c.Facts,
+        stream: Stream,
+        *,
+        claim: Claim | None = None,
+        fence: Lease | None = None,
+        credential: Credential | None = None,
+    ) -> Append:
+        """A controller's commands, decided one after the other and ready to append with others.
+
+        With a ``fence``, recording also gives the lease back. There may be nothing new to record.
+        """
+        now = self.clock.now()
+        after = ticket
+        events: tuple[Event, ...] = ()
+        for command in commands:
+            more = decide(after, command, facts, now)
+            after, events = fold(after, more, CONTROLLER, now), (*events, *more)
+        return Append(
+            stream=stream, actor=CONTROLLER, events=events, at=now, ticket=after, claim=claim, fence=fence,
+            release=fence is not None, credential=credential,
+        )  # fmt: skip
+
+    def tell(self, ticket: Ticket) -> None:
+        """Say that a ticket changed."""
+        for listener in self.changed:
+            listener(ticket)
+
+    # ── who may see ──
+
+    def may_see(self, ticket: Ticket, caller: Caller) -> bool:
+        """The requester, the beneficiary and who answers for them; approvers; owners, operators and auditors (I33)."""
+        who = caller.identity
+        names = {who.id, *who.aliases}
+        terms = ticket.terms
+        if names & {
+            terms.requester,
+            terms.beneficiary,
+            *ticket.accountable,
+            *(d.approver for d in ticket.decisions),
+        }:
+            return True
+        if {"operator", "auditor"} & set(who.roles):
+            return True
+        if any(in_stage(stage.approvers, who) for stage in ticket.stages):
+            return True
+        return terms.target in self.targets and self.owns(self.targets[terms.target], who)
+
+    # ── texts ──
+
+    def commit_text(self, text: str, what: str) -> Disclosure:
+        """Check free text and commit to it."""
+        return disclose(clean_text(text, what), self.random.bytes(32))
+
+
+def fold(
+    ticket: Ticket | None, events: tuple[Event, ...], actor: Actor, now: datetime, stream: str = ""
+) -> Ticket:
+    """The state after these events."""
+    after = ticket
+    for event in events:
+        version = after.version if after else 0
+        recorded = Recorded(seq=version, at=wire(now), actor=actor.id, via=actor.via, event=event)
+        after = evolve(after, recorded, after.id if after else stream)
+    if after is None:
+        raise ValueError("no events")
+    return after
+
+
+def accountable(*subjects: Subject) -> tuple[IdentityId, ...]:
+    """Owners, at any level, of these subjects; each once, sorted. Aliases of an owner are the owner."""
+    found = {name for s in subjects for o in s.owners for name in (o.id, *o.aliases)}
+    return tuple(sorted(found | {owner for s in subjects for owner in s.identity.owners}))
+
+
+def answered_for(subject: Subject) -> bool:
+    """Active, and for a non-human identity with an active owner."""
+    if not subject.identity.active:
+        return False
+    return not subject.identity.owners or any(owner.active for owner in subject.owners)
+
+
+def in_stage(approvers: tuple[str, ...], identity: Identity) -> bool:
+    """Whether somebody is among a stage's approvers, by group or by name."""
+    return identity.id in approvers or any(f"group:{group}" in approvers for group in identity.groups)
+
+
+def no_such_ticket(ticket_id: str) -> NotFound:
+    """The same answer for a ticket that is not there and one that the asker may not see."""
+    return NotFound(
+        f"there is no ticket {ticket_id!r:.60}", remedy="`muniment list` shows the ones you can see."
+    )

@@ -1,0 +1,203 @@
+"""The documents that scripts, the API and the pages read: exactly the shapes of the public contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from muniment.core.instants import iso_duration, wire
+from muniment.core.ticket import Recorded, Ticket
+from muniment.ports import Target
+from muniment.service.desk import Desk
+from muniment.service.filing import Preview
+
+Document = dict[str, Any]
+#: what stands where a text was erased
+ERASED = "(erased)"
+
+
+def ticket_documents(desk: Desk, tickets: Sequence[Ticket]) -> list[Document]:
+    """Ticket documents, with the texts that their commitments stand for, in three queries however many."""
+    texts = desk.views.texts(c for t in tickets for c in _commitments(t))
+    unsealed = desk.views.unsealed([t.id for t in tickets])
+    return [_ticket(t, texts, t.version - unsealed.get(t.id, 0)) for t in tickets]
+
+
+def ticket_document(desk: Desk, ticket: Ticket) -> Document:
+    """One ticket document."""
+    return ticket_documents(desk, [ticket])[0]
+
+
+def preview_document(preview: Preview) -> Document:
+    """What a request would come to."""
+    return {
+        "permitted": preview.permitted,
+        "reasons": list(preview.reasons),
+        "stages": [
+            {"name": s.name, "needed": s.needed, "approvers": list(s.approvers)} for s in preview.stages
+        ],
+        "possible_approvers": list(preview.possible_approvers),
+        "effective_scope": msgspec.to_builtins(preview.effective_scope),
+        "longest_duration": iso_duration(preview.longest_duration) if preview.longest_duration else None,
+    }
+
+
+def target_document(target: Target) -> Document:
+    """A target and its catalogue, without its credentials."""
+    capabilities = target.connector.capabilities
+    return {
+        "id": target.id,
+        "connector": target.kind,
+        "environment": target.environment,
+        "owners": list(target.owners),
+        "privileges": [
+            {**msgspec.to_builtins(e.privilege), "description": e.description, "risk": e.risk}
+            for e in target.catalogue
+        ],
+        "capabilities": msgspec.to_builtins(capabilities),
+    }
+
+
+def event_document(recorded: Recorded) -> Document:
+    """One event of a ticket, as it happened."""
+    return {
+        "seq": recorded.seq, "at": _short(recorded.at), "actor": recorded.actor, "via": recorded.via,
+        "type": recorded.event.kind, "data": msgspec.to_builtins(recorded.event),
+    }  # fmt: skip
+
+
+def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
+    terms = t.terms
+    return {
+        "id": t.id,
+        "status": t.status,
+        "kind": terms.kind,
+        "requester": terms.requester,
+        "beneficiary": terms.beneficiary,
+        "target": terms.target,
+        "account": terms.account,
+        "requested": msgspec.to_builtins(terms.scope),
+        "approved": msgspec.to_builtins(t.approved),
+        "granted": msgspec.to_builtins(t.granted or ()),
+        "used": _use(t),
+        "justification": texts.get(terms.justification, ERASED),
+        "references": {**terms.references, **({"incident": terms.incident} if terms.incident else {})},
+        "window": {
+            "starts_at": _short(t.starts_at or terms.starts_at),
+            "duration": iso_duration(timedelta(seconds=terms.duration)),
+            "expires_at": _instant(t.expiry),
+        },
+        "filed_at": _short(t.filed_at),
+        "lapses_at": _instant(t.lapses_at) if t.status == "pending" else None,
+        "digest": t.digest,
+        "policy": {
+            "digest": t.policies,
+            "permitted": t.permitted,
+            "determining": list(t.determining),
+            "reasons": list(t.reasons),
+            "obligations": _obligations(t),
+        },
+        "stages": [
+            {
+                "name": s.name, "needed": s.needed, "approvers": list(s.approvers),
+                "satisfied": t.approvals_in(s.name) >= s.needed,
+            }
+            for s in t.stages
+        ],
+        "decisions": [
+            {
+                "approver": d.approver, "decision": d.decision, "stage": d.stage, "at": _short(d.at),
+                "authority": list(d.authority), "digest": d.digest, "signature": d.signature,
+                "comment": texts.get(d.comment, ERASED) if d.comment else None,
+            }
+            for d in t.decisions
+        ],
+        "comparison": msgspec.to_builtins(t.comparison) if t.comparison else None,
+        "native_expiry": _short(t.native_expiry),
+        "handle": dict(t.handle),
+        "failure": msgspec.to_builtins(t.failure) if t.failure else None,
+        "revocation": _revocation(t, texts),
+        "review": _review(t, texts),
+        "closure": {
+            "at": _short(t.ended_at),
+            "checks": [{"check": c.check, "holds": c.holds, "waived": c.waived} for c in t.checks],
+        }
+        if t.ended_at
+        else None,
+        "findings": [finding_document(t, f.id) for f in t.findings],
+        "ledger": {"events": t.version, "sealed": sealed},
+    }  # fmt: skip
+
+
+def finding_document(ticket: Ticket, finding: str) -> Document:
+    """One finding; its id outside the ticket is ``TICKET:NUMBER``."""
+    found = next(f for f in ticket.findings if f.id == finding)
+    return {
+        "id": f"{ticket.id}:{found.id}", "ticket": ticket.id, "target": ticket.terms.target, "type": found.type,
+        "severity": found.severity, "message": found.message, "scope": msgspec.to_builtins(found.scope),
+        "raised_at": _short(found.raised_at), "resolved_at": _short(found.resolved_at), "resolved_by": found.resolved_by,
+    }  # fmt: skip
+
+
+def _use(t: Ticket) -> Document | None:
+    if t.use is None:
+        return None
+    return {
+        "events": t.use.events, "first_at": _short(t.use.first_at), "last_at": _short(t.use.last_at),
+        "privileges": msgspec.to_builtins(t.use.privileges),
+    }  # fmt: skip
+
+
+def _obligations(t: Ticket) -> Document:
+    if t.obligations is None:
+        return {}
+    o = t.obligations
+    return {
+        "max_duration": iso_duration(timedelta(seconds=o.longest)),
+        "lapse_after": iso_duration(timedelta(seconds=o.lapse_after)),
+        "review_within": iso_duration(timedelta(seconds=o.review_within))
+        if o.review_within is not None
+        else None,
+        "native_expiry": o.native_expiry,
+        "references": list(o.references),
+    }
+
+
+def _revocation(t: Ticket, texts: Mapping[str, str]) -> Document | None:
+    r = t.revocation
+    if r is None:
+        return None
+    return {
+        "cause": r.cause, "by": r.by, "reason": texts.get(r.reason, ERASED) if r.reason else None,
+        "ordered_at": _short(r.ordered_at), "observed_gone_at": _short(r.observed_gone_at), "failure": r.failure,
+        "sessions_ended": r.sessions_ended, "attested_by": r.attested_by,
+        "kept": [{**msgspec.to_builtins(k.privilege), "ticket": k.ticket} for k in r.kept],
+    }  # fmt: skip
+
+
+def _review(t: Ticket, texts: Mapping[str, str]) -> Document | None:
+    r = t.review
+    if r is None:
+        return None
+    comment = texts.get(r.comment, ERASED) if r.comment else None
+    return {
+        "due_at": _short(r.due_at), "reviewer": r.reviewer, "outcome": r.outcome, "comment": comment, "at": _short(r.at)
+    }  # fmt: skip
+
+
+def _commitments(t: Ticket) -> Iterable[str]:
+    found = [t.terms.justification, *(d.comment for d in t.decisions)]
+    found += [t.revocation.reason if t.revocation else None, t.review.comment if t.review else None]
+    return [c for c in found if c]
+
+
+def _short(instant: str | None) -> str | None:
+    """Instants in documents: whole seconds without a fraction, else with one."""
+    return instant.replace(".000000Z", "Z") if instant else None
+
+
+def _instant(instant: datetime | None) -> str | None:
+    return _short(wire(instant)) if instant else None

@@ -1,0 +1,219 @@
+"""File a ticket, or preview what would come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from muniment.core import commands as c
+from muniment.core.errors import Invalid
+from muniment.core.identity import Identity, IdentityId, kind_of, parse_identity
+from muniment.core.instants import LONGEST, wire
+from muniment.core.lifecycle import decide
+from muniment.core.scope import Privilege, Scope, parse_scope
+from muniment.core.terms import RequestKind, Terms, parse_references
+from muniment.core.text import clean_name
+from muniment.core.ticket import Ticket
+from muniment.core.verdict import Stage, Verdict
+from muniment.ports import Append, Stream, Target
+from muniment.service.desk import Caller, Desk, accountable, answered_for, fold, in_stage
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody types into a request: not yet checked."""
+
+    target: str
+    scope: tuple[Privilege, ...]
+    justification: str
+    duration: timedelta
+    beneficiary: str | None = None  # default: the caller
+    starts_at: datetime | None = None
+    references: Mapping[str, str] = {}
+    break_glass: bool = False
+    incident: str | None = None
+    public_key: str | None = None
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What policy would say, who could approve, what the beneficiary would hold. Nothing was recorded."""
+
+    permitted: bool
+    reasons: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    possible_approvers: tuple[IdentityId, ...]
+    effective_scope: Scope
+    longest_duration: timedelta | None
+
+
+def file_request(desk: Desk, caller: Caller, ask: Ask) -> Ticket:
+    """File a ticket. Policy's denial is recorded too, and the ticket that comes back is then denied.
+
+    Raises:
+        Invalid: the ask cannot be meant; nothing was recorded.
+        Refused: something the requester can mend at once (too long, a reference missing); nothing was recorded.
+    """
+    text = desk.commit_text(ask.justification, "the reason")
+    target, terms = _terms(desk, caller, ask, text.commitment)
+    verdict, facts = _judge(desk, caller, terms, target)
+    now = desk.clock.now()
+    ticket_id = new_id("req", now, desk.random.bytes(10))
+    events = decide(
+        None, c.Submit(ticket=ticket_id, terms=terms), msgspec.structs.replace(facts, verdict=verdict), now
+    )
+    ticket = fold(None, events, caller.actor, now, ticket_id)
+    stream = Stream(id=ticket_id, version=0, head=None)
+    desk.store.append(
+        Append(stream=stream, actor=caller.actor, events=events, at=now, ticket=ticket, texts=(text,))
+    )
+    desk.tell(ticket)
+    return ticket
+
+
+def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
+    """Say what would come of an ask."""
+    target, terms = _terms(desk, caller, ask, "sha256:" + "0" * 64)
+    verdict, facts = _judge(desk, caller, terms, target)
+    stages = verdict.obligations.stages if verdict.obligations else ()
+    barred = {terms.requester, terms.beneficiary, *facts.accountable}
+    people = _possible(desk, stages, barred)
+    reasons = verdict.reasons
+    for stage in stages:
+        able = [p for p in people if in_stage(stage.approvers, p)]
+        if len(able) < stage.needed:
+            reasons = (
+                *reasons,
+                f"stage {stage.name} needs {stage.needed}, and only {len(able)} could approve",
+            )
+    return Preview(
+        permitted=verdict.permitted,
+        reasons=reasons,
+        stages=stages,
+        possible_approvers=tuple(p.id for p in people),
+        effective_scope=terms.scope,
+        longest_duration=timedelta(seconds=verdict.obligations.longest) if verdict.obligations else None,
+    )
+
+
+def account_of(target: Target, beneficiary: IdentityId) -> str:
+    """The beneficiary's name on the target: from the target's own table, else by its template."""
+    if beneficiary in target.accounts:
+        return target.accounts[beneficiary]
+    name = beneficiary.partition(":")[2]
+    local = name.rsplit("/", 1)[-1] if kind_of(beneficiary) == "workload" else name.partition("@")[0]
+    return target.account_template.replace("{local_part}", local).replace("{name}", name)
+
+
+def new_id(prefix: str, now: datetime, chance: bytes) -> str:
+    """An id that sorts by time: 48 bits of milliseconds and 80 of chance, in Crockford's base 32 (as ULID)."""
+    number = int(now.timestamp() * 1000) << 80 | int.from_bytes(chance, "big")
+    digits = "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return f"{prefix}_{digits}"
+
+
+def _terms(desk: Desk, caller: Caller, ask: Ask, justification: str) -> tuple[Target, Terms]:
+    target = desk.targets.get(ask.target)
+    if target is None:
+        known = ", ".join(sorted(desk.targets)) or "none is configured"
+        raise Invalid(
+            f"there is no target {ask.target!r:.80}",
+            remedy=f"The targets: {known}.",
+            code="invalid.unknown-target",
+        )
+    wanted = parse_scope(ask.scope)
+    catalogue = [entry.privilege for entry in target.catalogue]
+    for item in wanted:
+        if item not in catalogue:
+            known = ", ".join(map(str, catalogue)) or "none"
+            raise Invalid(
+                f"{target.id} has no privilege {str(item)!r:.100} to ask for",
+                remedy=f"It has: {known}.",
+                code="invalid.unknown-privilege",
+            )
+    beneficiary = _beneficiary(desk, caller, ask.beneficiary)
+    account = account_of(target, beneficiary)
+    clean_name(account, "the account")
+    target.connector.validate(account, wanted)
+    seconds = ask.duration.total_seconds()
+    if not 0 < seconds <= LONGEST.total_seconds() or seconds != int(seconds):
+        raise Invalid("the duration is out of range", remedy=f"Ask for 1 second to {LONGEST.days} days.")
+    if target.connector.capabilities.needs_public_key and not ask.public_key:
+        raise Invalid(
+            f"{target.id} issues certificates, and needs the beneficiary's public key",
+            remedy="Add --public-key FILE, like ~/.ssh/id_ed25519.pub.",
+            code="invalid.public-key",
+        )
+    if ask.public_key is not None and not target.connector.capabilities.needs_public_key:
+        raise Invalid(
+            f"{target.id} has no use for a public key",
+            remedy="Leave --public-key out.",
+            code="invalid.public-key",
+        )
+    if ask.incident is not None and not ask.break_glass:
+        raise Invalid(
+            "an incident goes with break-glass", remedy="Add --break-glass, or use --reference incident=ID."
+        )
+    kind: RequestKind = "break_glass" if ask.break_glass else "standard"
+    return target, Terms(
+        kind=kind, requester=caller.identity.id, beneficiary=beneficiary, target=target.id, account=account, scope=wanted,
+        justification=justification, references=parse_references(ask.references),
+        incident=clean_name(ask.incident, "the incident") if ask.incident is not None else None,
+        starts_at=wire(ask.starts_at) if ask.starts_at else None, duration=int(seconds),
+        public_key=_public_key(ask.public_key),
+    )  # fmt: skip
+
+
+def _beneficiary(desk: Desk, caller: Caller, asked: str | None) -> IdentityId:
+    if asked is None:
+        return caller.identity.id
+    found = desk.directory.get(parse_identity(asked))
+    if found is None:
+        raise Invalid(
+            f"{asked:.80} is not in the directory",
+            remedy="Check the spelling, or have it added.",
+            code="invalid.unknown-identity",
+        )
+    return found.id
+
+
+def _public_key(text: str | None) -> str | None:
+    """One line, type and key only: the comment is the user's own text and has no place in a certificate."""
+    if text is None:
+        return None
+    words = text.split()
+    if len(text.strip().splitlines()) != 1 or len(words) < 2 or len(text) > 16384:
+        raise Invalid(
+            "the public key is not an OpenSSH public key",
+            remedy="Give the .pub file, one line.",
+            code="invalid.public-key",
+        )
+    return f"{clean_name(words[0], 'the key type')} {clean_name(words[1], 'the public key', limit=16384)}"
+
+
+def _judge(desk: Desk, caller: Caller, terms: Terms, target: Target) -> tuple[Verdict, c.Facts]:
+    requester, beneficiary = desk.subject(terms.requester), desk.subject(terms.beneficiary)
+    verdict = desk.policy.judge_request(terms, requester, beneficiary, target)
+    facts = c.Facts(
+        actor=caller.identity,
+        accountable=accountable(requester, beneficiary),
+        active=answered_for(requester) and answered_for(beneficiary),
+        native_expiry=target.connector.capabilities.native_expiry,
+    )
+    return verdict, facts
+
+
+def _possible(desk: Desk, stages: tuple[Stage, ...], barred: set[IdentityId]) -> list[Identity]:
+    found: dict[IdentityId, Identity] = {}
+    for approver in (a for s in stages for a in s.approvers):
+        if approver.startswith("group:"):
+            members = desk.directory.members(approver.removeprefix("group:"))
+        else:
+            one = desk.directory.get(approver)
+            members = (one,) if one else ()
+        found |= {
+            m.id: m for m in members if m.active and m.kind == "human" and not barred & {m.id, *m.aliases}
+        }
+    return sorted(found.values(), key=lambda identity: identity.id)

@@ -1,0 +1,177 @@
+"""Make a target hold what was approved, and compare (I1, I16, I18).
+
+One pass over a batch of tickets on one target:
+
+1. read what the accounts hold now; judge each ticket's authority again; record the intent and take the lease, in one
+   commit. A crash before it leaves the ticket approved, after it provisioning: both are due again.
+2. ask the target, all at once. A crash, or no answer, leaves it unknown whether it happened: the next pass asks
+   again, which is harmless, and reads back.
+3. read back; record what is held. Only exactly what was approved is active. Anything more or less is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from msgspec.structs import replace
+
+from muniment.core import commands as c
+from muniment.core.errors import MunimentError, TargetUnavailable
+from muniment.core.identity import Identity
+from muniment.core.instants import wire
+from muniment.core.scope import Scope, excess, scope
+from muniment.core.ticket import Ticket
+from muniment.ports import Append, Credential, Outcome, Target
+from muniment.service import fulfilment as f
+from muniment.service.desk import Desk
+from muniment.service.taking import take_back
+
+
+def give(desk: Desk, target_id: str, tickets: Collection[str], holder: str) -> f.Progress:
+    """One pass. Tickets that could not be moved on for want of an answer are in ``again``.
+
+    Args:
+        desk: the adapters.
+        target_id: every ticket is on this target.
+        tickets: ids; those that are not to be provisioned (any more) are left alone.
+        holder: unique to this pass.
+    """
+    progress = f.Progress(moved=[], again={})
+    target = desk.target(target_id)
+    works = _one_per_privilege(f.load(desk, tickets, target_id), progress)
+    now = desk.clock.now()
+    started = [w for w in works if w.ticket.status == "provisioning" and not f.over(w.ticket, now)]
+    fresh = [w for w in works if w.ticket.status == "approved" and (w.ticket.terms.start or now) <= now]
+    over = [w.ticket.id for w in works if w.ticket.status == "provisioning" and f.over(w.ticket, now)]
+    try:
+        ready = f.claim_all(desk, started, holder, progress) if started else []
+        ready += _intend(desk, target, fresh, holder, progress) if fresh else []
+        if ready:
+            _provision(desk, target, ready, progress)
+    finally:
+        f.let_go(desk, works)
+    undo = over + [t.id for t in progress.moved if t.status == "revoking"]
+    if undo:
+        taken = take_back(desk, target_id, undo, holder)
+        progress.moved += taken.moved
+        progress.again |= taken.again
+    return progress
+
+
+def _intend(
+    desk: Desk, target: Target, works: list[f.Work], holder: str, progress: f.Progress
+) -> list[f.Work]:
+    """Record the intent for tickets that may begin; return those that did."""
+    try:
+        before = target.connector.observe({w.account for w in works})
+        if not before.complete:
+            raise TargetUnavailable(f"{target.id} could not be read completely", remedy="It is tried again.")
+    except MunimentError as error:
+        progress.again |= {w.ticket.id: error for w in works}
+        return []
+    sharing = desk.store.sharing({(target.id, w.account) for w in works})
+    beginning: list[f.Work] = []
+    appends: list[Append] = []
+    for work in works:
+        ticketed = scope(p for o in f.others_on(sharing, work.ticket) for p in o.approved)
+        command = c.StartProvisioning(held=before.of(work.account), ticketed=ticketed)
+        facts = rejudged(desk, work.ticket, target)
+        try:
+            append = desk.appending(
+                work.ticket, (command,), facts, work.stream, claim=f.claim_for(work.ticket, holder)
+            )
+        except MunimentError as error:  # one ticket's trouble holds up no other
+            progress.again[work.ticket.id] = error
+            continue
+        beginning.append(work)
+        appends.append(append)
+    return [w for w in f.settle(desk, beginning, appends, progress) if w.ticket.status == "provisioning"]
+
+
+def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
+    """Policy's verdict on the request now, and whose approvals still stand (I4, I9)."""
+    requester, beneficiary = desk.subject(ticket.terms.requester), desk.subject(ticket.terms.beneficiary)
+    verdict = desk.policy.judge_request(ticket.terms, requester, beneficiary, target)
+    standing = []
+    for decision in ticket.decisions:
+        approver = desk.directory.get(decision.approver) or Identity(id=decision.approver, active=False)
+        authority = desk.policy.judge_approver(
+            ticket, desk.subject(approver.id), requester, beneficiary, target
+        )
+        if approver.active and authority.verdict.permitted and decision.stage in authority.stages:
+            standing.append(decision.approver)
+    native = target.connector.capabilities.native_expiry
+    return replace(
+        desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing), native_expiry=native
+    )
+
+
+def _provision(desk: Desk, target: Target, works: list[f.Work], progress: f.Progress) -> None:
+    orders = [f.order_for(w.ticket, w.ticket.approved) for w in works]
+    try:
+        outcomes = target.connector.provision(orders, f.confirmation(desk, works))
+    except MunimentError as error:
+        # it may have happened all the same: nothing is said to have failed before the target was read
+        outcomes = [
+            Outcome(ticket=o.ticket, result="unknown", code=error.code, message=error.message) for o in orders
+        ]
+    try:
+        after = target.connector.observe({w.account for w in works})
+        if not after.complete:
+            raise TargetUnavailable(f"{target.id} could not be read completely", remedy="It is tried again.")
+    except MunimentError as error:
+        progress.again |= {w.ticket.id: error for w in works}
+        return
+    sharing = desk.store.sharing({(target.id, w.account) for w in works})
+    seen: list[f.Work] = []
+    appends: list[Append] = []
+    for work, outcome in zip(works, outcomes, strict=True):
+        others = scope(p for o in f.others_on(sharing, work.ticket) for p in o.approved)
+        granted = _ours(work.ticket, after.of(work.account), others)
+        command = _seen(work.ticket, outcome, granted)
+        if command is None:
+            progress.again[work.ticket.id] = TargetUnavailable(outcome.message, code=outcome.code or None)
+            continue
+        exact = isinstance(command, c.RecordGrant) and granted == work.ticket.approved
+        until = work.ticket.expiry
+        credential = (
+            Credential(body=outcome.credential, until=until)
+            if exact and outcome.credential and until
+            else None
+        )
+        seen.append(work)
+        appends.append(f.record(desk, work, command, credential=credential))
+    f.settle(desk, seen, appends, progress)
+
+
+def _ours(ticket: Ticket, held: Scope, others: Scope) -> Scope:
+    """What the account holds because of this ticket: neither from before nor by another ticket."""
+    before = excess(ticket.approved, ticket.held)
+    return scope(p for p in held if p in ticket.approved or (p not in before and p not in others))
+
+
+def _seen(ticket: Ticket, outcome: Outcome, granted: Scope) -> c.Command | None:
+    """What to record, or None if the target must be asked again."""
+    exact = granted == ticket.approved
+    if outcome.result == "rejected" and not exact:
+        return c.FailProvisioning(code=outcome.code or "target.rejected", message=outcome.message)
+    if outcome.result == "unknown" and not exact and not excess(ticket.approved, granted):
+        return None
+    native = wire(outcome.native_expiry) if outcome.native_expiry else None
+    return c.RecordGrant(granted=granted, native_expiry=native, handle=outcome.handle)
+
+
+def _one_per_privilege(works: list[f.Work], progress: f.Progress) -> list[f.Work]:
+    """Of tickets for the same privilege of the same account, the first; the others' turn comes in the next pass."""
+    taken: set[tuple[str, str]] = set()
+    first = []
+    for work in works:
+        wanted = {(work.account, str(p)) for p in work.ticket.terms.scope}
+        if wanted & taken:
+            progress.again[work.ticket.id] = TargetUnavailable(
+                "another ticket for the same account is served first"
+            )
+        else:
+            taken |= wanted
+            first.append(work)
+    return first

@@ -1,0 +1,154 @@
+"""What people look at: tickets, grants, findings, targets, holdings, and the credential to collect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from muniment.core.errors import Invalid, NotFound, Refused
+from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
+from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
+from muniment.service.documents import Document, event_document, finding_document
+from muniment.store.views import PAGE, Filter
+
+_SEES_ALL = {"operator", "auditor"}
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a list, and where it goes on."""
+
+    items: tuple[Ticket, ...]
+    next: str | None
+
+
+def show(desk: Desk, caller: Caller, ticket_id: str) -> Ticket:
+    """One ticket, from its entries."""
+    _, ticket = desk.store.read(ticket_id)
+    if ticket is None or not desk.may_see(ticket, caller):
+        raise no_such_ticket(ticket_id)
+    return ticket
+
+
+def history(desk: Desk, caller: Caller, ticket_id: str) -> list[Document]:
+    """Everything that happened to a ticket, in order."""
+    show(desk, caller, ticket_id)
+    recorded: list[Recorded] = desk.store.entries(ticket_id)
+    return [event_document(each) for each in recorded]
+
+
+def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = False) -> Page:
+    """Tickets that the caller may see, newest first. What they may not see is not counted either (I33)."""
+    if unknown := set(wanted.statuses) - set(STATUSES):
+        raise Invalid(
+            f"there is no status {unknown.pop()!r:.40}", remedy=f"The statuses: {', '.join(STATUSES)}."
+        )
+    if awaiting_me:
+        wanted = replace(wanted, statuses=("pending",))
+    found: list[Ticket] = []
+    before = wanted.before
+    while True:
+        batch = desk.views.tickets(replace(wanted, before=before, limit=PAGE))
+        for ticket in batch:
+            before = ticket.id
+            if desk.may_see(ticket, caller) and (not awaiting_me or _awaits(ticket, caller)):
+                found.append(ticket)
+                if len(found) > wanted.limit:
+                    return Page(items=tuple(found[:-1]), next=found[-2].id)
+        if len(batch) < PAGE:
+            return Page(items=tuple(found), next=None)
+
+
+def grants(
+    desk: Desk, caller: Caller, *, target: str | None = None, beneficiary: str | None = None
+) -> list[Document]:
+    """What tickets make targets hold now, one row a privilege."""
+    live: tuple[Status, ...] = ("provisioning", "active", "revoking")
+    page = tickets(desk, caller, Filter(statuses=live, target=target, beneficiary=beneficiary, limit=PAGE))
+    return [
+        {
+            "ticket": t.id, "beneficiary": t.terms.beneficiary, "target": t.terms.target, "account": t.terms.account,
+            **msgspec.to_builtins(privilege), "status": t.status, "expires_at": t.expires_at,
+        }
+        for t in page.items
+        for privilege in (t.granted or t.approved)
+    ]  # fmt: skip
+
+
+def findings(
+    desk: Desk, caller: Caller, *, target: str | None = None, resolved: bool = False
+) -> list[Document]:
+    """Findings on tickets that the caller may see; open ones unless ``resolved``."""
+    page = tickets(desk, caller, Filter(with_findings=not resolved, target=target, limit=PAGE))
+    return [
+        finding_document(t, f.id) for t in page.items for f in t.findings if bool(f.resolved_at) == resolved
+    ]
+
+
+def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
+    """What a target holds now, asked of the target itself, each holding with the ticket that explains it."""
+    target = desk.targets.get(target_id)
+    if target is None or not (_SEES_ALL & set(caller.identity.roles) or desk.owns(target, caller.identity)):
+        raise NotFound(
+            f"there is no target {target_id!r:.60} that you may list",
+            remedy="Its owners, operators and auditors can list its holdings.",
+        )
+    observed = target.connector.observe(None)
+    accounts = {(target.id, h.account) for h in observed.holdings}
+    tickets_on = desk.store.sharing(accounts)
+    rows: list[dict[str, Any]] = []
+    for holding in observed.holdings:
+        giving = [
+            t.id for t in tickets_on.get((target.id, holding.account), []) if holding.what in t.approved
+        ]
+        rows.append(
+            {
+                "account": holding.account, "privilege": holding.privilege, "resource": holding.resource,
+                "grantor": holding.grantor, "class": "ticketed" if giving else "unexplained",
+                "ticket": giving[0] if giving else None,
+            }
+        )  # fmt: skip
+    return sorted(
+        rows, key=lambda row: (row["account"], row["privilege"], row["resource"] or "", row["grantor"] or "")
+    )
+
+
+def collect(desk: Desk, caller: Caller, ticket_id: str) -> bytes:
+    """Hand the credential of an active ticket to its beneficiary or requester, once.
+
+    Raises:
+        Refused: it is not theirs, not there yet, was collected, or is over.
+    """
+    ticket = show(desk, caller, ticket_id)
+    who = caller.identity
+    if not {who.id, *who.aliases} & {ticket.terms.requester, ticket.terms.beneficiary, *ticket.accountable}:
+        raise Refused(
+            f"the credential of {ticket_id} is for {ticket.terms.beneficiary}",
+            remedy="Ask them.",
+            code="refused.not-yours",
+        )
+    if ticket.status != "active":
+        raise Refused(
+            f"{ticket_id} is {ticket.status}: there is nothing to collect",
+            remedy="A credential is there while it is active.",
+            code="refused.status",
+        )
+    body = desk.views.take_credential(ticket_id, desk.clock.now())
+    if body is None:
+        raise Refused(
+            f"{ticket_id} has no credential to collect: it was collected already, or its target issues none",
+            remedy="File a new ticket if it was lost.",
+            code="refused.no-credential",
+        )
+    return body
+
+
+def _awaits(ticket: Ticket, caller: Caller) -> bool:
+    """Whether the caller could decide on the ticket now, as far as its stages say."""
+    who = caller.identity
+    stake = {ticket.terms.requester, ticket.terms.beneficiary, *ticket.accountable}
+    decided = {d.approver for d in ticket.decisions}
+    if {who.id, *who.aliases} & (stake | decided) or who.kind != "human":
+        return False
+    return any(in_stage(stage.approvers, who) for stage in ticket.open_stages())
