@@ -40,8 +40,8 @@ from muniment.ports import CatalogueEntry, Target
 from muniment.service.deciding import approve
 from muniment.service.desk import Desk
 from muniment.service.filing import Ask, file_request
-from muniment.store.appending import mark_key
 from muniment.store.engine import writing
+from muniment.store.marking import mark_key
 from muniment.store.opening import open_store
 from muniment.store.sequencer import SqlLedger
 from muniment.store.views import SqlViews

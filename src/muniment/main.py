@@ -18,7 +18,7 @@ from muniment.ledger.note import Ed25519Signer
 from muniment.policy.cedar import CedarPolicy
 from muniment.ports import CatalogueEntry, Clock, Target
 from muniment.service.desk import Desk
-from muniment.store.appending import mark_key
+from muniment.store.marking import mark_key
 from muniment.store.opening import open_store
 from muniment.store.sequencer import SqlLedger
 from muniment.store.views import SqlViews

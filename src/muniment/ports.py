@@ -196,6 +196,13 @@ class Directory(Protocol):
     def version(self) -> str:
         """Changes whenever anything in the directory does."""
 
+    def reload_if_changed(self) -> bool:
+        """Take up what changed at its source; return whether anything did. What cannot be used changes nothing.
+
+        Raises:
+            Misconfigured: the source cannot be used as it is now; said once for each such state.
+        """
+
     def get(self, identity: IdentityId) -> Identity | None:
         """The identity with this id or alias, or None."""
 

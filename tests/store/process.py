@@ -22,7 +22,7 @@ from alembic import command, config  # noqa: F401  loaded before the fork
 
 from muniment.core.errors import Conflict, MunimentError
 from muniment.ports import Appended
-from store.stores import HandClock, an_append, nothing, opened, seal
+from store.stores import HandClock, an_append, nothing, opened, seal, stream_of
 
 
 def _fork(work) -> tuple[int, int]:
@@ -95,7 +95,7 @@ def race(url: str, writers: str, count: str) -> dict[str, object]:
         with opened(url, HandClock()) as store:
             for number in range(int(count)):
                 while True:
-                    stream = _state(store, "shared")
+                    stream = stream_of(store, "shared")
                     try:
                         store.append(an_append(stream, f"{me}-{number}"))
                     except Conflict:
@@ -108,15 +108,6 @@ def race(url: str, writers: str, count: str) -> dict[str, object]:
     lines = [line for _, reader in children for line in _drain(reader)]
     statuses = [os.waitpid(pid, 0)[1] for pid, _ in children]
     return {"lines": lines, "statuses": statuses}
-
-
-def _state(store, stream: str):
-    recorded = store.entries(stream)
-    if not recorded:
-        return nothing(stream)
-    from store.test_appending import _rows  # noqa: PLC0415
-
-    return store._checked(nothing(stream), _rows(store, stream))[0]
 
 
 def fill(url: str, writers: str, streams: str) -> dict[str, object]:
@@ -175,7 +166,6 @@ def small_files(url: str, limit: str) -> dict[str, object]:
 
 def unwritable(url: str) -> dict[str, object]:
     """Open and use a store whose file this user may read and not write."""
-    found: dict[str, str] = {}
 
     def work(write) -> None:
         if os.geteuid() == 0:
@@ -191,7 +181,7 @@ def unwritable(url: str) -> dict[str, object]:
     pid, reader = _fork(work)
     lines = _drain(reader)
     os.waitpid(pid, 0)
-    return {"lines": lines, **found}
+    return {"lines": lines}
 
 
 TASKS = {task.__name__: task for task in (kill, race, fill, open_at_once, small_files, unwritable)}

@@ -14,18 +14,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+from sqlalchemy import select
 from sqlalchemy.engine import URL
 
-from core.lives import BENEFICIARY, Life, terms
-from muniment.core.commands import Command, Facts
+from core.lives import Life, terms, verdict
+from muniment.core.commands import Command, Facts, Submit
 from muniment.core.events import Event, TargetRetired
 from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.demo.postgres import HOST, SUPERUSER, TemporaryPostgres
+from muniment.ledger.entry import entry_ref
 from muniment.ledger.keys import signer_from_seed
 from muniment.ledger.verify import Report, verify_log
 from muniment.ports import Actor, Append, Appended, Stream
+from muniment.store import tables as t
 from muniment.store.events import SqlStore
 from muniment.store.opening import open_store
 from muniment.store.sequencer import SqlLedger
@@ -154,17 +157,8 @@ def an_append(stream: Stream | str, *texts: str, at: datetime = NOW, **more: obj
 def file_ticket(store: SqlStore, ticket: str, at: datetime = NOW, **changes: object) -> tuple[Stream, Ticket]:
     """A pending ticket on file."""
     life = Life(**changes)
-    life.now = at
-    facts = life.by(life.terms.requester, verdict=said())
-    from muniment.core.commands import Submit  # noqa: PLC0415
-
+    facts = life.by(life.terms.requester, verdict=verdict(review_within=3600))
     return write(store, nothing(ticket), None, Submit(ticket=ticket, terms=terms(**changes)), facts, at)
-
-
-def said():
-    from core.lives import verdict  # noqa: PLC0415
-
-    return verdict(review_within=3600)
 
 
 def write(
@@ -195,6 +189,14 @@ def folded(
     return ticket
 
 
+def stream_of(store: SqlStore, stream: str) -> Stream:
+    """Any stream as it stands, read without the store's own help."""
+    query = select(t.event.c.body).where(t.event.c.stream == stream).order_by(t.event.c.seq)
+    with store.engine.connect() as connection:
+        bodies = [bytes(body) for body in connection.execute(query).scalars()]
+    return Stream(id=stream, version=len(bodies), head=entry_ref(bodies[-1]) if bodies else None)
+
+
 def done(result: object) -> Appended:
     assert isinstance(result, Appended), result
     return result
@@ -223,12 +225,6 @@ def verified(store: SqlStore) -> Report:
     stored, waiting, leaves = ledger_of(store).counts()
     assert (waiting, stored) == (0, leaves)
     return report
-
-
-__all__ = [
-    "ACTOR", "BENEFICIARY", "CONTROLLER", "KEY", "NOW", "ORIGIN", "SIGNER", "HandClock", "Shelf", "an_append", "done", "empty_postgres",
-    "fact", "file_of", "file_ticket", "folded", "ledger_of", "nothing", "opened", "postgres_url", "seal", "shelf", "verified", "write",
-]  # fmt: skip
 
 
 def in_another_process(task: str, *arguments: object, timeout: float = 120) -> dict:

@@ -25,6 +25,7 @@ from store.stores import (
     file_ticket,
     nothing,
     opened,
+    stream_of,
     verified,
 )
 
@@ -91,12 +92,8 @@ def test_no_command_is_lost_or_doubled_when_all_try_again(shelf: Shelf) -> None:
         def insist(me: int) -> None:
             store = (one, other)[me % 2]
             for number in range(4):
-                stream = nothing("shared")
                 while True:
-                    entries = store.entries("shared")
-                    stream = (
-                        store._checked(nothing("shared"), _rows(store, "shared"))[0] if entries else stream
-                    )
+                    stream = stream_of(store, "shared")
                     try:
                         store.append(an_append(stream, f"{me}-{number}"))
                     except Conflict:
@@ -327,13 +324,6 @@ def test_entries_name_their_ledger(shelf: Shelf) -> None:
 
 def opened_connection(url: str) -> psycopg.Connection:
     return psycopg.connect(url, autocommit=True)
-
-
-def _rows(store: SqlStore, stream: str):
-    with store.engine.connect() as connection:
-        return connection.execute(
-            select(t.event).where(t.event.c.stream == stream).order_by(t.event.c.seq)
-        ).all()
 
 
 def _count_commits(store: SqlStore):

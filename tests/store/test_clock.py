@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from muniment.core.errors import StoreUnavailable
 from muniment.core.instants import wire
@@ -163,8 +163,6 @@ def test_on_postgresql_the_database_has_the_time(
     url = postgres_shelf.url()
     with opened(url) as store:
         with store.engine.connect() as connection:
-            from sqlalchemy import text  # noqa: PLC0415
-
             before = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         assert store.clock.now() >= before
         assert store.clock.now().utcoffset() == timedelta(0)

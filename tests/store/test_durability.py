@@ -222,7 +222,9 @@ def exercise(store: SqlStore, originals: dict[str, Ticket]) -> None:
         older = []
         for stream, original in originals.items():
             ticket = store.read(stream)[1]
-            if ticket != original:  # no entry was changed; its last ones can be gone, and then the ledger misses them
+            if (
+                ticket != original
+            ):  # no entry was changed; its last ones can be gone, and then the ledger misses them
                 assert ticket is None or ticket.version < original.version
                 older.append(stream)
         assert not older or misses(store, older)
@@ -252,7 +254,11 @@ def misses(store: SqlStore, streams: list[str]) -> bool:
     try:
         stored, waiting, leaves = ledger.counts()
         report = note and verify_log(ledger.entries(), note[1], SIGNER.verifier, origin=ORIGIN)
-        return stored != waiting + leaves or not (report and report.ok) or set(streams) <= set(differences(store))
+        return (
+            stored != waiting + leaves
+            or not (report and report.ok)
+            or set(streams) <= set(differences(store))
+        )
     except MunimentError:
         return True
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from core.lives import LEAD, OWNER, REQUESTER, WORDS, authority, verdict
+from core.lives import LEAD, OWNER, REQUESTER, authority, person, verdict
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import IntegrityError, Refused
@@ -19,8 +19,9 @@ from muniment.ledger.entry import Entry, entry_ref
 from muniment.ledger.verify import verify_log
 from muniment.ports import Stream
 from muniment.store import tables as t
-from muniment.store.appending import Marker, ticket_row
 from muniment.store.events import SqlStore
+from muniment.store.marking import Marker
+from muniment.store.projecting import ticket_row
 from muniment.store.rebuild import differences, rebuild
 from store.stores import (
     NOW,
@@ -178,7 +179,7 @@ def test_an_entry_of_ours_in_another_place_is_not_believed(store: SqlStore, cach
     stream, ticket = file_ticket(store, TICKET)
     other = TICKET[:-1] + "2"
     target, _ = file_ticket(store, other)
-    facts = c.Facts(actor=replace(_lead(), id=LEAD), accountable=(OWNER,), authority=authority(LEAD))
+    facts = c.Facts(actor=person(LEAD), accountable=(OWNER,), authority=authority(LEAD))
     after, _ = write(store, stream, ticket, c.Approve(digest=ticket.digest), facts)
     with store.engine.connect() as connection:
         row = connection.execute(
@@ -188,12 +189,6 @@ def test_an_entry_of_ours_in_another_place_is_not_believed(store: SqlStore, cach
         run(store, insert(t.event).values(stream=place.id, seq=place.version, body=row.body, mark=row.mark))
         with pytest.raises(IntegrityError, match="chain"):
             (store if cached else _another(store)).read(place.id)
-
-
-def _lead():
-    from core.lives import person  # noqa: PLC0415
-
-    return person(LEAD)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +281,6 @@ def test_withdrawing_still_works_beside_a_forged_ticket(store: SqlStore) -> None
     other = TICKET[:-1] + "2"
     fine, its = file_ticket(store, other)
     forge(store, stream, approval_of(ticket), b"")
-    facts = c.Facts(actor=replace(_lead(), id=REQUESTER), accountable=(OWNER,))
+    facts = c.Facts(actor=person(REQUESTER), accountable=(OWNER,))
     _, after = write(store, fine, its, c.Withdraw(), facts)
     assert after.status == "withdrawn"
-    assert WORDS

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import json
+import threading
 from collections import Counter
 
 import pytest
 from sqlalchemy import select
 
-from muniment.core.errors import IntegrityError, StoreUnavailable
 from muniment.ledger.verify import verify_log
 from muniment.store import tables as t
 from muniment.store.rebuild import differences
-from store.stores import Shelf, file_of, in_another_process, ledger_of, opened, seal, verified
+from store.stores import ORIGIN, SIGNER, Shelf, file_of, in_another_process, ledger_of, opened, seal, verified
 
 
 def test_processes_race_for_one_stream(shelf: Shelf) -> None:
@@ -48,8 +48,6 @@ def test_what_was_acknowledged_survives_sigkill(shelf: Shelf) -> None:
             assert count - told.get(stream, 0) <= 2  # what was under way may be there too, and no more
         notes = _notes(store)
         assert verified(store).events == sum(stored.values())
-        from store.stores import ORIGIN, SIGNER  # noqa: PLC0415
-
         entries = list(ledger_of(store).entries())
         for size, note in notes:  # every note ever signed is of this very log
             assert verify_log(entries[:size], note, SIGNER.verifier, origin=ORIGIN).ok
@@ -68,11 +66,9 @@ def _notes(store) -> list[tuple[int, str]]:
 @pytest.mark.xdist_group("store-postgres18")
 def test_the_sequencer_loses_nothing_of_four_writers(postgres_shelf: Shelf) -> None:
     """Ids commit out of order, so a sequencer that remembers the last one loses entries (3 % when it was measured)."""
-    import threading  # noqa: PLC0415
-
     url = postgres_shelf.url()
     answers: list[dict] = []
-    writers = threading.Thread(target=lambda: answers.append(in_another_process("fill", url, 4, 60)))
+    writers = threading.Thread(target=lambda: answers.append(in_another_process("fill", url, 4, 40)))
     with opened(url) as store:
         writers.start()
         rounds = 0
@@ -83,7 +79,7 @@ def test_the_sequencer_loses_nothing_of_four_writers(postgres_shelf: Shelf) -> N
         assert answers[0]["statuses"] == [0] * 4, answers[0]["lines"]
         assert rounds > 3
         report = verified(store)
-        assert report.events == 4 * 60 * 3 * 3
+        assert report.events == 4 * 40 * 3 * 3
         with store.engine.connect() as connection:
             rows = connection.execute(
                 select(t.leaf.c.idx, t.event.c.stream, t.event.c.seq)
@@ -99,13 +95,12 @@ def test_the_sequencer_loses_nothing_of_four_writers(postgres_shelf: Shelf) -> N
 
 def test_processes_open_an_empty_database_at_once(shelf: Shelf) -> None:
     """The nodes of a cluster start together on the first day: one migrates, all are served."""
-    for _ in range(2):
-        url = shelf.empty_url()
-        answer = in_another_process("open_at_once", url, 4)
-        assert answer["lines"] == ["opened"] * 4
-        assert answer["statuses"] == [0] * 4
-        with opened(url) as store:
-            assert verified(store).events == 4
+    url = shelf.empty_url()
+    answer = in_another_process("open_at_once", url, 3)
+    assert answer["lines"] == ["opened"] * 3
+    assert answer["statuses"] == [0] * 3
+    with opened(url) as store:
+        assert verified(store).events == 3
 
 
 def test_a_full_disk_by_file_size(sqlite_shelf: Shelf) -> None:
@@ -127,8 +122,6 @@ def test_a_full_disk_by_file_size(sqlite_shelf: Shelf) -> None:
 def test_a_file_that_may_not_be_written(
     sqlite_shelf: Shelf, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    import json  # noqa: PLC0415
-
     url = sqlite_shelf.url()
     with opened(url) as store:
         path = file_of(store)
@@ -151,6 +144,3 @@ def test_a_file_that_may_not_be_written(
         folder.chmod(0o755)
         moved.unlink()
         folder.rmdir()
-    assert issubclass(StoreUnavailable, Exception)
-    assert issubclass(IntegrityError, Exception)
-    assert os.path.isdir(path.parent)

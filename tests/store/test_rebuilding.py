@@ -11,8 +11,8 @@ from core.lives import LEAD, OWNER, authority, person
 from muniment.core import commands as c
 from muniment.store import rebuild as module
 from muniment.store import tables as t
-from muniment.store.appending import ticket_row
 from muniment.store.events import SqlStore
+from muniment.store.projecting import ticket_row
 from muniment.store.rebuild import differences, rebuild
 from store.stores import HandClock, Shelf, an_append, file_ticket, opened, write
 

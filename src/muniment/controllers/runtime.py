@@ -16,16 +16,19 @@ from muniment.core.due import Action, due
 from muniment.core.errors import Conflict, LeaseLost, MunimentError
 from muniment.core.ticket import Ticket
 from muniment.ports import Due
-from muniment.service.desk import Desk
+from muniment.service.desk import CONTROLLER, Desk
 from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
 from muniment.service.lapsing import lapse
+from muniment.service.registry import record_registry
 from muniment.service.sealing import seal
 
 #: how far ahead the sweep looks, so that the heap wakes at the instant itself
 LOOKAHEAD = timedelta(seconds=10)
 SWEEP_SECONDS = 1.0
 SWEEP_LIMIT = 5000
+#: how soon a change of the directory counts
+DIRECTORY_SECONDS = 2.0
 #: pauses between attempts double up to this (I14)
 LONGEST_PAUSE = 60.0
 FIRST_PAUSE = 0.5
@@ -53,7 +56,13 @@ class Controllers:
     def start(self) -> None:
         """Start the loops."""
         self._desk.changed.append(self.notice)
-        for name, loop in (("schedule", self._schedule), ("sweep", self._sweep), ("seal", self._seal)):
+        loops = {
+            "schedule": self._schedule,
+            "sweep": self._sweep,
+            "seal": self._seal,
+            "people": self._watch_people,
+        }
+        for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=f"muniment-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -188,6 +197,16 @@ class Controllers:
             except MunimentError as error:
                 log.warning("the store cannot be swept", error=error.message, code=error.code)
             self._stopping.wait(SWEEP_SECONDS)
+
+    def _watch_people(self) -> None:
+        """Take up changes of the directory, and put them on record."""
+        while not self._stopping.wait(DIRECTORY_SECONDS):
+            try:
+                if self._desk.directory.reload_if_changed():
+                    changed = record_registry(self._desk, CONTROLLER)
+                    log.info("the directory changed", facts=changed)
+            except MunimentError as error:
+                log.error("the directory cannot be read", error=error.message, code=error.code)  # noqa: TRY400  ours: the sentence says it all
 
     def _seal(self) -> None:
         """Seal on a beat; once more at the end, so that a graceful stop leaves nothing unsealed."""

@@ -26,7 +26,7 @@ from muniment.service.fulfilment import Progress
 from muniment.service.taking import Ended, Ready, end_access, prepare_end, record_end
 
 #: how long before its end a ticket is prepared
-PREPARE_SECONDS = 1.5
+PREPARE_SECONDS = 3.0
 #: how long recording waits, at most, while there is more to take away
 HOLD_BACK_SECONDS = 0.25
 

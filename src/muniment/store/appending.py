@@ -9,34 +9,28 @@ credential. An append that fails by itself (another writer was first, a lease is
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
-from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from muniment.core.due import due
 from muniment.core.errors import Conflict, Invalid, LeaseLost, MunimentError, StoreUnavailable
 from muniment.core.events import encode_data
 from muniment.core.instants import wire
-from muniment.core.ticket import Ticket
 from muniment.ledger.entry import Actor as EntryActor
 from muniment.ledger.entry import Entry
 from muniment.ledger.errors import LedgerFault
 from muniment.ledger.merkle import leaf_hash
-from muniment.ports import Append, Appended, Claim, Lease, Stream
+from muniment.ports import Append, Appended, Lease, Stream
 from muniment.store import tables as t
 from muniment.store.engine import unavailable, writers_turn
+from muniment.store.leasing import fences_of, free, take
+from muniment.store.marking import Marker
+from muniment.store.projecting import upserting, write_tickets
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -44,29 +38,6 @@ BATCH = 512
 GATHER_SECONDS = 0.010
 #: a thread that wrote so recently is expected to write again soon
 RECENT_SECONDS = 0.2
-_FREE = ""  # an instant before every other: nobody holds the lease
-
-_encode_state = msgspec.json.Encoder(order="sorted").encode
-
-
-class Marker:
-    """The mark that tells our entries from rows that foreign SQL wrote (I11).
-
-    The key never lies in the database. Anybody who has it, and the database, can still forge; the ledger's witnesses
-    and the approvers' own signatures are against them.
-    """
-
-    def __init__(self, key: bytes) -> None:
-        """``key``: 32 secret bytes."""
-        self._key = key
-
-    def of(self, body: bytes) -> bytes:
-        """HMAC-SHA256 of an entry's bytes, which name their stream and seq."""
-        return hmac.digest(self._key, body, "sha256")
-
-    def holds(self, body: bytes, mark: bytes) -> bool:
-        """Whether ``mark`` is ours."""
-        return hmac.compare_digest(self.of(body), mark)
 
 
 class _Waiting:
@@ -196,7 +167,7 @@ class Appender:
         streams = {w.append.stream.id for w in batch}
         rows = connection.execute(_VERSIONS, {"streams": list(streams)})
         versions = dict.fromkeys(streams, 0) | {stream: last + 1 for stream, last in rows}
-        fences = _fences(connection, [w.append.fence.key for w in batch if w.append.fence])
+        fences = fences_of(connection, [w.append.fence.key for w in batch if w.append.fence])
         now = max(w.append.at for w in batch)
         taken = take(connection, [w.append.claim for w in batch if w.append.claim], now)
         accepted, used = [], set()
@@ -289,96 +260,12 @@ def _results(waiting: list[_Waiting]) -> list[Appended | MunimentError]:
     return [w.result for w in waiting if w.result is not None]
 
 
-@cache
-def upserting(dialect: str, table: Table) -> PostgreSQLInsert | SQLiteInsert:
-    """Insert a row, or replace the one with its primary key. Built once: building costs more than running it."""
-    insert = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
-    key = [c.name for c in table.primary_key]
-    replaced = {c.name: insert.excluded[c.name] for c in table.columns if c.name not in key}
-    return insert.on_conflict_do_update(index_elements=key, set_=replaced)
-
-
-@cache
-def inserting_once(dialect: str, table: Table) -> PostgreSQLInsert | SQLiteInsert:
-    """Insert a row, unless one with its primary key is there: another process may be faster."""
-    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table).on_conflict_do_nothing()
-
-
-def write_tickets(connection: Connection, tickets: Sequence[Ticket]) -> None:
-    """Insert or replace the read model's rows of these tickets."""
-    connection.execute(upserting(connection.dialect.name, t.ticket), [ticket_row(each) for each in tickets])
-
-
-def ticket_row(ticket: Ticket) -> dict[str, Any]:
-    """The read model's row: a function of the folded state and nothing else (I24)."""
-    action, at = due(ticket) or (None, None)
-    return {
-        "id": ticket.id, "version": ticket.version, "status": ticket.status, "requester": ticket.terms.requester,
-        "beneficiary": ticket.terms.beneficiary, "target": ticket.terms.target, "account": ticket.terms.account,
-        "action": action, "due_at": wire(at) if at else None,
-        "open_findings": sum(1 for f in ticket.findings if not f.resolved_at), "state": _encode_state(ticket),
-    }  # fmt: skip
-
-
 def _registry_row(waiting: _Waiting) -> dict[str, Any]:
     stream, last = waiting.append.stream, waiting.append.events[-1]
     version = stream.version + len(waiting.bodies)
     return {
         "stream": stream.id, "version": version, "head": waiting.head, "kind": last.kind, "data": encode_data(last)
     }  # fmt: skip
-
-
-def take(connection: Connection, claims: Sequence[Claim], now: datetime) -> dict[tuple[str, str], Lease]:
-    """Take leases that are free or over; a lease's fence rises with every holder. By key and holder.
-
-    Two statements however many claims: first everybody tries, then we look who has it.
-    """
-    if not claims:
-        return {}
-    wanted = {(claim.key, claim.holder): claim for claim in sorted(claims, key=lambda c: c.key)}
-    rows = [
-        {
-            "key": c.key,
-            "holder": c.holder,
-            "until": wire(now + timedelta(seconds=c.seconds)),
-            "fence": 1,
-            "now": wire(now),
-        }
-        for c in wanted.values()
-    ]
-    connection.execute(_taking(connection.dialect.name), rows)
-    held = connection.execute(_HOLDERS, {"keys": [key for key, _ in wanted]})
-    return {
-        (row.key, row.holder): Lease(key=row.key, fence=row.fence)
-        for row in held
-        if (row.key, row.holder) in wanted
-    }
-
-
-@cache
-def _taking(dialect: str) -> PostgreSQLInsert | SQLiteInsert:
-    insert = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(t.lease).values(
-        {name: bindparam(name) for name in ("key", "holder", "until", "fence")}
-    )
-    return insert.on_conflict_do_update(
-        index_elements=["key"],
-        set_={"holder": insert.excluded.holder, "until": insert.excluded.until, "fence": t.lease.c.fence + 1},
-        where=t.lease.c.until <= bindparam("now"),
-    )
-
-
-def free(connection: Connection, leases: Sequence[Lease]) -> None:
-    """Give leases back. The row stays, so that the fence goes on rising."""
-    if leases:
-        connection.execute(_RELEASE, [{"b_key": lease.key, "b_fence": lease.fence} for lease in leases])
-
-
-def _fences(connection: Connection, keys: list[str]) -> dict[str, int]:
-    if not keys:
-        return {}
-    # FOR SHARE (ignored by SQLite, which has one writer): nobody takes a lease over while we record under it
-    rows = connection.execute(_FENCES, {"keys": list(set(keys))})
-    return {row.key: row.fence for row in rows}
 
 
 def _conflict(append: Append) -> Conflict:
@@ -389,29 +276,11 @@ def _lost(key: str) -> LeaseLost:
     return LeaseLost(f"another worker holds {key}", remedy="Nothing to do: that worker carries on.")
 
 
-def mark_key(seed: bytes) -> bytes:
-    """Derive the marker's key from another secret, so that one key file is enough to start with."""
-    return hmac.digest(seed, b"muniment event mark v1", hashlib.sha256)
-
-
 _VERSIONS = (
     select(t.event.c.stream, func.max(t.event.c.seq))
     .where(t.event.c.stream.in_(bindparam("streams", expanding=True)))
     .group_by(t.event.c.stream)
 )
-_FENCES = (
-    select(t.lease.c.key, t.lease.c.fence)
-    .where(t.lease.c.key.in_(bindparam("keys", expanding=True)))
-    .with_for_update(read=True)
-)
-_HOLDERS = select(t.lease.c.key, t.lease.c.holder, t.lease.c.fence).where(
-    t.lease.c.key.in_(bindparam("keys", expanding=True))
-)
 _INSERT_EVENT = t.event.insert()
 _INSERT_OUTBOX = t.outbox.insert()
-_RELEASE = (
-    update(t.lease)
-    .where(t.lease.c.key == bindparam("b_key"), t.lease.c.fence == bindparam("b_fence"))
-    .values(until=_FREE)
-)
 _ADVANCE_CLOCK = update(t.clock).where(t.clock.c.mark < bindparam("now")).values(mark=bindparam("now"))

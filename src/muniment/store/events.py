@@ -20,9 +20,11 @@ from muniment.ledger.entry import decode_entry
 from muniment.ledger.merkle import leaf_hash
 from muniment.ports import Append, Appended, Claim, Clock, Due, Lease, Stream
 from muniment.store import tables as t
-from muniment.store.appending import Appender, Marker, free, take
+from muniment.store.appending import Appender
 from muniment.store.clock import RESYNC_SECONDS, StoreClock, system_time
 from muniment.store.engine import blob, reading, writing
+from muniment.store.leasing import free, take
+from muniment.store.marking import Marker
 
 #: folded tickets kept in memory; entries never change, so only newer ones are read again
 CACHED = 4096

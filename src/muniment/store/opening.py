@@ -9,10 +9,11 @@ from muniment.core.errors import Misconfigured
 from muniment.ledger.merkle import Frontier
 from muniment.ports import Clock
 from muniment.store import tables as t
-from muniment.store.appending import Marker, inserting_once
 from muniment.store.engine import create_file, open_engine, reading, writing
 from muniment.store.events import SqlStore
+from muniment.store.marking import Marker
 from muniment.store.migrations import migrate
+from muniment.store.projecting import inserting_once
 
 
 def open_store(url: str, origin: str, mark_key: bytes, clock: Clock | None = None) -> SqlStore:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import Connection, Engine, select, text
 
 from muniment.store import tables as t
-from muniment.store.appending import ticket_row, write_tickets
 from muniment.store.engine import reading, writing
 from muniment.store.events import SqlStore
+from muniment.store.projecting import ticket_row, write_tickets
 
 #: tickets folded and written together
 CHUNK = 200

@@ -20,8 +20,9 @@ from muniment.ledger.merkle import Frontier, leaf_hash
 from muniment.ledger.note import Ed25519Signer
 from muniment.ports import Clock
 from muniment.store import tables as t
-from muniment.store.appending import Marker, inserting_once
 from muniment.store.engine import blob, reading, writing
+from muniment.store.marking import Marker
+from muniment.store.projecting import inserting_once
 
 #: entries taken up in one transaction
 BATCH = 128

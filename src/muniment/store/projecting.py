@@ -1,0 +1,51 @@
+"""The read model's rows, and how rows are put where one may be already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
+from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
+
+from muniment.core.due import due
+from muniment.core.instants import wire
+from muniment.core.ticket import Ticket
+from muniment.store import tables as t
+
+_encode_state = msgspec.json.Encoder(order="sorted").encode
+
+
+@cache
+def upserting(dialect: str, table: Table) -> PostgreSQLInsert | SQLiteInsert:
+    """Insert a row, or replace the one with its primary key. Built once: building costs more than running it."""
+    insert = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+    key = [c.name for c in table.primary_key]
+    replaced = {c.name: insert.excluded[c.name] for c in table.columns if c.name not in key}
+    return insert.on_conflict_do_update(index_elements=key, set_=replaced)
+
+
+@cache
+def inserting_once(dialect: str, table: Table) -> PostgreSQLInsert | SQLiteInsert:
+    """Insert a row, unless one with its primary key is there: another process may be faster."""
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table).on_conflict_do_nothing()
+
+
+def write_tickets(connection: Connection, tickets: Sequence[Ticket]) -> None:
+    """Insert or replace the read model's rows of these tickets."""
+    connection.execute(upserting(connection.dialect.name, t.ticket), [ticket_row(each) for each in tickets])
+
+
+def ticket_row(ticket: Ticket) -> dict[str, Any]:
+    """The read model's row: a function of the folded state and nothing else (I24)."""
+    action, at = due(ticket) or (None, None)
+    return {
+        "id": ticket.id, "version": ticket.version, "status": ticket.status, "requester": ticket.terms.requester,
+        "beneficiary": ticket.terms.beneficiary, "target": ticket.terms.target, "account": ticket.terms.account,
+        "action": action, "due_at": wire(at) if at else None,
+        "open_findings": sum(1 for f in ticket.findings if not f.resolved_at), "state": _encode_state(ticket),
+    }  # fmt: skip
