@@ -24,9 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.utils import CryptographyDeprecationWarning
 
 import servers
-from muniment.connectors import conformance, openssh
+from muniment.connectors import conformance, openssh, openssh_certificates
 from muniment.connectors import krl as lists
-from muniment.connectors.openssh import OpenSSH, build, new_ca_key, public_line, serial_of
+from muniment.connectors.openssh import OpenSSH, build
+from muniment.connectors.openssh_certificates import serial_of
+from muniment.connectors.openssh_keys import new_ca_key, public_line
 from muniment.core.errors import Invalid, LeaseLost, Misconfigured, TargetUnavailable
 from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.ports import Order
@@ -583,10 +585,10 @@ def test_any_bytes_in_a_certificate_file_are_a_certificate_or_damage(authority: 
     for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= 0x81
-        with pytest.raises(openssh._Damaged):
-            openssh._verified(kind + b" " + base64.b64encode(changed), serial)
-        with pytest.raises(openssh._Damaged):
-            openssh._verified(kind + b" " + base64.b64encode(whole[:at]), serial)
+        with pytest.raises(openssh_certificates.Damaged):
+            openssh_certificates.verified(kind + b" " + base64.b64encode(changed), serial)
+        with pytest.raises(openssh_certificates.Damaged):
+            openssh_certificates.verified(kind + b" " + base64.b64encode(whole[:at]), serial)
 
 
 def test_a_missing_register_proves_nothing(tmp_path: Path):

@@ -15,8 +15,6 @@ one, revocation needs no memory of the first, and a revoked ticket stays revoked
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import ipaddress
 import os
 import re
@@ -26,35 +24,48 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization as keys
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from muniment.connectors import krl as lists
+from muniment.connectors.openssh_certificates import (
+    EPOCH,
+    TICKET,
+    Damaged,
+    Issued,
+    done,
+    ends_at,
+    foreign_handle,
+    key_id,
+    serial_of,
+    verified,
+)
+from muniment.connectors.openssh_keys import (
+    PrivateKey,
+    PublicKey,
+    check_mode,
+    check_names,
+    fingerprint,
+    load_authority,
+    one_line,
+    probe_folder,
+    public_key,
+    refusal,
+    wire_form,
+)
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SKEW_SECONDS = 60  # a host's clock may be this far behind ours and still accept a fresh certificate
 _KEPT_SECONDS = (
     86_400  # a serial stays in the KRL this long after its certificate ended: a host's clock may be wrong
 )
 _SWEEP = 64  # about one provisioning in this many puts ended certificates aside
-_RSA_BITS = 3072
-_MAX_KEY_LINE = 8192  # characters: RSA of 16384 bits, OpenSSH's limit, and a comment
-_TICKET = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_KEY_ID = re.compile(rf"muniment:{_TICKET.pattern}:(.+)", re.ASCII | re.DOTALL)
 _FILE = re.compile(r"([1-9][0-9]{0,19})\.cert", re.ASCII)
 _EXTENSIONS = frozenset(
     f"permit-{what}" for what in ("pty", "agent-forwarding", "port-forwarding", "X11-forwarding", "user-rc")
 )
-#: a comma parts principals in tools; "#" cuts a line of AuthorizedPrincipalsFile, a quote or a pattern may mislead one
-_UNSAFE = {"the account": ",", "the principal": ',#"*?!'}
-
-PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
-PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +88,7 @@ def build(
         networks = ",".join(str(ipaddress.ip_network(network)) for network in chosen.source_addresses)
         if chosen.force_command:
             clean_name(chosen.force_command, "force_command", limit=1000)
-        _check_names("any", tuple(catalogue))
+        check_names("any", tuple(catalogue))
     except (msgspec.ValidationError, ValueError, Invalid) as error:
         taken = ", ".join(Settings.__struct_fields__)
         raise Misconfigured(f"target {name}: {error}", remedy=f"An openssh target takes {taken}.") from error
@@ -87,10 +98,10 @@ def build(
             remedy=f"Use {', '.join(sorted(_EXTENSIONS))}.",
         )
     if chosen.ca_key.startswith("file:"):
-        _check_mode(name, Path(chosen.ca_key.removeprefix("file:")))
+        check_mode(name, Path(chosen.ca_key.removeprefix("file:")))
     options = {b"force-command": chosen.force_command.encode(), b"source-address": networks.encode()}
     return OpenSSH(
-        _load_authority(secret(chosen.ca_key).encode(), f"target {name}"),
+        load_authority(secret(chosen.ca_key).encode(), f"target {name}"),
         krl=Path(chosen.krl),
         register=Path(chosen.register or f"{chosen.krl}.d"),
         options={option: value for option, value in options.items() if value},
@@ -125,14 +136,14 @@ class OpenSSH:
     ) -> None:
         """``options`` are critical options; ``clock`` decides what has expired."""
         self._key, self._public = authority, authority.public_key()
-        self._authority = _wire(self._public)
+        self._authority = wire_form(self._public)
         self._krl = Path(os.path.realpath(krl))  # a rename over a link would part it from what hosts read
         self._register = register
         self._options, self._extensions, self._clock = dict(options or {}), tuple(extensions), clock
 
     def validate(self, account: str, scope: Scope) -> None:
         """See `Connector.validate`."""
-        _check_names(account, scope)
+        check_names(account, scope)
 
     def check(self) -> CheckReport:
         """See `Connector.check`. Makes an empty KRL and register where there are none."""
@@ -143,20 +154,20 @@ class OpenSSH:
                 if known is None:
                     self._write_krl(lists.Krl())
                 for folder in (self._krl.parent, self._register):
-                    _probe(folder)
+                    probe_folder(folder)
             seen = self.observe(None)
         except TargetUnavailable as error:
             return CheckReport(reachable=False, details=(), problems=(f"{error.message}. {error.remedy}",))
         problem = f"{self._register} holds a damaged certificate: revoke its ticket, or restore the file."
         hosts = (
-            f"Each host needs in sshd_config: TrustedUserCAKeys naming a file with the line `{_line(self._public)}`; "
+            f"Each host needs in sshd_config: TrustedUserCAKeys naming a file with the line `{one_line(self._public)}`; "
             f"RevokedKeys naming a current copy of {self._krl}; and AuthorizedPrincipalsFile naming a file per "
             "login name with one principal a line."
         )
         return CheckReport(
             reachable=True,
             details=(
-                f"Certificates are signed by {_fingerprint(self._authority)}.",
+                f"Certificates are signed by {fingerprint(self._authority)}.",
                 f"{len(seen.holdings)} entitlements are in force.",
                 hosts,
                 "Open sessions outlive expiry and revocation.",
@@ -176,13 +187,13 @@ class OpenSSH:
         for serial in listed or ():
             try:
                 issued = self._issued(serial)
-            except _Damaged:
+            except Damaged:
                 complete = complete and known.revokes(self._authority, serial)
                 continue
             if issued is None or issued.until <= now or issued.revoked(known):
                 continue
             if accounts is None or issued.account in accounts:
-                grantor = _fingerprint(issued.authority)
+                grantor = fingerprint(issued.authority)
                 for principal in issued.principals:
                     holding = Holding(account=issued.account, privilege=principal, grantor=grantor)
                     found[holding.account, principal, grantor] = holding
@@ -225,11 +236,11 @@ class OpenSSH:
             for order in orders:
                 serial, issued, authorities = serial_of(order.ticket), None, {self._authority}
                 if order.handle.get("serial", str(serial)) != str(serial):
-                    outcomes.append(_foreign(order))
+                    outcomes.append(foreign_handle(order))
                     continue
-                with suppress(_Damaged):  # then its serial is all we know, and enough
+                with suppress(Damaged):  # then its serial is all we know, and enough
                     issued = self._issued(serial)
-                outcomes.append(_done(order, issued.until if issued else None))
+                outcomes.append(done(order, issued.until if issued else None))
                 if issued and issued.until <= now and issued.authority == self._authority:
                     continue
                 if issued:
@@ -248,16 +259,16 @@ class OpenSSH:
             key = self._admit(order, now)
             wanted = self._wanted(order, key)
             if known.revokes(self._authority, wanted.serial, wanted.key_id) or known.revokes_key(wanted.key):
-                raise _no("revoked", "this ticket's serial, or the public key, is revoked")
+                raise refusal("revoked", "this ticket's serial, or the public key, is revoked")
             issued = self._issued(wanted.serial)
             if issued is not None:
                 if msgspec.structs.replace(issued, line=b"") != wanted:
-                    raise _no("register", "the register holds another certificate for this ticket")
-                return msgspec.structs.replace(_done(order, wanted.until), credential=issued.line)
+                    raise refusal("register", "the register holds another certificate for this ticket")
+                return msgspec.structs.replace(done(order, wanted.until), credential=issued.line)
         except Invalid as error:
             code = error.code if error.code.startswith("target.") else "target.bad-name"
             return Outcome(ticket=order.ticket, result="rejected", code=code, message=error.message)
-        except _Damaged:
+        except Damaged:
             message = "this ticket's certificate in the register is damaged; a person must look"
             return Outcome(ticket=order.ticket, result="rejected", code="target.register", message=message)
         builder = keys.SSHCertificateBuilder().public_key(key).type(keys.SSHCertificateType.USER)
@@ -271,27 +282,27 @@ class OpenSSH:
 
     def _admit(self, order: Order, now: int) -> PublicKey:
         """The key to certify. Raises `Invalid`."""
-        _check_names(order.account, order.scope)
-        if not order.scope or not _TICKET.fullmatch(order.ticket):
-            raise _no("bad-name", "the ticket's id or its scope cannot stand in a certificate")
-        if _until(order) <= now:
-            raise _no("too-late", "the access is over already")
-        return _public_key(order.public_key or "", self._authority)
+        check_names(order.account, order.scope)
+        if not order.scope or not TICKET.fullmatch(order.ticket):
+            raise refusal("bad-name", "the ticket's id or its scope cannot stand in a certificate")
+        if ends_at(order) <= now:
+            raise refusal("too-late", "the access is over already")
+        return public_key(order.public_key or "", self._authority)
 
-    def _wanted(self, order: Order, key: PublicKey) -> _Issued:
-        return _Issued(
+    def _wanted(self, order: Order, key: PublicKey) -> Issued:
+        return Issued(
             serial=serial_of(order.ticket),
-            key_id=_key_id(order),
+            key_id=key_id(order),
             principals=tuple(sorted({item.privilege for item in order.scope})),
-            until=_until(order),
-            key=_wire(key),
+            until=ends_at(order),
+            key=wire_form(key),
             authority=self._authority,
         )
 
     def _issue(self, order: Order, builder: keys.SSHCertificateBuilder) -> Outcome:
         line = builder.sign(self._key).public_bytes() + b"\n"
         lists.replace_file(self._register / f"{serial_of(order.ticket)}.cert", line, 0o600)
-        return msgspec.structs.replace(_done(order, _until(order)), credential=line)
+        return msgspec.structs.replace(done(order, ends_at(order)), credential=line)
 
     def _sweep(self, now: int) -> None:
         """Put certificates aside that ended a day ago, and drop their serials from the KRL.
@@ -300,7 +311,7 @@ class OpenSSH:
         """
         ended: dict[bytes, set[int]] = {}
         for serial in self._listed() or ():
-            with suppress(_Damaged):
+            with suppress(Damaged):
                 issued = self._issued(serial)
                 if issued and issued.until + _KEPT_SECONDS <= now:
                     ended.setdefault(issued.authority, set()).add(serial)
@@ -314,7 +325,7 @@ class OpenSSH:
                 (self._register / f"{serial}.cert").replace(self._register / "ended" / f"{serial}.cert")
 
     def _seconds(self) -> int:
-        return (self._clock() - _EPOCH) // timedelta(seconds=1)
+        return (self._clock() - EPOCH) // timedelta(seconds=1)
 
     def _read_krl(self) -> lists.Krl | None:
         """The list as it stands, None if there is none: no file, or the empty one that `touch` makes."""
@@ -346,193 +357,13 @@ class OpenSSH:
                 return None
         return [int(match[1]) for match in map(_FILE.fullmatch, names) if match]
 
-    def _issued(self, serial: int) -> _Issued | None:
-        """What the register knows of a serial. Raises `_Damaged`."""
+    def _issued(self, serial: int) -> Issued | None:
+        """What the register knows of a serial. Raises `Damaged`."""
         for folder in (self._register, self._register / "ended"):
             try:
-                return _verified((folder / f"{serial}.cert").read_bytes(), serial)
+                return verified((folder / f"{serial}.cert").read_bytes(), serial)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise _Damaged from error
+                raise Damaged from error
         return None
-
-
-# ── Certificates ─────────────────────────────────────────────────────────────
-
-
-class _Damaged(Exception):
-    """A file in the register is not the certificate that its name says."""
-
-
-class _Issued(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate whose signature is that of the authority it names."""
-
-    serial: int
-    key_id: bytes
-    principals: tuple[str, ...]
-    until: int  # seconds since 1970; sshd refuses from this second on
-    key: bytes  # wire form, as is ``authority``
-    authority: bytes
-    line: bytes = b""
-
-    @property
-    def account(self) -> str:
-        text = self.key_id.decode(errors="backslashreplace")
-        match = _KEY_ID.fullmatch(text)
-        return match[1] if match else text
-
-    def revoked(self, krl: lists.Krl) -> bool:
-        return krl.revokes(self.authority, self.serial, self.key_id) or any(
-            map(krl.revokes_key, (self.key, self.authority))
-        )
-
-
-def _verified(line: bytes, serial: int) -> _Issued:
-    try:
-        found = keys.load_ssh_public_identity(line)
-        if not isinstance(found, keys.SSHCertificate) or found.serial != serial:
-            raise _Damaged
-        found.verify_cert_signature()
-        signer = found.signature_key()
-    except (ValueError, TypeError, AssertionError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise _Damaged from error
-    return _Issued(
-        serial=serial,
-        key_id=found.key_id,
-        principals=tuple(p.decode(errors="backslashreplace") for p in found.valid_principals) or ("*",),
-        until=found.valid_before,
-        key=_wire(found.public_key()),
-        authority=_wire(signer),
-        line=line,
-    )
-
-
-def serial_of(ticket: str) -> int:
-    """The serial of a ticket's certificate: 63 bits of SHA-256, never 0, which PROTOCOL.krl cannot revoke.
-
-    Two of ten million tickets share one with a chance under one in 100,000; the second is then refused.
-    """
-    digest = hashlib.sha256(b"muniment ssh serial\0" + ticket.encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1 or 1
-
-
-def _key_id(order: Order) -> bytes:
-    return f"muniment:{order.ticket}:{order.account}".encode()
-
-
-def _foreign(order: Order) -> Outcome:
-    message = "the handle names another ticket's serial"
-    return Outcome(ticket=order.ticket, result="rejected", code="target.foreign-handle", message=message)
-
-
-def _until(order: Order) -> int:
-    """The end in whole seconds, rounded up: PROTOCOL.certkeys knows no fractions, and we end it on time anyway."""
-    return -((_EPOCH - order.expires_at) // timedelta(seconds=1))
-
-
-def _done(order: Order, until: int | None) -> Outcome:
-    handle = {"serial": str(serial_of(order.ticket)), "key_id": _key_id(order).decode()}
-    ends = None if until is None else _EPOCH + timedelta(seconds=min(until, 1 << 37))
-    return Outcome(ticket=order.ticket, result="done", handle=handle, native_expiry=ends)
-
-
-def _no(code: str, message: str) -> Invalid:
-    return Invalid(message, remedy="File a new request.", code=f"target.{code}")
-
-
-# ── Names and keys ───────────────────────────────────────────────────────────
-
-
-def _check_names(account: str, scope: Scope) -> None:
-    for item in scope:
-        if item.resource is not None:
-            raise Invalid("an SSH principal has no resource", remedy="Leave the resource out.")
-    for what, name in [("the account", account), *(("the principal", item.privilege) for item in scope)]:
-        clean_name(name, what)
-        if bad := next((c for c in name if c.isspace() or c in _UNSAFE[what]), None):
-            raise Invalid(
-                f"{what} holds {bad!r}, which OpenSSH's files would read otherwise", remedy="Rename it."
-            )
-
-
-def _public_key(text: str, authority: bytes) -> PublicKey:
-    """The beneficiary's key: one line, a bare key, strong enough."""
-    kind, _, rest = text.strip().partition(" ")
-    body = rest.partition(" ")[0]
-    if len(text) > _MAX_KEY_LINE or not text.strip().isprintable() or not text.strip():
-        raise _no("bad-key", "the public key is missing, or not one line of text")
-    if kind.startswith("sk-"):
-        # cryptography reads them as plain keys, without the application: a certificate for that fits no token
-        raise _no("bad-key", "keys of security tokens (sk-) cannot be certified")
-    if kind.endswith("-cert-v01@openssh.com"):
-        raise _no("bad-key", "this is a certificate, not a public key")
-    try:
-        base64.b64decode(body, validate=True)
-        key = keys.load_ssh_public_identity(f"{kind} {body}".encode())
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _no("bad-key", "this is not one line with an OpenSSH public key") from error
-    if not isinstance(key, PublicKey) or (isinstance(key, rsa.RSAPublicKey) and key.key_size < _RSA_BITS):
-        raise _no("bad-key", f"the key is too weak; use ssh-ed25519, ecdsa or RSA of {_RSA_BITS} bits")
-    if _wire(key) == authority:
-        raise _no("bad-key", "this is the certificate authority's own key")
-    return key
-
-
-def _wire(key: PublicKey) -> bytes:
-    return base64.b64decode(_line(key).split()[1])
-
-
-def _line(key: PublicKey) -> str:
-    return key.public_bytes(keys.Encoding.OpenSSH, keys.PublicFormat.OpenSSH).decode()
-
-
-def _fingerprint(wire: bytes) -> str:
-    return "SHA256:" + base64.b64encode(hashlib.sha256(wire).digest()).decode().rstrip("=")
-
-
-def _load_authority(text: bytes, what: str) -> PrivateKey:
-    try:
-        load = keys.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in text else keys.load_pem_private_key
-        key = load(text, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, PrivateKey) or (isinstance(key, rsa.RSAPrivateKey) and key.key_size < _RSA_BITS):
-        raise Misconfigured(
-            f"{what}: ca_key is not a private key that can sign certificates",
-            remedy="Use ed25519, ecdsa or RSA of 3072 bits, without a passphrase: `ssh-keygen -t ed25519 -N ''`.",
-        )
-    return key
-
-
-def _check_mode(name: str, path: Path) -> None:
-    try:
-        mode = path.stat().st_mode & 0o777
-    except OSError as error:
-        raise Misconfigured(
-            f"target {name}: the file of ca_key cannot be read: {error.strerror}",
-            remedy="Make one with `muniment init` or `ssh-keygen -t ed25519 -N ''`.",
-        ) from error
-    if mode & 0o077:
-        raise Misconfigured(
-            f"target {name}: others may read the certificate authority's key (mode {mode:04o})",
-            remedy=f"chmod 600 {path}",
-        )
-
-
-def new_ca_key() -> bytes:
-    """A new authority's private key, as OpenSSH writes it. To be kept in a file of mode 0600."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    return key.private_bytes(keys.Encoding.PEM, keys.PrivateFormat.OpenSSH, keys.NoEncryption())
-
-
-def public_line(key: bytes) -> str:
-    """The public half of a private key, as TrustedUserCAKeys names it."""
-    return _line(_load_authority(key, "the certificate authority").public_key())
-
-
-def _probe(folder: Path) -> None:
-    """Find out whether files can be made here: the mode alone does not tell of a full or read-only disk."""
-    lists.replace_file(folder / ".muniment-probe", b"probe", 0o600)
-    with lists.answering(str(folder)):
-        (folder / ".muniment-probe").unlink()
