@@ -5,8 +5,11 @@ policy decision, and each acknowledged only when it is on the disk (SQLite: sync
 Beside it, in the same run and in turn, on the same disk:
 
 - ``commits``   bare durable commits a second of one row, by one client: what the disk and the database give;
-- ``limit``     bare lifecycles a second at the group-commit limit: the same two commits a lifecycle, with the same
-                number of rows and bytes and as many lifecycles to a commit as there are clients, and nothing else.
+- ``rows``      lifecycles a second if a commit held only bare rows: the same two commits a lifecycle, with the same
+                number of rows and bytes, as many lifecycles to a commit as there are clients, by one writer who waits
+                for nobody: a bound that no group commit can reach;
+- ``limit``     the group-commit limit: two appends a lifecycle of ready-made events by as many clients, through the
+                store's own group commit, with no policy, no decision, no read model and no texts.
 
 Trust the ratios, not the absolute numbers. Run: ``.venv/bin/python bench/lifecycle.py [--seconds 5] [--rounds 3]``.
 """
@@ -25,20 +28,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text
 
+from muniment.core.events import RequestWithdrawn, TargetRetired
 from muniment.core.scope import Privilege
 from muniment.demo.postgres import TemporaryPostgres, installed
 from muniment.directory.file import FileDirectory
 from muniment.ledger.keys import signer_from_seed
 from muniment.policy import starter
 from muniment.policy.cedar import CedarPolicy
-from muniment.ports import CatalogueEntry, Target
+from muniment.ports import Append, CatalogueEntry, Stream, Target
 from muniment.service.deciding import approve
-from muniment.service.desk import Desk
+from muniment.service.desk import CONTROLLER, Desk
 from muniment.service.filing import Ask, file_request
 from muniment.store.engine import writing
 from muniment.store.marking import mark_key
@@ -153,16 +158,32 @@ def bare(desk: Desk, rows: int, size: int) -> Callable[[int], None]:
     return once
 
 
+def group(desk: Desk) -> Callable[[int], None]:
+    """Two durable appends of two ready-made entries of the usual size, through the store's group commit."""
+    ids, run = count(), os.urandom(4).hex()
+    event = RequestWithdrawn()
+    padding = TargetRetired(target="x" * 1100)
+
+    def once(_client: int) -> None:
+        stream = Stream(id=f"bench:{run}:{next(ids)}", version=0, head=None)
+        for _ in range(2):
+            append = Append(stream=stream, actor=CONTROLLER, events=(event, padding), at=desk.clock.now())
+            stream = desk.store.append(append).stream
+
+    return once
+
+
 def measure(url: str, clients: int, seconds: float, rounds: int, folder: Path) -> dict[str, Any]:
     desk = open_bench(url, folder)
     _scratch.create(desk.store.engine, checkfirst=True)
     once = lifecycle(desk)
     once(0)
-    figures: dict[str, list[float]] = {"lifecycles": [], "commits": [], "limit": []}
+    figures: dict[str, list[float]] = {"lifecycles": [], "commits": [], "rows": [], "limit": []}
     for _ in range(rounds):
         figures["commits"].append(rate(bare(desk, 1, 600), 1, seconds / 2))
         # two commits a lifecycle; in each, every client's rows: 2 entries, 2 outbox rows, a ticket, a text
-        figures["limit"].append(rate(bare(desk, 6 * clients, 900), 1, seconds / 2) * clients / 2)
+        figures["rows"].append(rate(bare(desk, 6 * clients, 900), 1, seconds / 2) * clients / 2)
+        figures["limit"].append(rate(group(desk), clients, seconds / 2))
         figures["lifecycles"].append(rate(once, clients, seconds))
     medians = {name: statistics.median(values) for name, values in figures.items()}
     of_limit = statistics.median(
@@ -192,7 +213,7 @@ def main() -> int:
             if kind == "postgresql":
                 newest = max(installed())
                 server = stack.enter_context(TemporaryPostgres(installed()[newest], fsync=True))
-                url = server.dsn()
+                url = f"postgresql://postgres:{server.password}@127.0.0.1:{server.port}/postgres"
             for clients in options.clients:
                 result = measure(url, clients, options.seconds, options.rounds, folder)
                 results.append(result)

@@ -136,9 +136,17 @@ _writers: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One consistent view of the database."""
-    with translated(), engine.connect() as connection, connection.begin():
-        yield connection
+    """A connection to read with.
+
+    On SQLite all of it is one view; on PostgreSQL each statement is, without a round trip to begin and end a
+    transaction: whatever must be seen together is asked for in one statement.
+    """
+    with translated(), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        else:
+            with connection.begin():
+                yield connection
 
 
 @contextmanager

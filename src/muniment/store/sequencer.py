@@ -165,9 +165,7 @@ class SqlLedger:
     def counts(self) -> tuple[int, int, int]:
         """Entries stored, entries waiting, leaves: the first is the sum of the others, or something was removed."""
         with reading(self._engine) as connection:
-            stored = connection.execute(select(func.count()).select_from(t.event)).scalar_one()
-            waiting = connection.execute(select(func.count()).select_from(t.outbox)).scalar_one()
-            leaves = connection.execute(select(func.count()).select_from(t.leaf)).scalar_one()
+            stored, waiting, leaves = connection.execute(_COUNTS).one()
         return stored, waiting, leaves
 
 
@@ -186,6 +184,9 @@ _WAITING = (
     .join(t.outbox, and_(t.outbox.c.stream == t.event.c.stream, t.outbox.c.seq == t.event.c.seq))
     .order_by(t.event.c.id)
     .limit(bindparam("limit"))
+)
+_COUNTS = select(
+    *(select(func.count()).select_from(table).scalar_subquery() for table in (t.event, t.outbox, t.leaf))
 )
 _HEAD = select(t.head.c.size, t.head.c.frontier).where(t.head.c.id == 1)
 _MOVE = (
