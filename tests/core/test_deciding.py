@@ -112,7 +112,7 @@ def facts_for(draw: st.DrawFn, command: c.Command) -> c.Facts:
 
 
 @given(st.data())
-@settings(steady, max_examples=250)
+@settings(steady, max_examples=180)
 def test_any_walk(data: st.DataObject) -> None:
     life = Life()
     first = data.draw(verdicts)

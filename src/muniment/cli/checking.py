@@ -1,0 +1,128 @@
+"""``muniment check``: what is configured, what answers, and what to mend."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from muniment.cli import console
+from muniment.core.errors import Invalid
+from muniment.core.text import clean_name
+from muniment.service.filing import account_of
+
+if TYPE_CHECKING:
+    from muniment.config import Config
+    from muniment.ports import Target
+    from muniment.service.desk import Desk
+
+#: what a connector can do, in words: if it can, if it cannot
+_CAN = {
+    "native_expiry": ("ends access by itself, on time", "access ends only when Muniment takes it back"),
+    "ends_sessions": ("sessions end with the access", "open sessions outlive the access"),
+    "issues_credential": ("issues a credential to collect", "issues no credential"),
+    "needs_public_key": ("needs the beneficiary's public key", "needs no key of the beneficiary"),
+    "lists_everything": ("sees every holding, ours or not", "sees only what it is asked about"),
+}
+
+
+def examine(config: Config, desk: Desk) -> dict[str, Any]:
+    """Everything there is to say. That the desk could be opened says that the files and the store are sound."""
+    people = list(desk.directory.everybody())
+    warnings = [] if desk.targets else ["there are no targets, so nothing can be asked for"]
+    return {
+        "configuration": str(config.base),
+        "store": desk.store.engine.url.render_as_string(hide_password=True),
+        "ledger": {"origin": config.ledger.origin, "vkey": desk.signer.vkey if desk.signer else None},
+        "policies": {"digest": desk.policy.digest, "files": sorted(desk.policy.files())},
+        "identities": {"known": len(people), "active": sum(1 for each in people if each.active)},
+        "targets": [_target(desk, target) for _, target in sorted(desk.targets.items())],
+        "warnings": warnings,
+    }
+
+
+def _target(desk: Desk, target: Target) -> dict[str, Any]:
+    report = target.connector.check()
+    capabilities = target.connector.capabilities
+    return {
+        "id": target.id,
+        "connector": target.kind,
+        "environment": target.environment,
+        "reachable": report.reachable,
+        "details": list(report.details),
+        "problems": list(report.problems),
+        "capabilities": {name: getattr(capabilities, name) for name in _CAN},
+        "warnings": [*_shared_accounts(desk, target), *_without_owners(desk, target)],
+    }
+
+
+def _shared_accounts(desk: Desk, target: Target) -> list[str]:
+    """Two identities with one account there: what one is given, the other has."""
+    holders: dict[str, list[str]] = defaultdict(list)
+    for identity in desk.directory.everybody():
+        account = account_of(target, identity.id)
+        try:
+            clean_name(account, "the account")
+        except Invalid:
+            continue  # nobody can ask for it
+        holders[account].append(identity.id)
+    return [
+        f"{' and '.join(who)} are both {account} on {target.id}: what one is given, the other has"
+        for account, who in sorted(holders.items())
+        if len(who) > 1
+    ]
+
+
+def _without_owners(desk: Desk, target: Target) -> list[str]:
+    empty = [
+        owner
+        for owner in target.owners
+        if not (
+            desk.directory.members(owner.removeprefix("group:"))
+            if owner.startswith("group:")
+            else desk.directory.get(owner)
+        )
+    ]
+    return [f"{owner} owns {target.id}, and nobody is known by that" for owner in empty]
+
+
+def render(document: dict[str, Any]) -> RenderableType:
+    """For people."""
+    ledger, people = document["ledger"], document["identities"]
+    parts: list[RenderableType] = [
+        console.pairs(
+            [
+                ("configuration", _fine(document["configuration"])),
+                ("policies", _fine(", ".join(document["policies"]["files"]))),
+                ("identities", _fine(f"{people['known']}, of whom {people['active']} active")),
+                ("store", _fine(document["store"])),
+                ("ledger", _fine(f"{ledger['origin']}, public key {ledger['vkey']}")),
+            ]
+        )
+    ]
+    for target in document["targets"]:
+        parts += [Text(), *_render_target(target)]
+    parts += [console.line(f"warning: {words}", console.LOOK) for words in document["warnings"]]
+    return Group(*parts)
+
+
+def _render_target(target: dict[str, Any]) -> list[RenderableType]:
+    answers = ("answers", console.GOOD) if target["reachable"] else ("does not answer", console.BAD)
+    heading = Text.assemble(
+        console.line(target["id"], console.STRONG),
+        console.line(f" ({target['connector']}, {target['environment']}) "),
+        console.line(*answers),
+    )
+    rows: list[tuple[str, RenderableType]] = [
+        *(("  it", console.line(_CAN[name][not can])) for name, can in target["capabilities"].items()),
+        *(("  says", console.line(words)) for words in target["details"]),
+        *(("  problem", console.line(words, console.BAD)) for words in target["problems"]),
+        *(("  warning", console.line(words, console.LOOK)) for words in target["warnings"]),
+    ]
+    return [heading, console.pairs(rows)]
+
+
+def _fine(words: str) -> Text:
+    return console.line(words)

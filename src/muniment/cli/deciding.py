@@ -1,0 +1,205 @@
+# ruff: noqa: PLC0415  imported where used, so that `muniment --help` starts fast
+"""What people do to a ticket after it is filed: decide, end, review, waive; and findings to resolve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from muniment.cli.commands import command, group
+from muniment.cli.session import Session, of
+from muniment.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from muniment.core.errors import MunimentError
+    from muniment.core.ticket import Ticket
+    from muniment.service.desk import Desk
+
+app = group()
+finding = group("finding", section="Govern", summary="Deal with findings; `muniment findings` lists them.")
+groups = [app, finding]
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The ticket.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is put on record.")]
+
+
+@command(
+    app,
+    "approve",
+    section="Decide and end",
+    example="muniment approve req_01JDC… --comment checked --as human:cyd@example.com",
+)
+def approve(
+    context: typer.Context,
+    ticket_id: Id,
+    comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="For the record.")] = None,
+    digest: Annotated[
+        str | None,
+        typer.Option(
+            "--digest", metavar="sha256:…", help="Only if the terms have this digest, as `show` gives it."
+        ),
+    ] = None,
+) -> None:
+    """Say yes. With the last approval that is needed, access is given at once, or at its start."""
+    from muniment.service import deciding
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    ticket = deciding.approve(desk, caller, ticket_id, digest=digest, comment=comment)
+    _carry_on(session, desk, ticket)
+
+
+@command(
+    app,
+    "deny",
+    section="Decide and end",
+    example='muniment deny req_01JDC… --comment "not during the freeze" --as human:cyd@example.com',
+)
+def deny(
+    context: typer.Context,
+    ticket_id: Id,
+    comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="Why; the requester reads it.")],
+) -> None:
+    """Say no, which ends the ticket."""
+    from muniment.service import deciding
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    _finish(session, desk, deciding.deny(desk, caller, ticket_id, comment=comment))
+
+
+@command(
+    app,
+    "withdraw",
+    section="Decide and end",
+    example="muniment withdraw req_01JDC… --as human:ann@example.com",
+)
+def withdraw(context: typer.Context, ticket_id: Id) -> None:
+    """Take your own request back before access begins."""
+    from muniment.service import deciding
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    _finish(session, desk, deciding.withdraw(desk, caller, ticket_id))
+
+
+@command(
+    app, "return", section="Decide and end", example="muniment return req_01JDC… --as human:ann@example.com"
+)
+def give_back(context: typer.Context, ticket_id: Id) -> None:
+    """Give access back that you no longer need."""
+    from muniment.service import deciding
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    _carry_on(session, desk, deciding.give_back(desk, caller, ticket_id))
+
+
+@command(
+    app,
+    "revoke",
+    section="Decide and end",
+    example='muniment revoke req_01JDC… --reason "laptop stolen" --as human:ops@example.com',
+)
+def revoke(context: typer.Context, ticket_id: Id, reason: Reason) -> None:
+    """End somebody's access now: for operators, owners of the target, and who approved it."""
+    from muniment.service import deciding
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    _carry_on(session, desk, deciding.revoke(desk, caller, ticket_id, reason=reason))
+
+
+@command(
+    app,
+    "review",
+    section="Decide and end",
+    example='muniment review req_01JDC… --outcome appropriate --comment "matches INC-1" --as human:dee@example.com',
+)
+def review(
+    context: typer.Context,
+    ticket_id: Id,
+    outcome: Annotated[
+        Literal["appropriate", "inappropriate"], typer.Option("--outcome", help="How the access was used.")
+    ],
+    comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="What it rests on.")],
+) -> None:
+    """Say how access was used, where a review is owed."""
+    from muniment.service import deciding
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    _finish(session, desk, deciding.review(desk, caller, ticket_id, outcome=outcome, comment=comment))
+
+
+@command(
+    app,
+    "waive",
+    section="Decide and end",
+    example='muniment waive req_01JDC… gone --reason "host was scrapped" --as human:ops@example.com',
+)
+def waive(
+    context: typer.Context,
+    ticket_id: Id,
+    check: Annotated[
+        str, typer.Argument(metavar="CHECK", help="The closure check; `show` names those that fail.")
+    ],
+    reason: Reason,
+) -> None:
+    """Answer for a closure check that cannot hold."""
+    from muniment.service import deciding
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    _finish(session, desk, deciding.waive(desk, caller, ticket_id, check=check, reason=reason))
+
+
+@command(
+    finding,
+    "resolve",
+    example='muniment finding resolve req_01JDC…:1 --reason "role removed" --as human:ops@example.com',
+)
+def resolve(
+    context: typer.Context,
+    finding_id: Annotated[
+        str, typer.Argument(metavar="ID", help="TICKET:NUMBER, as `muniment findings` lists it.")
+    ],
+    reason: Reason,
+) -> None:
+    """Say that a finding was dealt with."""
+    from muniment.service import deciding
+
+    ticket_id, colon, number = finding_id.rpartition(":")
+    if not colon or not ticket_id or not number:
+        raise Invalid(
+            f"{finding_id!r:.80} is not a finding",
+            remedy="Write TICKET:NUMBER, as `muniment findings` lists it.",
+        )
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    _finish(session, desk, deciding.resolve(desk, caller, ticket_id, finding=number, reason=reason))
+
+
+def _carry_on(session: Session, desk: Desk, ticket: Ticket) -> None:
+    """Do what is due now, then show the ticket."""
+    from muniment.cli import following
+
+    _show(session, desk, *following.settle(session, desk, ticket))
+
+
+def _finish(session: Session, desk: Desk, ticket: Ticket) -> None:
+    from muniment.cli import following
+
+    _show(session, desk, ticket, following.sealed(desk))
+
+
+def _show(session: Session, desk: Desk, ticket: Ticket, trouble: MunimentError | None) -> None:
+    """What was decided is on record whatever happened afterwards: the ticket first, then the trouble."""
+    from muniment.cli.tickets import panel
+    from muniment.service.documents import ticket_document
+
+    document = ticket_document(desk, ticket)
+    session.emit(document, lambda: panel(document, ticket, desk.clock.now()))
+    if trouble:
+        raise trouble

@@ -1,0 +1,216 @@
+# ruff: noqa: PLC0415  imported where used, so that `muniment --help` starts fast
+"""Look: tickets, grants, targets, what targets hold, findings, and who one is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from muniment.cli.commands import command, group
+from muniment.cli.session import of
+from muniment.core.identity import parse_identity
+
+if TYPE_CHECKING:
+    from muniment.core.ticket import Status
+
+app = group()
+groups = [app]
+
+Target = Annotated[str | None, typer.Option("--target", metavar="TARGET", help="Only on this target.")]
+
+
+@command(app, "list", section="Look", example="muniment list --awaiting-me --as human:cyd@example.com")
+def tickets(
+    context: typer.Context,
+    *,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only in this status. Repeatable.")
+    ] = None,
+    beneficiary: Annotated[
+        str | None, typer.Option("--beneficiary", metavar="IDENTITY", help="Only for this identity.")
+    ] = None,
+    target: Target = None,
+    awaiting_me: Annotated[
+        bool, typer.Option("--awaiting-me", help="Only what you could decide now.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=1000, help="At most so many.")
+    ] = 100,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", metavar="ID", help="Go on where a list ended: its `next`.")
+    ] = None,
+) -> None:
+    """List the tickets that you may see, newest first."""
+    from muniment.cli.tickets import rows
+    from muniment.service import looking
+    from muniment.service.documents import ticket_documents
+    from muniment.store.views import Filter
+
+    session = of(context)
+    desk, caller = session.enter()
+    wanted = Filter(
+        statuses=cast("tuple[Status, ...]", tuple(status or ())),
+        beneficiary=parse_identity(beneficiary) if beneficiary is not None else None,
+        target=target,
+        before=cursor,
+        limit=limit,
+    )
+    page = looking.tickets(desk, caller, wanted, awaiting_me=awaiting_me)
+    documents = ticket_documents(desk, page.items)
+    session.emit({"items": documents, "next": page.next}, lambda: rows(documents, desk.clock.now()))
+    if page.next:
+        session.note(f"There are more: --cursor {page.next}")
+
+
+@command(app, "show", section="Look", example="muniment show req_01JDC… --watch --as human:ann@example.com")
+def show(
+    context: typer.Context,
+    ticket_id: Annotated[str, typer.Argument(metavar="ID", help="The ticket.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended, or Ctrl-C.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Everything that happened to it, too.")] = False,
+) -> None:
+    """Show a ticket: who, what, until when, what it waits for and why, and what came of it."""
+    from muniment.cli import watching
+    from muniment.cli.tickets import panel
+    from muniment.service import looking
+    from muniment.service.documents import ticket_document
+
+    session = of(context)
+    desk, caller = session.enter()
+    ticket = looking.show(desk, caller, ticket_id)
+    if watch:
+        ticket = watching.watch(session, desk, caller, ticket, with_events=events)
+    document = ticket_document(desk, ticket)
+    history = looking.history(desk, caller, ticket_id) if events else None
+    if history is not None:
+        document["history"] = history
+    session.emit(document, lambda: panel(document, ticket, desk.clock.now(), history))
+
+
+@command(app, "whoami", section="Look", example="muniment whoami --as human:ann@example.com")
+def whoami(context: typer.Context) -> None:
+    """Say who you are here: roles, groups, owners."""
+    import msgspec
+
+    from muniment.cli import console
+
+    session = of(context)
+    _, caller = session.enter()
+    who = caller.identity
+    document = {**msgspec.to_builtins(who), "kind": who.kind, "via": caller.via}
+    words = [("identity", who.id), ("name", who.name), ("roles", ", ".join(who.roles))]
+    words += [("groups", ", ".join(who.groups)), ("manager", who.manager or "")]
+    words += [("owners", ", ".join(who.owners)), ("also", ", ".join(who.aliases))]
+    session.emit(
+        document, lambda: console.pairs((name, console.line(value)) for name, value in words if value)
+    )
+
+
+@command(app, "grants", section="Look", example="muniment grants --target bastion --as human:ops@example.com")
+def grants(
+    context: typer.Context,
+    target: Target = None,
+    beneficiary: Annotated[
+        str | None, typer.Option("--beneficiary", metavar="IDENTITY", help="Only for this identity.")
+    ] = None,
+) -> None:
+    """List what tickets make targets hold now."""
+    from muniment.cli import console
+    from muniment.cli.tickets import person, scope_words, status_text
+    from muniment.service import looking
+
+    session = of(context)
+    desk, caller = session.enter()
+    who = parse_identity(beneficiary) if beneficiary is not None else None
+    found = looking.grants(desk, caller, target=target, beneficiary=who)
+    cells = (
+        (
+            g["ticket"],
+            status_text(g["status"]),
+            f"{person(g['beneficiary'])}: {scope_words([g])} on {g['target']}, as {g['account']}",
+        )
+        for g in found
+    )
+    session.emit(
+        _page(found), lambda: console.table(("ticket", "status", "who and what"), cells, empty="No grants.")
+    )
+
+
+@command(app, "targets", section="Look", example="muniment targets --as human:ann@example.com")
+def targets(context: typer.Context) -> None:
+    """List targets and the privileges that can be asked for."""
+    from muniment.cli import console
+    from muniment.cli.tickets import scope_words
+    from muniment.service.documents import target_document
+
+    session = of(context)
+    desk, _ = session.enter()
+    found = [target_document(target) for _, target in sorted(desk.targets.items())]
+    cells = (
+        (t["id"], t["environment"], scope_words([p]), p["risk"], p["description"])
+        for t in found
+        for p in (
+            t["privileges"] or [{"privilege": "nothing", "resource": None, "risk": "", "description": ""}]
+        )
+    )
+    session.emit(
+        _page(found),
+        lambda: console.table(
+            ("target", "environment", "privilege", "risk", "description"), cells, empty="No targets."
+        ),
+    )
+
+
+@command(app, "holdings", section="Look", example="muniment holdings bastion --as human:ops@example.com")
+def holdings(
+    context: typer.Context, target: Annotated[str, typer.Argument(metavar="TARGET", help="Which target.")]
+) -> None:
+    """Ask a target what it holds now, and say which ticket explains each holding."""
+    from muniment.cli import console
+    from muniment.cli.tickets import scope_words
+    from muniment.service import looking
+
+    session = of(context)
+    desk, caller = session.enter()
+    with session.working(f"{target} is asked"):
+        found = looking.holdings(desk, caller, target)
+    cells = (
+        (
+            h["account"],
+            scope_words([h]),
+            h["grantor"] or "",
+            h["ticket"] or console.line(h["class"], console.BAD),
+        )
+        for h in found
+    )
+    session.emit(
+        _page(found),
+        lambda: console.table(("account", "holds", "given by", "ticket"), cells, empty="It holds nothing."),
+    )
+
+
+@command(app, "findings", section="Look", example="muniment findings --as human:ops@example.com")
+def findings(
+    context: typer.Context,
+    target: Target = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Those that were dealt with, instead.")
+    ] = False,
+) -> None:
+    """List what a person must look at."""
+    from muniment.cli import console
+    from muniment.service import looking
+
+    session = of(context)
+    desk, caller = session.enter()
+    found = looking.findings(desk, caller, target=target, resolved=resolved)
+    cells = ((f["id"], console.line(f["severity"], console.BAD), f["target"], f["message"]) for f in found)
+    session.emit(
+        _page(found),
+        lambda: console.table(("finding", "severity", "target", "what"), cells, empty="No findings."),
+    )
+
+
+def _page(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"items": items, "next": None}

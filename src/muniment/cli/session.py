@@ -1,0 +1,117 @@
+# ruff: noqa: PLC0415  imported where used, so that `muniment --help` starts fast
+"""What every command has at hand: the options that all of them take, the way to the desk, and the ways out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from muniment.core.errors import MunimentError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from muniment.config import Config
+    from muniment.service.desk import Caller, Desk
+
+VIA = "local"
+
+
+class Usage(MunimentError):
+    """The command line itself cannot be meant."""
+
+    code = "usage"
+    exit_status = 2
+
+
+@dataclass
+class Session:
+    """One run of the program. The common options fill it in, from wherever on the line they stand."""
+
+    find_config: Callable[[str | None], Config]
+    open_desk: Callable[[Config], Desk]
+    config_file: str | None = None
+    as_json: bool = False
+    identity: str | None = None
+
+    def config(self) -> Config:
+        """The configuration. Raises `Misconfigured`."""
+        return self.find_config(self.config_file)
+
+    def desk(self) -> Desk:
+        """Every adapter. Raises `Misconfigured` or `StoreUnavailable`."""
+        return self.open_desk(self.config())
+
+    def enter(self, *, writes: bool = False) -> tuple[Desk, Caller]:
+        """The desk, and who acts at it.
+
+        ``writes``: put identities, targets and policies on record first, for the decision will rest on them.
+        """
+        who = self._who()
+        desk = self.desk()
+        caller = desk.caller(who, VIA)
+        if writes:
+            record(desk)
+        return desk, caller
+
+    def _who(self) -> str:
+        from muniment.core.identity import parse_identity
+
+        who = self.identity or os.environ.get("MUNIMENT_AS")
+        if not who:
+            raise Usage(
+                "nobody says who acts", remedy="Add --as human:you@example.com, or set MUNIMENT_AS to it."
+            )
+        return parse_identity(who)
+
+    # ── ways out ──
+
+    def emit(self, document: Any, render: Callable[[], RenderableType | str]) -> None:
+        """The command's one result on stdout: the document with --json, else what a person reads."""
+        from muniment.cli import console
+
+        if self.as_json:
+            console.write_json(document)
+        else:
+            console.write(render())
+
+    def note(self, *sentences: str) -> None:
+        """Tell a person on stderr how it goes. Scripts that asked for JSON are told by the document alone."""
+        if not self.as_json:
+            from muniment.cli import console
+
+            console.say(*sentences)
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """A spinner on stderr while something takes its time; nothing where nobody watches."""
+        from muniment.cli import console
+
+        errors = console.errors()
+        if self.as_json or not errors.is_terminal:
+            yield
+            return
+        with errors.status(console.line(what)):
+            yield
+
+
+def record(desk: Desk) -> None:
+    """Put on record what decisions rest on, as far as it changed."""
+    from muniment.core.identity import SYSTEM
+    from muniment.ports import Actor
+    from muniment.service.registry import record_registry
+
+    record_registry(desk, Actor(id=SYSTEM, via=VIA))
+
+
+def of(context: typer.Context) -> Session:
+    """The session of a command."""
+    session = context.find_object(Session)
+    if session is None:
+        raise AssertionError("unreachable: `app.main` gives every context its session")
+    return session
