@@ -71,7 +71,7 @@ class NoTarget:
 
     capabilities: Any
 
-    def validate(self, account: str, scope: Any) -> None:
+    def validate(self, account: str, scope: Any, key: str | None = None) -> None:
         """Every name here is."""
 
 

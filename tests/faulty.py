@@ -94,8 +94,8 @@ class FaultyConnector:
         with self._lock:
             self._faults[method] += faults
 
-    def validate(self, account: str, scope: Scope) -> None:
-        self.real.validate(account, scope)
+    def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
+        self.real.validate(account, scope, key)
 
     def check(self) -> CheckReport:
         return self.real.check()

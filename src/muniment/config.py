@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from muniment.core.errors import Invalid, Misconfigured
 from muniment.core.identity import IdentityId, parse_group, parse_identity
@@ -114,10 +112,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def store_url(self) -> str:
         """The store's URL with an absolute path."""
-        url = make_url(self.store.url)
-        if url.drivername == "sqlite" and url.database and url.database != ":memory:":
-            url = url.set(database=str(self.path(url.database)))
-        return url.render_as_string(hide_password=False)
+        scheme, _, name = self.store.url.partition(":///")
+        if scheme == "sqlite" and name and name != ":memory:":
+            return f"sqlite:///{self.path(name)}"
+        return self.store.url
 
     def secret(self, reference: str) -> str:
         """Resolve ``env:NAME`` or ``file:PATH``.
@@ -202,12 +200,8 @@ def load(path: Path) -> Config:
             "[ledger] origin is not a name", remedy="Write it like ledger.example.com/muniment."
         )
     _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
-    try:
-        make_url(config.store.url)
-    except ArgumentError as error:
-        raise Misconfigured(
-            "[store] url is not a URL", remedy="Write sqlite:///path or postgresql://…"
-        ) from error
+    if "://" not in config.store.url:
+        raise Misconfigured("[store] url is not a URL", remedy="Write sqlite:///path or postgresql://…")
     return config
 
 
@@ -284,6 +278,20 @@ def _target(base: Path, name: str, body: Any) -> TargetSettings:
     return TargetSettings(
         id=name, connector=table.connector, environment=table.environment, owners=table.owners,
         privileges=table.privileges, account=table.account, settings=settings,
-        accounts={_checked(parse_identity, who, f"{where} accounts"): account for who, account in table.accounts.items()},
+        accounts=_accounts(where, table),
         longest=_checked(parse_duration, table.longest, f"{where} longest") if table.longest else None,
     )  # fmt: skip
+
+
+def _accounts(where: str, table: _TargetTable) -> dict[IdentityId, str]:
+    """Names on the target, from the target's own table and from its privileges'; an identity has one."""
+    found: dict[IdentityId, str] = {}
+    for named in (table.accounts, *(privilege.accounts for privilege in table.privileges)):
+        for who, account in named.items():
+            identity = _checked(parse_identity, who, f"{where} accounts")
+            if found.setdefault(identity, account) != account:
+                raise Misconfigured(
+                    f"{where}: {identity} is both {found[identity]} and {account}",
+                    remedy="An identity has one account on a target.",
+                )
+    return found

@@ -1,3 +1,4 @@
+# ruff: noqa: PLC0415  adapters are imported where they are built, so that `muniment --help` starts fast
 """The composition root: the only file that builds adapters, and the program's entry."""
 
 from __future__ import annotations
@@ -6,22 +7,16 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from muniment.config import Config, TargetSettings, load
-from muniment.connectors import build_connector
 from muniment.core.errors import Misconfigured
 from muniment.core.scope import Privilege
-from muniment.directory.file import FileDirectory
-from muniment.ledger.errors import LedgerFault
-from muniment.ledger.keys import signer_from_pem
-from muniment.ledger.note import Ed25519Signer
-from muniment.policy.cedar import CedarPolicy
-from muniment.ports import CatalogueEntry, Clock, Target
-from muniment.service.desk import Desk
-from muniment.store.marking import mark_key
-from muniment.store.opening import open_store
-from muniment.store.sequencer import SqlLedger
-from muniment.store.views import SqlViews
+
+if TYPE_CHECKING:
+    from muniment.ledger.note import Ed25519Signer
+    from muniment.ports import Clock, Target
+    from muniment.service.desk import Desk
 
 
 class SystemRandom:
@@ -39,6 +34,14 @@ def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
         Misconfigured: a setting, key, policy or identity cannot be used; the message says which.
         StoreUnavailable: the store cannot be opened.
     """
+    from muniment.directory.file import FileDirectory
+    from muniment.policy.cedar import CedarPolicy
+    from muniment.service.desk import Desk
+    from muniment.store.marking import mark_key
+    from muniment.store.opening import open_store
+    from muniment.store.sequencer import SqlLedger
+    from muniment.store.views import SqlViews
+
     key = config.secret(config.ledger.key)
     signer = _signer(key, config.ledger.origin)
     store = open_store(config.store_url, config.ledger.origin, mark_key(key.encode()), clock)
@@ -56,15 +59,15 @@ def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
 
 def build_target(config: Config, settings: TargetSettings) -> Target:
     """One target with its connector. Reaches nothing yet."""
+    from muniment.connectors import build_connector
+    from muniment.ports import CatalogueEntry, Target
+
     catalogue = tuple(
         CatalogueEntry(
             privilege=Privilege(privilege=p.name, resource=p.resource), description=p.description, risk=p.risk
         )
         for p in settings.privileges
     )
-    accounts = dict(settings.accounts)
-    for privilege in settings.privileges:
-        accounts |= privilege.accounts
     connector = build_connector(
         settings.connector,
         name=settings.id,
@@ -82,12 +85,15 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         )
     return Target(
         id=settings.id, kind=settings.connector, environment=settings.environment, owners=settings.owners,
-        catalogue=catalogue, connector=connector, accounts=accounts,
+        catalogue=catalogue, connector=connector, accounts=settings.accounts,
         account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
     )  # fmt: skip
 
 
 def _signer(pem: str, origin: str) -> Ed25519Signer:
+    from muniment.ledger.errors import LedgerFault
+    from muniment.ledger.keys import signer_from_pem
+
     try:
         return signer_from_pem(origin, pem.encode())
     except LedgerFault as error:
@@ -105,6 +111,6 @@ def find_config(named: str | None) -> Config:
 
 def run() -> None:
     """The ``muniment`` program."""
-    from muniment.cli.app import main  # noqa: PLC0415  so that `import muniment.main` stays light
+    from muniment.cli.app import main
 
     sys.exit(main(find_config, open_desk))

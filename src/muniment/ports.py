@@ -119,8 +119,8 @@ class Connector(Protocol):
 
     capabilities: Capabilities
 
-    def validate(self, account: str, scope: Scope) -> None:
-        """Raise `Invalid` for a name that this target could not hold exactly as written (too long, NUL, …). Pure."""
+    def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
+        """Raise `Invalid` for a name that this target could not hold exactly as written, or a key it cannot use. Pure."""
 
     def check(self) -> CheckReport:
         """Reach the target and say what works. Never raises `TargetUnavailable`: unreachable is an answer here."""

@@ -42,7 +42,6 @@ from muniment.connectors.openssh_certificates import (
 from muniment.connectors.openssh_keys import (
     PrivateKey,
     PublicKey,
-    check_mode,
     check_names,
     fingerprint,
     load_authority,
@@ -97,8 +96,6 @@ def build(
             f"target {name}: no such extension: {min(unknown)}",
             remedy=f"Use {', '.join(sorted(_EXTENSIONS))}.",
         )
-    if chosen.ca_key.startswith("file:"):
-        check_mode(name, Path(chosen.ca_key.removeprefix("file:")))
     options = {b"force-command": chosen.force_command.encode(), b"source-address": networks.encode()}
     return OpenSSH(
         load_authority(secret(chosen.ca_key).encode(), f"target {name}"),
@@ -141,9 +138,11 @@ class OpenSSH:
         self._register = register
         self._options, self._extensions, self._clock = dict(options or {}), tuple(extensions), clock
 
-    def validate(self, account: str, scope: Scope) -> None:
+    def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
         """See `Connector.validate`."""
         check_names(account, scope)
+        if key is not None:
+            public_key(key, self._authority)
 
     def check(self) -> CheckReport:
         """See `Connector.check`. Makes an empty KRL and register where there are none."""
@@ -179,11 +178,12 @@ class OpenSSH:
         """See `Connector.observe`. Unless expired or revoked, a certificate holds each of its principals.
 
         One by another authority (an earlier key of ours, say) counts as well and names it as grantor. A file that
-        does not verify makes the reading incomplete, unless its serial is revoked; so does a missing register.
+        does not verify makes the reading incomplete, unless its serial is revoked; so does a missing register, but for
+        an authority that was never used: that has no revocation list either.
         """
         now, found = self._seconds(), {}
-        listed = self._listed()
-        known, complete = self._read_krl() or lists.Krl(), listed is not None
+        listed, krl = self._listed(), self._read_krl()
+        known, complete = krl or lists.Krl(), listed is not None or krl is None
         for serial in listed or ():
             try:
                 issued = self._issued(serial)

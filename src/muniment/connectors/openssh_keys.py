@@ -89,21 +89,6 @@ def load_authority(text: bytes, what: str) -> PrivateKey:
     return key
 
 
-def check_mode(name: str, path: Path) -> None:
-    try:
-        mode = path.stat().st_mode & 0o777
-    except OSError as error:
-        raise Misconfigured(
-            f"target {name}: the file of ca_key cannot be read: {error.strerror}",
-            remedy="Make one with `muniment init` or `ssh-keygen -t ed25519 -N ''`.",
-        ) from error
-    if mode & 0o077:
-        raise Misconfigured(
-            f"target {name}: others may read the certificate authority's key (mode {mode:04o})",
-            remedy=f"chmod 600 {path}",
-        )
-
-
 def new_ca_key() -> bytes:
     """A new authority's private key, as OpenSSH writes it. To be kept in a file of mode 0600."""
     key = ed25519.Ed25519PrivateKey.generate()

@@ -124,8 +124,9 @@ class PostgreSQL:
         self._sessions = Sessions(dsn, name=name, reference=reference, timeout=timeout)
         self.close = weakref.finalize(self, self._sessions.close)
 
-    def validate(self, account: str, scope: Scope) -> None:
-        """See `Connector.validate`."""
+    def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
+        """See `Connector.validate`. A role membership has no use for a key."""
+        del key
         _check_names(account, scope, predefined=self._predefined)
 
     def check(self) -> CheckReport:

@@ -47,7 +47,7 @@ def require_independent(
         relation = _relation(ticket, own)
         raise Refused(
             f"{actor.id} is {relation} of {ticket.id} and cannot {act} it",
-            remedy=f"Somebody with no stake in it must {act} it.",
+            remedy=f"Somebody with no stake in it can: {_others(ticket)}.",
             code="refused.self-approval" if act in {"approve", "deny"} else f"refused.self-{act}",
         )
 
@@ -60,6 +60,15 @@ def require_one_vote(ticket: Ticket, actor: Identity) -> None:
             remedy="Each person counts once; another approver is needed.",
             code="refused.already-decided",
         )
+
+
+def _others(ticket: Ticket) -> str:
+    named = dict.fromkeys(approver for stage in ticket.stages for approver in stage.approvers)
+    return (
+        "one of " + ", ".join(named)
+        if named
+        else f"an owner of {ticket.terms.target}, an operator or an auditor"
+    )
 
 
 def _relation(ticket: Ticket, own: frozenset[IdentityId]) -> str:

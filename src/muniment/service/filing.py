@@ -136,7 +136,8 @@ def _terms(desk: Desk, caller: Caller, ask: Ask, justification: str) -> tuple[Ta
     beneficiary = _beneficiary(desk, caller, ask.beneficiary)
     account = account_of(target, beneficiary)
     clean_name(account, "the account")
-    target.connector.validate(account, wanted)
+    key = _public_key(ask.public_key)
+    target.connector.validate(account, wanted, key)
     seconds = ask.duration.total_seconds()
     if not 0 < seconds <= LONGEST.total_seconds() or seconds != int(seconds):
         raise Invalid("the duration is out of range", remedy=f"Ask for 1 second to {LONGEST.days} days.")
@@ -162,7 +163,7 @@ def _terms(desk: Desk, caller: Caller, ask: Ask, justification: str) -> tuple[Ta
         justification=justification, references=parse_references(ask.references),
         incident=clean_name(ask.incident, "the incident") if ask.incident is not None else None,
         starts_at=wire(ask.starts_at) if ask.starts_at else None, duration=int(seconds),
-        public_key=_public_key(ask.public_key),
+        public_key=key,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -65,13 +66,13 @@ def grants(
 ) -> list[Document]:
     """What tickets make targets hold now, one row a privilege."""
     live: tuple[Status, ...] = ("provisioning", "active", "revoking")
-    page = tickets(desk, caller, Filter(statuses=live, target=target, beneficiary=beneficiary, limit=PAGE))
+    wanted = Filter(statuses=live, target=target, beneficiary=beneficiary)
     return [
         {
             "ticket": t.id, "beneficiary": t.terms.beneficiary, "target": t.terms.target, "account": t.terms.account,
             **msgspec.to_builtins(privilege), "status": t.status, "expires_at": t.expires_at,
         }
-        for t in page.items
+        for t in _all(desk, caller, wanted)
         for privilege in (t.granted or t.approved)
     ]  # fmt: skip
 
@@ -80,9 +81,12 @@ def findings(
     desk: Desk, caller: Caller, *, target: str | None = None, resolved: bool = False
 ) -> list[Document]:
     """Findings on tickets that the caller may see; open ones unless ``resolved``."""
-    page = tickets(desk, caller, Filter(with_findings=not resolved, target=target, limit=PAGE))
+    wanted = Filter(with_findings=not resolved, target=target)
     return [
-        finding_document(t, f.id) for t in page.items for f in t.findings if bool(f.resolved_at) == resolved
+        finding_document(t, f.id)
+        for t in _all(desk, caller, wanted)
+        for f in t.findings
+        if bool(f.resolved_at) == resolved
     ]
 
 
@@ -142,6 +146,17 @@ def collect(desk: Desk, caller: Caller, ticket_id: str) -> bytes:
             code="refused.no-credential",
         )
     return body
+
+
+def _all(desk: Desk, caller: Caller, wanted: Filter) -> Iterator[Ticket]:
+    """Every ticket that the caller may see, page by page."""
+    before: str | None = None
+    while True:
+        page = tickets(desk, caller, replace(wanted, before=before, limit=PAGE))
+        yield from page.items
+        if page.next is None:
+            return
+        before = page.next
 
 
 def _awaits(ticket: Ticket, caller: Caller) -> bool:
