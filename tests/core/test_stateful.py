@@ -83,7 +83,7 @@ class Life(RuleBasedStateMachine):
 
     shelf: Shelf
 
-    @initialize(under_way=st.lists(st.tuples(asks, st.integers(0, 5), twists), min_size=1, max_size=3))
+    @initialize(under_way=st.lists(st.tuples(asks, st.integers(0, 6), twists), min_size=1, max_size=3))
     def begin(self, under_way: list[tuple[dict[str, Any], int, str]]) -> None:
         self.wall, self.ticks = START, 0.0  # the machine's two clocks
         self.url = self.shelf.url()
@@ -744,6 +744,7 @@ class Life(RuleBasedStateMachine):
             assert tuple(row) == tuple(ticket_row(ticket).values())
         assert report.events == sum(len(self.store.entries(m["id"])) for m in self.tickets)
         self.store.engine.dispose()
+        self.shelf.discard(self.url)
 
 
 def walk(kind: Shelf, examples: int, steps: int) -> None:

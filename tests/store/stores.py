@@ -108,8 +108,16 @@ class Shelf:
     @contextmanager
     def store(self, clock: HandClock | None = None) -> Iterator[SqlStore]:
         """A fresh store."""
-        with opened(self.url(), clock or HandClock()) as store:
+        url = self.url()
+        with opened(url, clock or HandClock()) as store:
             yield store
+        self.discard(url)
+
+    def discard(self, url: str) -> None:
+        """Remove a store's file now, since removing hundreds at the end takes long; a server's go with it."""
+        if self.server is None:
+            for suffix in ("", "-wal", "-shm"):
+                Path(url.removeprefix("sqlite:///") + suffix).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -265,7 +265,7 @@ def misses(store: SqlStore, streams: list[str]) -> bool:
 
 def damaged_store(shelf: Shelf) -> tuple[Path, dict[str, Ticket]]:
     """A file with some tickets, sealed, everything in the main file."""
-    with shelf.store() as store:
+    with opened(shelf.url(), HandClock()) as store:
         originals = {}
         for number in range(4):
             ticket_id = f"req_{number:026d}"
