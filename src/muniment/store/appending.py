@@ -75,6 +75,20 @@ class _Waiting:
         self.result = Appended(stream=stream, lease=lease)
 
 
+class _Caller:
+    """A thread on its way into a commit, with all that it brought."""
+
+    def __init__(self, mine: list[_Waiting]) -> None:
+        self._mine = mine
+        self.gate = threading.Lock()
+        self.gate.acquire()  # opened by whoever leads
+
+    @property
+    def served(self) -> bool:
+        """Everything it brought has its result."""
+        return all(w.result is not None for w in self._mine)
+
+
 class Appender:
     """The one way into the event table."""
 
@@ -82,8 +96,10 @@ class Appender:
         """``origin`` names the ledger; it is inside every entry, so that none can be moved to another."""
         self._engine, self._origin, self._marker = engine, origin, marker
         self._queue: list[_Waiting] = []
-        self._turn = threading.Condition()
+        self._full = threading.Condition()  # the leader waits on it for company
         self._leading = False  # somebody commits for everybody
+        self._callers: list[_Caller] = []  # those who wait
+        self._company = 0  # how many the leader waits for
         self._seen: dict[int, float] = {}  # when each thread last wrote: who may join a commit soon
         self._hurry = False  # somebody in the queue does not wait
 
@@ -96,35 +112,67 @@ class Appender:
         access away.
         """
         mine = [_Waiting(append, self._origin) for append in appends]
-        with self._turn:
+        caller = _Caller(mine)
+        if caller.served:  # nothing that could be recorded
+            return [w.result for w in mine if w.result is not None]
+        with self._full:
             self._queue.extend(w for w in mine if w.result is None)
             if patient:
                 self._seen[threading.get_ident()] = time.monotonic()
             else:
                 self._hurry = True
-            self._turn.notify_all()
-            while self._leading and not _all_done(mine):
-                self._turn.wait()
-            if _all_done(mine):
-                return _results(mine)
+            follows = self._leading
+            if follows:
+                self._callers.append(caller)
+                if self._hurry or len(self._queue) >= self._company:
+                    self._full.notify()
             self._leading = True
+        if follows:
+            self._wait(caller)
+        if not caller.served:
+            self._lead(caller)
+        return [w.result for w in mine if w.result is not None]
+
+    def _wait(self, caller: _Caller) -> None:
+        """Wait until somebody has committed what is ours, or it is our turn to commit for everybody."""
         try:
-            while not _all_done(mine):
+            caller.gate.acquire()
+        except (
+            BaseException
+        ):  # Ctrl-C: what is in the queue is committed all the same, and somebody must lead
+            with self._full:
+                if caller in self._callers:
+                    self._callers.remove(caller)
+                elif not caller.served:
+                    self._hand_over()
+            raise
+
+    def _lead(self, caller: _Caller) -> None:
+        try:
+            while not caller.served:
                 self._commit(self._gather())
         finally:
-            with self._turn:
-                self._leading = False
-                self._turn.notify_all()
-        return _results(mine)
+            with self._full:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Wake whoever was served, and one more to lead. Each waits at a gate of its own, so nobody wakes in vain."""
+        waiting = [c for c in self._callers if not c.served]
+        for served in (c for c in self._callers if c.served):
+            served.gate.release()
+        self._leading = bool(waiting)
+        self._callers = waiting[1:]
+        if waiting:
+            waiting[0].gate.release()
 
     def _gather(self) -> list[_Waiting]:
         """Take what waits; where several threads write, give the others a few milliseconds to join this commit."""
-        with self._turn:
+        with self._full:
             now = time.monotonic()
             self._seen = {thread: at for thread, at in self._seen.items() if now - at < RECENT_SECONDS}
-            company = len(self._seen)
-            if company > 1:
-                self._turn.wait_for(lambda: self._hurry or len(self._queue) >= company, GATHER_SECONDS)
+            self._company = len(self._seen)
+            if self._company > 1:
+                self._full.wait_for(lambda: self._hurry or len(self._queue) >= self._company, GATHER_SECONDS)
             self._hurry = False
             batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
         return batch
@@ -250,14 +298,6 @@ def _failure(append: Append, error: Exception) -> MunimentError:
     failed = StoreUnavailable(f"the store failed unexpectedly: {type(error).__name__}")
     failed.__cause__ = error
     return failed
-
-
-def _all_done(waiting: list[_Waiting]) -> bool:
-    return all(w.result is not None for w in waiting)
-
-
-def _results(waiting: list[_Waiting]) -> list[Appended | MunimentError]:
-    return [w.result for w in waiting if w.result is not None]
 
 
 def _registry_row(waiting: _Waiting) -> dict[str, Any]:
