@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cedarpy
@@ -23,6 +24,8 @@ from muniment.policy.slices import Entity, Question, read_uid
 
 #: characters of one engine error that are recorded
 _MAX_ERROR = 300
+#: parsed slices kept in memory, of a few kilobytes each
+SLICES = 1024
 
 
 class Engine:
@@ -45,6 +48,8 @@ class Engine:
                 code="config.policy",
             ) from error
         self.rules: Mapping[str, Rule] = parse_rules(self.files, self._schema)
+        # the same people ask for the same things: a slice is parsed once, by its exact text
+        self._parsed = lru_cache(SLICES)(lambda text: cedarpy.Entities.from_json_str(text, self._schema))
         self._sets = {str(action): self._compile(action) for action in ACTIONS}
 
     def ask(self, questions: Sequence[Question], entities: Sequence[Entity]) -> tuple[Evaluation, ...]:
@@ -78,7 +83,7 @@ class Engine:
             }
             for q in questions
         ]
-        handle = cedarpy.Entities.from_json_str(msgspec.json.encode(entities).decode(), self._schema)
+        handle = self._parsed(msgspec.json.encode(entities).decode())
         results = cedarpy.is_authorized_batch(requests, self._sets[action], handle, self._schema)
         if len(results) != len(questions):
             raise ValueError("the engine left questions unanswered")
