@@ -76,7 +76,14 @@ class Taker(Worker):
 
     def _ask(self, batch: list[str]) -> None:
         ready = {ticket: self._ready_made.pop(ticket) for ticket in batch if ticket in self._ready_made}
-        self._asked.put((batch, end_access(self._desk, self._target, batch, self._holder(), ready)))
+        try:
+            ended = end_access(self._desk, self._target, batch, self._holder(), ready)
+        except (
+            MunimentError
+        ):  # the tickets could not even be read: their leases are ours still, for the next attempt
+            self._ready_made |= ready
+            raise
+        self._asked.put((batch, ended))
 
     def _record(self) -> None:
         while True:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
 from muniment.core import commands as c
-from muniment.core.errors import LeaseLost, MunimentError
+from muniment.core.errors import LeaseLost, MunimentError, StoreUnavailable
 from muniment.core.scope import Scope
 from muniment.core.ticket import Ticket
 from muniment.ports import Append, Appended, Claim, Credential, Lease, Order, Stream
@@ -98,9 +99,9 @@ def settle(desk: Desk, works: Sequence[Work], appends: Sequence[Append], progres
 
 
 def let_go(desk: Desk, works: Iterable[Work]) -> None:
-    """Release what is still leased."""
+    """Release what is still leased. A store that cannot write keeps a lease until it runs out, and no longer."""
     leased = [w for w in works if w.lease]
-    if leased:
+    with suppress(StoreUnavailable):
         desk.store.release([w.lease for w in leased if w.lease])
     for work in leased:
         work.lease = None

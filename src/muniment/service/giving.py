@@ -62,6 +62,9 @@ def _intend(
     desk: Desk, target: Target, works: list[f.Work], holder: str, progress: f.Progress
 ) -> list[f.Work]:
     """Record the intent for tickets that may begin; return those that did."""
+    accounts = {(target.id, w.account) for w in works}
+    # looked up on both sides of the reading: what it shows may be the grant of a ticket that begins or ends meanwhile
+    earlier = desk.store.sharing(accounts)
     try:
         before = target.connector.observe({w.account for w in works})
         if not before.complete:
@@ -69,11 +72,12 @@ def _intend(
     except MunimentError as error:
         progress.again |= {w.ticket.id: error for w in works}
         return []
-    sharing = desk.store.sharing({(target.id, w.account) for w in works})
+    later = desk.store.sharing(accounts)
     beginning: list[f.Work] = []
     appends: list[Append] = []
     for work in works:
-        ticketed = scope(p for o in f.others_on(sharing, work.ticket) for p in o.approved)
+        others = (*f.others_on(earlier, work.ticket), *f.others_on(later, work.ticket))
+        ticketed = scope(p for o in others for p in o.approved)
         command = c.StartProvisioning(held=before.of(work.account), ticketed=ticketed)
         facts = rejudged(desk, work.ticket, target)
         try:
@@ -128,7 +132,9 @@ def _provision(desk: Desk, target: Target, works: list[f.Work], progress: f.Prog
     for work, outcome in zip(works, outcomes, strict=True):
         others = scope(p for o in f.others_on(sharing, work.ticket) for p in o.approved)
         granted = _ours(work.ticket, after.of(work.account), others)
-        command = _seen(work.ticket, outcome, granted)
+        command = _seen(
+            work.ticket, outcome, granted, must_collect=target.connector.capabilities.issues_credential
+        )
         if command is None:
             progress.again[work.ticket.id] = TargetUnavailable(outcome.message, code=outcome.code or None)
             continue
@@ -150,12 +156,13 @@ def _ours(ticket: Ticket, held: Scope, others: Scope) -> Scope:
     return scope(p for p in held if p in ticket.approved or (p not in before and p not in others))
 
 
-def _seen(ticket: Ticket, outcome: Outcome, granted: Scope) -> c.Command | None:
-    """What to record, or None if the target must be asked again."""
-    exact = granted == ticket.approved
-    if outcome.result == "rejected" and not exact:
+def _seen(ticket: Ticket, outcome: Outcome, granted: Scope, *, must_collect: bool) -> c.Command | None:
+    """What to record, or None if the target must be asked again: also when only the credential is still missing."""
+    usable = granted == ticket.approved and (outcome.credential is not None or not must_collect)
+    more = excess(ticket.approved, granted)  # recorded whatever the target answered, so that it is taken back
+    if outcome.result == "rejected" and not usable and not more:
         return c.FailProvisioning(code=outcome.code or "target.rejected", message=outcome.message)
-    if outcome.result == "unknown" and not exact and not excess(ticket.approved, granted):
+    if outcome.result == "unknown" and not usable and not more:
         return None
     native = wire(outcome.native_expiry) if outcome.native_expiry else None
     return c.RecordGrant(granted=granted, native_expiry=native, handle=outcome.handle)

@@ -18,7 +18,7 @@ from datetime import datetime
 import msgspec
 
 from muniment.core import commands as c
-from muniment.core.errors import MunimentError
+from muniment.core.errors import LeaseLost, MunimentError
 from muniment.core.events import Kept
 from muniment.core.scope import Privilege, Scope, excess, scope
 from muniment.core.ticket import Ticket
@@ -65,7 +65,10 @@ def prepare_end(
     sharing = desk.store.sharing({(target_id, w.account) for w in mine})
     f.let_go(desk, [w for w in works if w not in mine])
     return {
-        w.ticket.id: Ready(lease=w.lease, kept=_kept(w.ticket, f.others_on(sharing, w.ticket), when))
+        # each as of its own end: another ticket that ends a little later keeps until then what both give (I21)
+        w.ticket.id: Ready(
+            lease=w.lease, kept=_kept(w.ticket, f.others_on(sharing, w.ticket), _end(w.ticket, when))
+        )
         for w in mine
         if w.lease
     }
@@ -90,7 +93,11 @@ def end_access(
         now = desk.clock.now()
         due = [w for w in works if _is_over(w.ticket, now)]
         unready = [w for w in due if w.lease is None]
-        fresh = f.claim_all(desk, unready, holder, progress) if unready else []
+        fresh: list[f.Work] = []
+        try:
+            fresh = f.claim_all(desk, unready, holder, progress) if unready else []
+        except MunimentError as error:  # no leases to be had: those that were leased ahead go on all the same
+            progress.again |= {w.ticket.id: error for w in unready}
         ended.works = [w for w in due if w not in unready] + fresh
         f.let_go(desk, [w for w in works if w not in ended.works])
         sharing = desk.store.sharing({(target_id, w.account) for w in fresh})
@@ -122,8 +129,14 @@ def record_end(desk: Desk, batch: Sequence[Ended]) -> f.Progress:
         except MunimentError as error:
             unread = error
         failed: dict[str, MunimentError] = {}
+        seen_now: list[f.Work] = []
         appends: list[Append] = []
         for ended in batch:
+            if isinstance(
+                ended.trouble, LeaseLost
+            ):  # nothing was done, and what is seen is another's to record
+                failed |= {w.ticket.id: ended.trouble for w in ended.works}
+                continue
             for work in ended.works:
                 seen = _seen(work.ticket, ended, observation, ended.trouble or unread)
                 if isinstance(seen, c.FailRevocation):
@@ -131,8 +144,9 @@ def record_end(desk: Desk, batch: Sequence[Ended]) -> f.Progress:
                         ended.trouble or unread or MunimentError(seen.message, code=seen.code)
                     )
                 before = () if work.ticket.status == "revoking" else (c.End(cause="expired"),)
+                seen_now.append(work)
                 appends.append(f.record(desk, work, *before, seen))
-        f.settle(desk, works, appends, progress)
+        f.settle(desk, seen_now, appends, progress)
         progress.again |= failed
     finally:
         f.let_go(desk, works)
@@ -144,6 +158,10 @@ def _is_over(ticket: Ticket, now: datetime) -> bool:
     return ticket.status == "revoking" or (
         ticket.status in {"provisioning", "active"} and f.over(ticket, now)
     )
+
+
+def _end(ticket: Ticket, latest: datetime) -> datetime:
+    return min(latest, ticket.expiry or latest)
 
 
 def _kept(ticket: Ticket, others: Sequence[Ticket], now: datetime) -> tuple[Kept, ...]:
