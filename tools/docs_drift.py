@@ -3,19 +3,25 @@
 1. every generated page is what its generator in `reference.py` returns
 2. every relative link leads to a file of this repository, and to a heading that is in it
 3. every changelog fragment has a name that `changelog.py` will find
+4. every source file that a document names is there, and in a table beside its symbols, has them
+5. every `muniment` command in an example is one, with those options
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import changelog
 import reference
+
+from muniment.cli.app import build
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,6 +29,10 @@ _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
+_SOURCE = re.compile(r"`((?:[a-z_]+/)*[a-z_]+\.py)`")
+_MAPPED = re.compile(r"^\|([^|]*)\|([^|]*`[a-z_/]+\.py`[^|]*)\|", re.MULTILINE)
+_SYMBOL = re.compile(r"`([A-Za-z_]+)`")
+_EXAMPLE = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 
@@ -33,7 +43,13 @@ def main(arguments: list[str]) -> int:
     elif arguments:
         print("usage: docs_drift.py [--write]", file=sys.stderr)
         return 2
-    problems = [*stale_pages(), *broken_links(), *changelog.misnamed()]
+    problems = [
+        *stale_pages(),
+        *broken_links(),
+        *changelog.misnamed(),
+        *absent_sources(),
+        *impossible_examples(),
+    ]
     for problem in problems:
         print(problem, file=sys.stderr)
     print(
@@ -84,6 +100,52 @@ def broken_links() -> Iterator[str]:
                 anchor and there.suffix == ".md" and anchor not in anchors(there.read_text(encoding="utf-8"))
             ):
                 yield f"{where}: no such heading"
+
+
+def absent_sources() -> Iterator[str]:
+    """Say which source files, or symbols in them, documents name and are not there."""
+    for document in documents():
+        text = document.read_text(encoding="utf-8")
+        for name in _SOURCE.findall(text):
+            if not any((base / name).exists() for base in (ROOT, ROOT / "src/muniment", ROOT / "tools")):
+                yield f"{document.relative_to(ROOT)}: there is no {name}"
+        for symbols, files in _MAPPED.findall(_FENCE.sub("", text)):
+            there = [ROOT / "src/muniment" / name for name in _SOURCE.findall(files)]
+            source = "".join(path.read_text(encoding="utf-8") for path in there if path.exists())
+            for symbol in _SYMBOL.findall(symbols):
+                if not re.search(rf"^(?:class |def |    def )?{symbol}\b", source, re.MULTILINE):
+                    yield f"{document.relative_to(ROOT)}: {symbol} is not in {files.strip()}"
+
+
+def impossible_examples() -> Iterator[str]:
+    """Say which commands in examples the program does not have, or not with those options."""
+    program = build()
+    for document in documents():
+        for block in _EXAMPLE.findall(document.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                wrong = _not_understood(program, line)
+                if wrong:
+                    yield f"{document.relative_to(ROOT)}: {wrong} in {line.strip()!r:.100}"
+
+
+def _not_understood(program: Any, line: str) -> str | None:
+    found = re.match(r"(?:sudo -u \S+ )?(?:\S+/)?muniment (.*)", line.strip())
+    if not found:
+        return None
+    command = program
+    words = re.split(r"[|>&#]", found[1])[0]
+    for word in shlex.split(words):
+        commands = getattr(command, "commands", None)
+        if commands is not None and not word.startswith("-"):
+            if word not in commands:
+                return f"there is no command {word!r}"
+            command = commands[word]
+        elif word.startswith("--") and word.partition("=")[0] not in {
+            "--help",
+            *(option for each in command.params for option in each.opts),
+        }:
+            return f"there is no option {word}"
+    return None
 
 
 def links(text: str) -> list[str]:
