@@ -56,7 +56,7 @@ References = Annotated[
     typer.Option("--reference", metavar="KIND=ID", help="What it belongs to: change=CHG-7. Repeatable."),
 ]
 BreakGlass = Annotated[
-    bool, typer.Option("--break-glass", help="An emergency: access at once, loudly, and reviewed afterwards.")
+    bool, typer.Option("--break-glass", help="An emergency: access at once, and reviewed afterwards.")
 ]
 Incident = Annotated[
     str | None, typer.Option("--incident", metavar="ID", help="The incident that breaks the glass.")

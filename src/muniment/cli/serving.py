@@ -28,11 +28,11 @@ GRACE = 30.0
 app = group()
 groups = [app]
 
-#: of reliability.md, section 3: what one process with one file cannot defend against
+#: what one process with one file cannot defend against
 SINGLE_PROCESS = (
     "The store is one SQLite file, so this process holds the ledger's key and every target's credentials.",
-    "Whoever becomes this process, its user or root here can grant, and can forge entries that no witness has seen;",
-    "entries written by others with SQL are refused. With PostgreSQL, nodes can hold less.",
+    "Whoever becomes this process, its user or root here can grant, and can forge entries;",
+    "rows that others write into the database with SQL are refused.",
 )
 
 

@@ -67,7 +67,8 @@ name = "root"
 description = "Everything, everywhere"
 risk = "critical"                      # the starter policies want two approvals and a review for this
 
-# A database. Its account needs CREATEROLE and ADMIN OPTION on the roles that it is to give.
+# A database. Its account needs ADMIN OPTION on the roles that it is to give, pg_signal_backend to end sessions, and
+# pg_read_all_stats to see them. `muniment check` says what is missing.
 # [targets.pg-prod]
 # connector = "postgresql"
 # environment = "prod"

@@ -27,6 +27,8 @@ from muniment.service.sealing import seal
 LOOKAHEAD = timedelta(seconds=10)
 SWEEP_SECONDS = 1.0
 SWEEP_LIMIT = 5000
+#: how often credentials that are over are deleted
+TIDY_EVERY = timedelta(minutes=1)
 #: how soon a change of the directory counts
 DIRECTORY_SECONDS = 2.0
 #: pauses between attempts double up to this (I14)
@@ -187,13 +189,18 @@ class Controllers:
     # ── the safety net ──
 
     def _sweep(self) -> None:
+        tidy_at = self._desk.clock.now()
         while not self._stopping.is_set():
             try:
-                for item in self._desk.store.due(self._desk.clock.now() + LOOKAHEAD, SWEEP_LIMIT):
+                now = self._desk.clock.now()
+                for item in self._desk.store.due(now + LOOKAHEAD, SWEEP_LIMIT):
                     with self._wake:
                         known = item.ticket in self._queued
                     if not known:
                         self._enqueue(item)
+                if now >= tidy_at:  # what nobody collected in time is of use to nobody
+                    self._desk.views.drop_stale_credentials(now)
+                    tidy_at = now + TIDY_EVERY
             except MunimentError as error:
                 log.warning("the store cannot be swept", error=error.message, code=error.code)
             self._stopping.wait(SWEEP_SECONDS)

@@ -11,7 +11,7 @@ class MunimentError(Exception):
     """Base of the tree. Raise a subclass, with one sentence and a remedy."""
 
     code = "error"
-    #: exit status of the command line (`interfaces.md`): 1 the answer is no, 2 wrong usage, 3 no answer
+    #: exit status of the command line: 1 the answer is no, 2 wrong usage, 3 no answer
     exit_status = 1
 
     def __init__(self, message: str, *, remedy: str = "", code: str | None = None) -> None:

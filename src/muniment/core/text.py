@@ -90,7 +90,7 @@ def visible(value: str) -> str:
 class Disclosure(msgspec.Struct, frozen=True, kw_only=True):
     """A free text kept beside the ledger, with the salt that ties it to the commitment inside it.
 
-    Erasing ``salt`` and ``text`` erases the personal data; the leaf still verifies (`ledger.md` section 5).
+    Erasing ``salt`` and ``text`` erases the personal data; the leaf still verifies.
     """
 
     commitment: str  # "sha256:" + hex of SHA-256(salt || text)

@@ -26,7 +26,7 @@ name = "Ann"
 groups = ["engineers"]              # what policies speak of; any names you like
 manager = "human:bo@example.com"    # nobody decides for their own manager
 # aliases = ["human:ann@example.org"]   # other ids of the same person
-# active = false                        # has left: access ends, approvals are void
+# active = false                        # has left: asks and decides no more, and approvals that wait are void
 
 [identities."human:bo@example.com"]
 name = "Bo"

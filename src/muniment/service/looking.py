@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from muniment.core.errors import Invalid, NotFound, Refused
+from muniment.core.errors import Invalid, NotFound, Refused, TargetUnavailable
 from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
 from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
 from muniment.service.documents import Document, event_document, finding_document
@@ -99,6 +99,11 @@ def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
             remedy="Its owners, operators and auditors can list its holdings.",
         )
     observed = target.connector.observe(None)
+    if not observed.complete:
+        raise TargetUnavailable(
+            f"{target_id} could not be read completely, so a list would mislead",
+            remedy="`muniment check` says what is wrong there.",
+        )
     accounts = {(target.id, h.account) for h in observed.holdings}
     tickets_on = desk.store.sharing(accounts)
     rows: list[dict[str, Any]] = []

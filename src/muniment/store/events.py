@@ -230,7 +230,8 @@ def decode_state(state: bytes) -> Ticket:
         return _decode_ticket(state)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise IntegrityError(
-            "a row of the read model is damaged", remedy="Run `muniment rebuild`: the entries are the truth."
+            "a row of the read model is damaged",
+            remedy="Run `muniment admin rebuild`: the entries are the truth.",
         ) from error
 
 

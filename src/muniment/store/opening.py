@@ -22,7 +22,7 @@ def open_store(url: str, origin: str, mark_key: bytes, clock: Clock | None = Non
     Args:
         url: ``sqlite:///path`` or ``postgresql://…``.
         origin: the ledger's name; a store belongs to one ledger for ever.
-        mark_key: 32 secret bytes that mark our entries (`appending.Marker`).
+        mark_key: 32 secret bytes that mark our entries (`marking.Marker`).
         clock: instead of the store's own, in tests.
 
     Raises:
