@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -29,6 +30,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +175,35 @@ def group(desk: Desk) -> Callable[[int], None]:
     return once
 
 
-def measure(url: str, clients: int, seconds: float, rounds: int, folder: Path) -> dict[str, Any]:
+def node(url: str, folder: Path, clients: int, seconds: float, pipe: Connection) -> None:
+    """One more process on the same store, as another node would be."""
+    once = lifecycle(open_bench(url, folder))
+    once(0)
+    pipe.send("ready")
+    pipe.recv()
+    pipe.send(rate(once, clients, seconds))
+
+
+def together(url: str, folder: Path, clients: int, seconds: float, processes: int) -> float:
+    """Lifecycles a second of several processes that start at the same moment."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes = []
+    for _ in range(processes):
+        ours, theirs = spawn.Pipe()
+        spawn.Process(
+            target=node, args=(url, folder, clients // processes, seconds, theirs), daemon=True
+        ).start()
+        pipes.append(ours)
+    for pipe in pipes:
+        pipe.recv()
+    for pipe in pipes:
+        pipe.send("go")
+    return float(sum(pipe.recv() for pipe in pipes))
+
+
+def measure(
+    url: str, clients: int, seconds: float, rounds: int, folder: Path, processes: int
+) -> dict[str, Any]:
     desk = open_bench(url, folder)
     _scratch.create(desk.store.engine, checkfirst=True)
     once = lifecycle(desk)
@@ -184,13 +214,16 @@ def measure(url: str, clients: int, seconds: float, rounds: int, folder: Path) -
         # two commits a lifecycle; in each, every client's rows: 2 entries, 2 outbox rows, a ticket, a text
         figures["rows"].append(rate(bare(desk, 6 * clients, 900), 1, seconds / 2) * clients / 2)
         figures["limit"].append(rate(group(desk), clients, seconds / 2))
-        figures["lifecycles"].append(rate(once, clients, seconds))
+        alone = processes == 1 or clients < processes
+        figures["lifecycles"].append(
+            rate(once, clients, seconds) if alone else together(url, folder, clients, seconds, processes)
+        )
     medians = {name: statistics.median(values) for name, values in figures.items()}
     of_limit = statistics.median(
         mine / limit for mine, limit in zip(figures["lifecycles"], figures["limit"], strict=True)
     )
     return {
-        "store": desk.store.engine.dialect.name, "clients": clients,
+        "store": desk.store.engine.dialect.name, "clients": clients, "processes": processes,
         **{name: round(value, 1) for name, value in medians.items()}, "of_limit": round(of_limit, 2),
     }  # fmt: skip
 
@@ -203,6 +236,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--stores", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument(
+        "--processes", type=int, default=1, help="share the clients among so many nodes on one store"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     results = []
@@ -215,7 +251,7 @@ def main() -> int:
                 server = stack.enter_context(TemporaryPostgres(installed()[newest], fsync=True))
                 url = f"postgresql://postgres:{server.password}@127.0.0.1:{server.port}/postgres"
             for clients in options.clients:
-                result = measure(url, clients, options.seconds, options.rounds, folder)
+                result = measure(url, clients, options.seconds, options.rounds, folder, options.processes)
                 results.append(result)
                 print(json.dumps(result), flush=True)
     if options.json:
