@@ -201,7 +201,7 @@ class Model:
 
 @pytest.mark.slow
 def test_any_interleaving_ends_as_the_ledger_says(postgres18, sqlite_shelf) -> None:
-    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.lists(ACTS, min_size=4, max_size=14))
     def any_order(acts) -> None:
         with tempfile.TemporaryDirectory(prefix="muniment-faults-") as folder:
