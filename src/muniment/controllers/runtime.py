@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 import threading
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -31,6 +32,9 @@ SWEEP_LIMIT = 5000
 TIDY_EVERY = timedelta(minutes=1)
 #: how soon a change of the directory counts
 DIRECTORY_SECONDS = 2.0
+#: how long a thread that computes keeps others waiting. Measured (bench/expiry.py): with Python's 5 ms, recording what
+#: is over holds up taking away what is due next; p99 of the lag is a third lower with this
+SWITCH_SECONDS = 0.0005
 #: pauses between attempts double up to this (I14)
 LONGEST_PAUSE = 60.0
 FIRST_PAUSE = 0.5
@@ -57,6 +61,7 @@ class Controllers:
 
     def start(self) -> None:
         """Start the loops."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._desk.changed.append(self.notice)
         loops = {
             "schedule": self._schedule,

@@ -28,7 +28,7 @@ from muniment.service.taking import Ended, Ready, end_access, prepare_end, recor
 #: how long before its end a ticket is prepared
 PREPARE_SECONDS = 3.0
 #: how long recording waits, at most, while there is more to take away
-HOLD_BACK_SECONDS = 0.25
+HOLD_BACK_SECONDS = 1.0
 
 log = structlog.get_logger("muniment.controllers")
 
