@@ -79,3 +79,15 @@ class WrongOrigin(LedgerFault):
     """A genuine checkpoint of another log than the one asked about."""
 
     code = "ledger.wrong-origin"
+
+
+class BadTile(LedgerFault):
+    """A tile or an entry bundle has a wrong length or content, or there is no such tile."""
+
+    code = "ledger.bad-tile"
+
+
+class BadTrust(LedgerFault):
+    """The trust file is not a policy: which logs, which witnesses, and how many of them are enough."""
+
+    code = "ledger.bad-trust"
