@@ -98,7 +98,7 @@ def open_bench(url: str, folder: Path) -> Desk:
     return Desk(
         store=store, views=SqlViews(store.engine), random=SystemRandom(), targets={"pg": target},
         ledger=SqlLedger(store.engine, ORIGIN, store.marker, store.clock), policy=CedarPolicy(starter.files()),
-        directory=FileDirectory(file), signer=signer_from_seed(ORIGIN, seed),
+        directory=FileDirectory(file), signers=(signer_from_seed(ORIGIN, seed),),
     )  # fmt: skip
 
 

@@ -39,16 +39,34 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
     """``[store]``."""
 
     url: str
+    mark_key: str | None = None  # a secret; without it, it is derived from the ledger's key file
+
+
+class TimestampSettings(_Section, frozen=True, kw_only=True):
+    """``[ledger.timestamps]``: an RFC 3161 authority that says when a checkpoint was there."""
+
+    url: str
+    roots: str  # PEM file of the certificates it must lead to
+    every: str = "1h"
+    ca: str | None = None  # PEM file for https, if not the system's
 
 
 class LedgerSettings(_Section, frozen=True, kw_only=True):
     """``[ledger]``."""
 
     origin: str
-    key: str
+    key: str  # "file:…", "openbao:transit/keys/…" or "pkcs11:…"
+    also_sign: tuple[str, ...] = ()  # other keys that sign too, while one replaces another
+    pin: str | None = None  # of a PKCS#11 token; a secret
+    openbao_address: str | None = None
+    openbao_token: str | None = None  # a secret
+    openbao_ca: str | None = None
     tiles: str | None = None
     checkpoint_interval: str = "1s"
-    witnesses: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()  # "<vkey> <url>"
+    quorum: int | Literal["all", "none"] = "none"  # how many witnesses make a checkpoint as good as it can be
+    heartbeat: str = "1h"  # how old the newest cosignature may become
+    timestamps: TimestampSettings | None = None
 
 
 class ServerSettings(_Section, frozen=True, kw_only=True):
@@ -200,6 +218,16 @@ def load(path: Path) -> Config:
             "[ledger] origin is not a name", remedy="Write it like ledger.example.com/muniment."
         )
     _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
+    _checked(parse_duration, config.ledger.heartbeat, "[ledger] heartbeat")
+    if config.ledger.timestamps:
+        _checked(parse_duration, config.ledger.timestamps.every, "[ledger.timestamps] every")
+    if isinstance(config.ledger.quorum, int) and not 1 <= config.ledger.quorum <= len(
+        config.ledger.witnesses
+    ):
+        raise Misconfigured(
+            f"[ledger] quorum is {config.ledger.quorum}, of {len(config.ledger.witnesses)} witnesses",
+            remedy='Write a number that they can reach, "all", or "none".',
+        )
     if "://" not in config.store.url:
         raise Misconfigured("[store] url is not a URL", remedy="Write sqlite:///path or postgresql://…")
     return config

@@ -6,15 +6,16 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muniment.config import Config, TargetSettings, load
-from muniment.core.errors import Misconfigured
+from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
 
 if TYPE_CHECKING:
-    from muniment.ledger.note import Ed25519Signer
+    from muniment.ledger.note import Signer
     from muniment.ports import Clock, Target
     from muniment.service.desk import Desk
 
@@ -37,15 +38,18 @@ def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
     from muniment.directory.file import FileDirectory
     from muniment.policy.cedar import CedarPolicy
     from muniment.service.desk import Desk
+    from muniment.service.guarding import guard
     from muniment.store.marking import mark_key
     from muniment.store.opening import open_store
     from muniment.store.sequencer import SqlLedger
+    from muniment.store.tile_directory import TileDirectory
     from muniment.store.views import SqlViews
 
-    key = config.secret(config.ledger.key)
-    signer = _signer(key, config.ledger.origin)
-    store = open_store(config.store_url, config.ledger.origin, mark_key(key.encode()), clock)
-    return Desk(
+    signers = tuple(_signer(config, key) for key in (config.ledger.key, *config.ledger.also_sign))
+    # the ledger's key changes in time; what marks our rows does not, so it is best a secret of its own
+    mark = config.secret(config.store.mark_key or config.ledger.key)
+    store = open_store(config.store_url, config.ledger.origin, mark_key(mark.encode()), clock)
+    desk = Desk(
         store=store,
         views=SqlViews(store.engine),
         ledger=SqlLedger(store.engine, store.origin, store.marker, store.clock),
@@ -53,8 +57,12 @@ def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
         directory=FileDirectory(config.path(config.identities.file)),
         targets={settings.id: build_target(config, settings) for settings in config.targets},
         random=SystemRandom(),
-        signer=signer,
+        signers=signers,
+        tiles=TileDirectory(config.path(config.ledger.tiles)) if config.ledger.tiles else None,
     )
+    with suppress(RolledBack):  # reading goes on; whatever would write is refused with this error
+        guard(desk)
+    return desk
 
 
 def build_target(config: Config, settings: TargetSettings) -> Target:
@@ -90,12 +98,12 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
     )  # fmt: skip
 
 
-def _signer(pem: str, origin: str) -> Ed25519Signer:
+def _signer(config: Config, key: str) -> Signer:
     from muniment.ledger.errors import LedgerFault
     from muniment.ledger.keys import signer_from_pem
 
     try:
-        return signer_from_pem(origin, pem.encode())
+        return signer_from_pem(config.ledger.origin, config.secret(key).encode())
     except LedgerFault as error:
         raise Misconfigured(
             f"[ledger] key is not an Ed25519 key: {error}",

@@ -286,7 +286,7 @@ class World:
             self.clock = store.clock
         self.desk = Desk(
             store=store, views=SqlViews(store.engine), policy=policy or starter_policy(), random=SystemRandom(),
-            ledger=SqlLedger(store.engine, ORIGIN, store.marker, store.clock), signer=SIGNER,
+            ledger=SqlLedger(store.engine, ORIGIN, store.marker, store.clock), signers=(SIGNER,),
             directory=FileDirectory(ground.path / "people.toml"),
             targets={"pg": self.target("pg", "ro", "rw"), "ssh": self.target("ssh", "web", "db")},
         )  # fmt: skip

@@ -222,7 +222,7 @@ def seal(store: SqlStore) -> str:
     ledger = ledger_of(store)
     while ledger.integrate():
         pass
-    return ledger.publish(SIGNER)
+    return ledger.sign([SIGNER]).note
 
 
 def verified(store: SqlStore) -> Report:

@@ -235,8 +235,8 @@ def exercise(store: SqlStore, originals: dict[str, Ticket]) -> None:
 
     uses = [
         reads, many, lambda: [store.entries(stream) for stream in originals], lambda: store.due(HandClock().now(), 10),
-        lambda: store.sharing([("pg-prod", "billing")]), ledger.head, ledger.latest, lambda: list(ledger.entries()), ledger.integrate,
-        lambda: ledger.publish(SIGNER), ledger.counts, lambda: list(differences(store)), lambda: views.tickets(Filter()),
+        lambda: store.sharing([("pg-prod", "billing")]), ledger.head, ledger.kept.newest, lambda: list(ledger.entries()), ledger.integrate,
+        lambda: ledger.sign([SIGNER]).note, ledger.counts, lambda: list(differences(store)), lambda: views.tickets(Filter()),
         lambda: [views.ticket(stream) for stream in originals], lambda: views.registered(""), views.oldest_unsealed, views.live_targets,
         lambda: store.append(an_append("new", "x")), lambda: rebuild(store), store.clock.now,
     ]  # fmt: skip
@@ -250,10 +250,10 @@ def exercise(store: SqlStore, originals: dict[str, Ticket]) -> None:
 def misses(store: SqlStore, streams: list[str]) -> bool:
     """Whether `muniment ledger verify` finds that entries of these streams are gone."""
     ledger = ledger_of(store)
-    note = ledger.latest()
+    newest = ledger.kept.newest()
     try:
         stored, waiting, leaves = ledger.counts()
-        report = note and verify_log(ledger.entries(), note[1], SIGNER.verifier, origin=ORIGIN)
+        report = newest and verify_log(ledger.entries(), newest.note, SIGNER.verifier, origin=ORIGIN)
         return (
             stored != waiting + leaves
             or not (report and report.ok)

@@ -84,10 +84,10 @@ def test_a_crash_between_commit_and_note_signs_the_same_bytes(store: SqlStore) -
     store.append(an_append("a", "x"))
     ledger = ledger_of(store)
     ledger.integrate()  # and here the process ends
-    first = ledger_of(store).publish(SIGNER)
+    first = ledger_of(store).sign([SIGNER]).note
     with store.engine.connect().execution_options(writes=True) as connection, connection.begin():
         connection.execute(t.checkpoint.delete())  # or it ends before the note is kept
-    assert ledger_of(store).publish(SIGNER) == first
+    assert ledger_of(store).sign([SIGNER]).note == first
     verified(store)
 
 
@@ -131,7 +131,7 @@ def test_sequencers_race_without_a_fork(shelf: Shelf) -> None:
             try:
                 while not over.is_set():
                     ledger.integrate()
-                    notes.append(ledger.publish(SIGNER))
+                    notes.append(ledger.sign([SIGNER]).note)
             except MunimentError as error:
                 errors.append(error)
 

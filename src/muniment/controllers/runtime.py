@@ -225,7 +225,7 @@ class Controllers:
         while True:
             stopping = self._stopping.wait(self._seal_every)
             try:
-                if self._desk.signer is not None:
+                if self._desk.signers:
                     seal(self._desk)
             except MunimentError as error:
                 log.critical("the ledger cannot be sealed", error=error.message, code=error.code)

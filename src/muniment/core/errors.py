@@ -89,3 +89,15 @@ class IntegrityError(MunimentError):
     """What is stored is not what was recorded. Never caught below the process entry point."""
 
     code = "ledger.integrity"
+
+
+class RolledBack(IntegrityError):
+    """The store is older than, or another than, what was published from it. Adding to it would fork the ledger (I26)."""
+
+    code = "ledger.rolled-back"
+
+
+class NotSealed(Unavailable):
+    """The entries that authorise something are not under a published checkpoint yet, so it does not begin."""
+
+    code = "ledger.not-sealed"

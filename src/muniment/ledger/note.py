@@ -65,6 +65,10 @@ class Signer(Protocol):
     def name(self) -> str:
         """The key name; the origin, if it is a log's key."""
 
+    @property
+    def verifier(self) -> Verifier:
+        """The public half, by which others tell this key's signatures."""
+
     def sign(self, text: str) -> str:
         """Return the signature line over ``text``. The same text always gives the same line."""
 

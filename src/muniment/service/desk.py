@@ -17,7 +17,7 @@ from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
 from muniment.core.text import Disclosure, clean_text, disclose
 from muniment.core.ticket import Recorded, Ticket, evolve
-from muniment.ledger.note import Ed25519Signer
+from muniment.ledger.note import Signer, Verifier
 from muniment.ports import (
     Actor,
     Append,
@@ -34,6 +34,7 @@ from muniment.ports import (
 )
 from muniment.store.events import SqlStore
 from muniment.store.sequencer import SqlLedger
+from muniment.store.tile_directory import TileDirectory
 from muniment.store.views import SqlViews
 
 #: how often a command is decided again because another writer was first
@@ -66,7 +67,10 @@ class Desk:
     directory: Directory
     targets: Mapping[str, Target]
     random: Random
-    signer: Ed25519Signer | None
+    #: the log's keys, the one in force first; none where another node signs
+    signers: tuple[Signer, ...] = ()
+    #: where the ledger is published as files
+    tiles: TileDirectory | None = None
     #: told of every ticket that changed, after it is durable: controllers wake up by it
     changed: list[Callable[[Ticket], None]] = field(default_factory=list)
 
@@ -74,6 +78,11 @@ class Desk:
     def clock(self) -> Clock:
         """The store's clock."""
         return self.store.clock
+
+    @property
+    def verifiers(self) -> tuple[Verifier, ...]:
+        """The public halves of the log's keys."""
+        return tuple(signer.verifier for signer in self.signers)
 
     # ── who and what ──
 

@@ -30,11 +30,11 @@ def checkpoint(desk: Desk) -> Document:
 
 def vkey(desk: Desk) -> str:
     """The log's public key, as auditors keep it."""
-    if desk.signer is None:
+    if not desk.signers:
         raise NotFound(
             "there is no ledger key here", remedy="Set [ledger] key, or run this where the key is."
         )
-    return desk.signer.vkey
+    return desk.signers[0].verifier.vkey
 
 
 def verify(desk: Desk, progress: Callable[[int], None] | None = None, *, key: str | None = None) -> Document:
@@ -45,8 +45,8 @@ def verify(desk: Desk, progress: Callable[[int], None] | None = None, *, key: st
         progress: told how many entries were read.
         key: the auditor's own copy of the log's vkey; without it ours is used, which proves less.
     """
-    latest = desk.ledger.latest()
-    note = latest[1] if latest else seal(desk)
+    newest = desk.ledger.kept.newest()
+    note = newest.note if newest else seal(desk)
     verifier = Verifier.from_vkey(key or vkey(desk))
     report = verify_log(_everything(desk), note, verifier, origin=desk.store.origin, progress=progress)
     levels = {**report.levels, "V4": _read_models(desk)}

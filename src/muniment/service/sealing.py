@@ -1,22 +1,25 @@
-"""Take waiting entries into the tree, and sign a checkpoint over it."""
+"""Take waiting entries into the tree, sign a checkpoint over it, and publish it."""
 
 from __future__ import annotations
 
 from muniment.core.errors import Misconfigured
 from muniment.service.desk import Desk
+from muniment.service.guarding import guard
 
 
 def seal(desk: Desk) -> str:
-    """Seal everything that waits now; return the newest checkpoint note. Idempotent.
+    """Seal everything that waits now, and publish it; return the newest checkpoint note. Idempotent.
 
     Raises:
         Misconfigured: this process has no log key.
+        RolledBack: this store is not the one that was published last.
         IntegrityError: an entry was not written by us; nothing is sealed past it.
     """
-    if desk.signer is None:
+    if not desk.signers:
         raise Misconfigured(
             "there is no ledger key here", remedy="Set [ledger] key, or run this where the key is."
         )
+    guard(desk)
     while desk.ledger.integrate():
         pass
-    return desk.ledger.publish(desk.signer)
+    return desk.ledger.sign(desk.signers).note

@@ -156,6 +156,10 @@ def translated() -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise unavailable(error) from error
+    except (
+        UnicodeDecodeError
+    ) as error:  # sqlite3 reading a damaged file, or quoting it in a message of its own
+        raise StoreUnavailable("the store holds text that is not text", remedy=_DAMAGED) from error
 
 
 def unavailable(failed: SQLAlchemyError) -> StoreUnavailable:

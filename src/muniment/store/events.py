@@ -39,6 +39,7 @@ class SqlStore:
         self._appender = Appender(engine, origin, marker)
         self._cache: OrderedDict[str, tuple[Stream, Ticket]] = OrderedDict()
         self._cache_lock = threading.Lock()
+        self.halted: MunimentError | None = None
         self.clock = clock or self._own_clock()
 
     def _own_clock(self) -> StoreClock:
@@ -156,6 +157,10 @@ class SqlStore:
 
     # ── appending ──
 
+    def halt(self, why: MunimentError) -> None:
+        """Append nothing more in this process (I26). Reading goes on, and leases: what is over is still taken away."""
+        self.halted = self.halted or why
+
     def append(self, append: Append) -> Appended:
         """See `ports.EventStore`."""
         result = self._append([append], patient=True)[0]
@@ -168,6 +173,8 @@ class SqlStore:
         return self._append(appends, patient=False)
 
     def _append(self, appends: Sequence[Append], *, patient: bool) -> list[Appended | MunimentError]:
+        if self.halted is not None:
+            return [self.halted] * len(appends)
         results = self._appender.append_many(appends, patient=patient)
         with self._cache_lock:
             for append, result in zip(appends, results, strict=True):

@@ -2,27 +2,29 @@
 
 1. In one transaction: take entries that have no leaf, in id order; write their leaves; move the head by
    compare-and-set. The compare-and-set is the fence: two sequencers cannot both move it.
-2. After that commit: sign the committed head and keep the note. Ed25519 signs the same bytes the same way, so a
-   crash in between signs again what it would have signed. Signing before the commit could fork the log.
+2. After that commit: sign the committed head and keep the note. A crash in between signs it later; of two signers at
+   one size the first one's note is kept. Signing before the commit could fork the log.
+3. What is signed must have grown from what was signed before: the last signed tree's right edge, extended by the
+   entries that came since, hashed again from their bytes, gives the head. So a head or a leaf that somebody wrote
+   into the database is never signed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import Engine, and_, bindparam, func, select, text, tuple_, update
 
 from muniment.core.errors import IntegrityError
-from muniment.core.instants import wire
 from muniment.ledger.checkpoint import Checkpoint, sign_checkpoint
 from muniment.ledger.errors import LedgerFault
 from muniment.ledger.merkle import Frontier, leaf_hash
-from muniment.ledger.note import Ed25519Signer
+from muniment.ledger.note import Signer, open_note
 from muniment.ports import Clock
 from muniment.store import tables as t
+from muniment.store.checkpoints import Kept, Published, SqlCheckpoints
 from muniment.store.engine import blob, reading, writing
 from muniment.store.marking import Marker
-from muniment.store.projecting import inserting_once
 
 #: entries taken up in one transaction
 BATCH = 128
@@ -35,6 +37,7 @@ class SqlLedger:
     def __init__(self, engine: Engine, origin: str, marker: Marker, clock: Clock) -> None:
         """Share the store's engine, origin, marker and clock."""
         self._engine, self._origin, self._marker, self._clock = engine, origin, marker, clock
+        self.kept = SqlCheckpoints(engine)
 
     def integrate(self) -> int:
         """Take up one batch of waiting entries; return how many.
@@ -89,36 +92,57 @@ class SqlLedger:
         frontier = _frontier(edge)
         return Checkpoint(origin=self._origin, size=frontier.size, root=frontier.root())
 
-    def publish(self, signer: Ed25519Signer) -> str:
-        """Sign the committed head and keep the note; return the latest note. Idempotent."""
-        latest = self.latest()
+    def sign(self, signers: Sequence[Signer]) -> Kept:
+        """Sign the committed head and keep the note; return the newest one. Idempotent.
+
+        Raises:
+            IntegrityError: the head did not grow from what was signed last. Nothing is signed.
+        """
+        last = self.kept.newest()  # first: another signer may sign a larger head in between
         head = self.head()
-        if latest is not None and latest[0] == head.size:
-            return latest[1]
-        if latest is not None and latest[0] > head.size:  # signing it would be a second history
-            raise IntegrityError(
-                f"the ledger has {head.size} entries, and a checkpoint over {latest[0]} was signed",
-                remedy="Something was removed or put back. Keep the database as it is and find out what.",
+        if last is not None and last.size > head.size:  # signing it would be a second history
+            raise _second_history(
+                f"the ledger has {head.size} entries, and a checkpoint over {last.size} was signed"
             )
-        note = sign_checkpoint(head, [signer])
-        with writing(self._engine) as connection:
-            connection.execute(
-                inserting_once(connection.dialect.name, t.checkpoint),
-                {"size": head.size, "note": note, "at": wire(self._clock.now())},
-            )
-        return note
+        grown = self._grown(last, head.size, signers)
+        if grown.root() != head.root:
+            raise _second_history(f"the ledger's head over {head.size} entries is not what its entries make")
+        if last is not None and last.size == head.size and last.frontier is not None:
+            return last
+        note = sign_checkpoint(head, signers)
+        return self.kept.keep(head.size, note, grown.to_bytes(), self._clock.now())
 
-    def latest(self) -> tuple[int, str] | None:
-        """Size and note of the newest checkpoint."""
+    def _grown(self, last: Kept | None, size: int, signers: Sequence[Signer]) -> Frontier:
+        """The right edge of the tree that was signed last, extended by the entries that came since."""
+        edge, start = Frontier(), 0
+        if last is not None and last.frontier is not None:
+            edge, start = _frontier(last.frontier), last.size
+            try:
+                signed = Checkpoint.parse(open_note(last.note, [s.verifier for s in signers]).text)
+            except LedgerFault as fault:
+                raise _second_history(f"the checkpoint over {start} entries is not ours: {fault}") from fault
+            if (edge.size, edge.root()) != (signed.size, signed.root):
+                raise _second_history(f"what is kept of the checkpoint over {start} entries was changed")
+        return edge.extend(leaf_hash(body) for _, body in self.entries(start=start, upto=size))
+
+    def published(self) -> list[Published]:
+        """Every published checkpoint with its cosignatures and stamps, smallest first."""
+        return self.kept.published()
+
+    def sealed(self, streams: Collection[str]) -> dict[str, int | None]:
+        """How many entries a checkpoint must cover to cover all of a stream's; None: some have no leaf yet."""
+        query = (
+            select(t.event.c.stream, func.count(), func.count(t.leaf.c.idx), func.max(t.leaf.c.idx))
+            .outerjoin(t.leaf, t.leaf.c.event_id == t.event.c.id)
+            .where(t.event.c.stream.in_(streams))
+            .group_by(t.event.c.stream)
+        )
         with reading(self._engine) as connection:
-            row = connection.execute(
-                select(t.checkpoint.c.size, t.checkpoint.c.note).order_by(t.checkpoint.c.size.desc()).limit(1)
-            ).first()
-        return None if row is None else (row.size, row.note)
+            rows = connection.execute(query).all()
+        return {stream: last + 1 if entries == leaves else None for stream, entries, leaves, last in rows}
 
-    def entries(self, *, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """Index and bytes of every leaf, in order, page by page so that memory stays flat."""
-        start = 0
+    def entries(self, *, start: int = 0, upto: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Index and bytes of every leaf from ``start``, in order, page by page so that memory stays flat."""
         while True:
             with reading(self._engine) as connection:
                 rows = connection.execute(_LEAVES, {"start": start, "limit": 4096}).all()
@@ -167,6 +191,13 @@ class SqlLedger:
         with reading(self._engine) as connection:
             stored, waiting, leaves = connection.execute(_COUNTS).one()
         return stored, waiting, leaves
+
+
+def _second_history(message: str) -> IntegrityError:
+    return IntegrityError(
+        message,
+        remedy="Something was removed, changed or put back. Keep the database as it is and find out what.",
+    )
 
 
 def _frontier(stored: bytes) -> Frontier:

@@ -1,7 +1,7 @@
 """The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
 
-``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``
-and ``text`` can be rebuilt from it.
+``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
+``cosignature``, ``stamp`` and ``text`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -66,6 +66,31 @@ checkpoint = Table(
     Column("size", _Id, primary_key=True, autoincrement=False),
     Column("note", Text, nullable=False),
     Column("at", Text, nullable=False),
+    Column(
+        "frontier", LargeBinary
+    ),  # of the tree it names: what the next one must grow from; null before 0002
+    Column("published", Text),  # when its tiles and it were out; null: signed, and to be published again
+)
+
+#: what witnesses answered to a checkpoint; one row an answer, since each says that it was the newest at that time
+cosignature = Table(
+    "cosignature",
+    metadata,
+    Column("size", _Id, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True),  # 8 hex digits
+    Column("time", _Id, primary_key=True, autoincrement=False),  # POSIX seconds, by the witness's clock
+    Column("line", Text, nullable=False),  # the signature line as it stands in a note
+)
+
+#: RFC 3161 time-stamps of checkpoints
+stamp = Table(
+    "stamp",
+    metadata,
+    Column("size", _Id, primary_key=True, autoincrement=False),
+    Column("authority", Text, primary_key=True),
+    Column("at", Text, primary_key=True),  # genTime, as a wire instant
+    Column("token", LargeBinary, nullable=False),  # the DER response
 )
 
 ticket = Table(
