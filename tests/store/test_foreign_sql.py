@@ -255,7 +255,11 @@ def test_a_head_put_back_is_not_signed(store: SqlStore) -> None:
 def test_a_damaged_head_is_an_integrity_error(store: SqlStore, frontier: bytes) -> None:
     store.append(an_append("a", "x"))
     run(store, update(t.head).values(frontier=frontier))
-    for use in (ledger_of(store).head, ledger_of(store).integrate, lambda: ledger_of(store).sign([SIGNER]).note):
+    for use in (
+        ledger_of(store).head,
+        ledger_of(store).integrate,
+        lambda: ledger_of(store).sign([SIGNER]).note,
+    ):
         with pytest.raises(IntegrityError):
             use()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect, text
@@ -19,7 +22,21 @@ from muniment.store import tables as t
 from muniment.store.engine import create_file, open_engine
 from muniment.store.migrations import NEWEST, migrate, revision
 from muniment.store.opening import open_store
-from store.stores import KEY, ORIGIN, HandClock, Shelf, an_append, file_of, opened, verified
+from muniment.store.rebuild import differences
+from store.stores import (
+    KEY,
+    ORIGIN,
+    HandClock,
+    Shelf,
+    an_append,
+    file_of,
+    ledger_of,
+    opened,
+    seal,
+    verified,
+)
+
+DATA = Path(__file__).parent / "data"
 
 
 def test_the_newest_revision_is_the_only_head() -> None:
@@ -88,6 +105,43 @@ def test_a_migration_that_fails_leaves_nothing(shelf: Shelf) -> None:
         assert inspect(connection).get_table_names() == []
     assert migrate(engine)
     engine.dispose()
+
+
+@pytest.mark.parametrize("release", sorted(path.stem for path in DATA.glob("*.json")))
+def test_data_of_an_earlier_release_goes_on(shelf: Shelf, release: str) -> None:
+    """Rows as that release wrote them: read, verified, appended to and signed by this one."""
+    url = shelf.empty_url()
+    create_file(url)
+    engine = open_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, release)
+        connection.execute(text("DELETE FROM clock"))
+        for table, rows in json.loads((DATA / f"{release}.json").read_text()).items():
+            for row in rows:
+                values = {k: bytes.fromhex(v["hex"]) if isinstance(v, dict) else v for k, v in row.items()}
+                names = ", ".join(f'"{name}"' for name in values)
+                marks = ", ".join(f":{name}" for name in values)
+                connection.execute(text(f'INSERT INTO "{table}" ({names}) VALUES ({marks})'), values)
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT setval(pg_get_serial_sequence('event', 'id'), 100)"))
+    engine.dispose()
+    with opened(url, HandClock()) as store:
+        assert revision(store.engine) == NEWEST
+        before = ledger_of(store).kept.newest()
+        assert before is not None
+        assert list(differences(store)) == []
+        store.append(an_append("after", "x"))
+        seal(store)
+        assert verified(store).ok
+        after = ledger_of(store).kept.newest()
+        assert after is not None
+        assert after.size > before.size
+        kept = ledger_of(store).kept.at(before.size)
+        assert kept is not None
+        assert kept.note == before.note
 
 
 def test_a_store_of_a_newer_program_is_refused(shelf: Shelf) -> None:

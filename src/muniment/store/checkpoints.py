@@ -85,6 +85,11 @@ class SqlCheckpoints:
                 inserting_once(connection.dialect.name, t.checkpoint),
                 {"size": size, "note": note, "frontier": frontier, "at": wire(at), "published": None},
             )
+            connection.execute(  # one from before frontiers were kept
+                update(t.checkpoint)
+                .where(t.checkpoint.c.size == size, t.checkpoint.c.frontier.is_(None))
+                .values(frontier=frontier)
+            )
             return _kept(connection.execute(_KEPT.where(t.checkpoint.c.size == size)).one())
 
     def mark_published(self, size: int, at: datetime) -> None:
