@@ -1,0 +1,232 @@
+"""V4, the rules of the domain, over any part of a ledger that holds whole streams.
+
+Fed with entries in the order of the log. Each ticket is folded as the program folds it, and each event is judged
+first (`judging`). Policy sets are put together from their recorded parts, and a decision may only rest on one that
+was adopted before it.
+
+A pass over the log may be split: every stream whole, to any one of several `TicketRules`; `combine` puts together what
+they found. Memory holds the tickets that have not ended. The first fault, by place in the log, is reported.
+
+Left to other levels: that entries are canonical and their chain is whole (V3), and that `at` is true (V5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+import msgspec
+
+from muniment.core.errors import MunimentError
+from muniment.core.events import (
+    KINDS,
+    REGISTRY_EVENTS,
+    TICKET_EVENTS,
+    Event,
+    PolicyAdopted,
+    PolicyTextRecorded,
+    decode_data,
+)
+from muniment.core.ticket import Recorded, Ticket, evolve
+from muniment.evidence.judging import judge
+from muniment.ledger.entry import Entry
+from muniment.ledger.verify import Level
+
+#: how the streams begin that hold tickets
+TICKET = "req_"
+#: the stream of policy sets
+POLICY = "policy"
+
+_TICKET_KINDS = frozenset(event.kind for event in TICKET_EVENTS)
+_REGISTRY = {
+    "identity-": "identity:",
+    "target-": "target:",
+    "policy-": POLICY,
+}
+_REGISTRY_KINDS = {
+    event.kind: home
+    for event in REGISTRY_EVENTS
+    for start, home in _REGISTRY.items()
+    if event.kind.startswith(start)
+}
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an entry stands, and what is wrong with it, if anything is."""
+
+    index: int
+    ticket: str
+    seq: int
+    kind: str
+    fault: str = ""
+
+    def sentence(self) -> str:
+        """As reports show it."""
+        return f"leaf {self.index}, ticket {self.ticket!r:.80}, seq {self.seq}, {self.kind}: {self.fault}"
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What one `TicketRules` found; plain data, to be sent from one process to another."""
+
+    checked: int  # entries judged, the faulty one included
+    fault: Place | None
+    adopted: dict[str, int]  # policy sets: digest, and the index of the entry that put it in force first
+    cited: dict[str, Place]  # policy sets that decisions rest on: digest, and the first such decision
+    open: int  # tickets that have not ended
+
+
+class TicketRules:
+    """V4 over the streams it is fed. A plain class: make one in each process."""
+
+    def __init__(self) -> None:
+        """Begin with nothing on file."""
+        self._tickets: dict[str, Ticket] = {}
+        self._policy = _PolicySets()
+        self._cited: dict[str, Place] = {}
+        self._checked = 0
+        self._fault: Place | None = None
+
+    def feed(self, index: int, raw: bytes, entry: Entry) -> None:
+        """Judge one entry. After the first fault nothing more is looked at.
+
+        Args:
+            index: place in the log.
+            raw: the stored bytes; ``entry.data`` refers into them.
+            entry: as `ledger.entry.decode_entry` reads them.
+        """
+        del raw
+        if self._fault is not None:
+            return
+        self._checked += 1
+        place = Place(index=index, ticket=entry.ticket, seq=entry.seq, kind=entry.type)
+        try:
+            fault = self._judge(place, entry)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            fault = f"its data are not such an event: {error}"
+        except (MunimentError, ValueError, OverflowError) as error:  # an instant that does not exist
+            fault = f"it cannot be judged: {error}"
+        if fault is not None:
+            self._fault = msgspec.structs.replace(place, fault=fault)
+
+    def found(self) -> Found:
+        """What was found so far."""
+        return Found(
+            checked=self._checked, fault=self._fault, adopted=self._policy.adopted, cited=self._cited,
+            open=len(self._tickets),
+        )  # fmt: skip
+
+    def result(self) -> Level:
+        """The level, if everything was fed to this one."""
+        return combine([self.found()])
+
+    def ticket(self, ticket: str) -> Ticket | None:
+        """The fold of a ticket that has not ended; None if it has, or was never begun."""
+        return self._tickets.get(ticket)
+
+    def _judge(self, place: Place, entry: Entry) -> str | None:
+        if misplaced := _misplaced(entry):
+            return misplaced
+        if entry.type not in KINDS:
+            return None  # neither a ticket's nor of a kind this program knows: `_misplaced` has seen to it
+        event = decode_data(entry.type, entry.data)
+        if entry.type not in _TICKET_KINDS:
+            return self._policy.take(event, place.index)
+        before = self._tickets.get(entry.ticket)
+        recorded = Recorded(
+            seq=entry.seq, at=entry.at, actor=entry.actor.id, via=entry.actor.via, event=event
+        )
+        if before is not None and entry.seq != before.version:
+            return f"seq {before.version} was to come"
+        if fault := judge(before, recorded, entry.ticket):
+            return fault
+        if policies := getattr(event, "policies", None):
+            self._cited.setdefault(policies, place)
+        after = evolve(before, recorded, entry.ticket)
+        if after.ended:
+            self._tickets.pop(entry.ticket, None)
+        else:
+            self._tickets[entry.ticket] = after
+        return None
+
+
+def combine(parts: Iterable[Found]) -> Level:
+    """The level, from what was found in each part of the log."""
+    parts = list(parts)
+    adopted: dict[str, int] = {}
+    cited: dict[str, Place] = {}
+    for part in parts:
+        for digest, index in part.adopted.items():
+            adopted[digest] = min(index, adopted.get(digest, index))
+        for digest, place in part.cited.items():
+            known = cited.get(digest)
+            cited[digest] = place if known is None or place.index < known.index else known
+    faults = [part.fault for part in parts if part.fault is not None]
+    for digest, place in cited.items():
+        if digest not in adopted or adopted[digest] > place.index:
+            fault = f"it rests on the policy set {digest:.80}, which was not adopted before"
+            faults.append(msgspec.structs.replace(place, fault=fault))
+    first = min(faults, key=lambda place: place.index, default=None)
+    return Level(
+        ok=first is None,
+        checked=sum(part.checked for part in parts),
+        first_fault=first.sentence() if first else None,
+    )
+
+
+def _misplaced(entry: Entry) -> str | None:
+    """A ticket's events are in tickets, and each registry's in its own streams."""
+    home = _REGISTRY_KINDS.get(entry.type)
+    mine = entry.ticket.startswith(TICKET)
+    if home is not None and not (entry.ticket == home or (home[-1] == ":" and entry.ticket.startswith(home))):
+        return f"it belongs to a stream {home}, not here"
+    if entry.type in _TICKET_KINDS and not mine:
+        return f"it is a ticket's event, and this is no ticket: its id does not begin with {TICKET}"
+    if mine and entry.type not in _TICKET_KINDS:
+        return "this program does not know such an event of a ticket: a newer one must judge it"
+    return None
+
+
+class _PolicySets:
+    """Policy sets as the ledger holds them: file by file, in parts, then adopted."""
+
+    def __init__(self) -> None:
+        self.adopted: dict[str, int] = {}
+        self._parts: dict[str, list[str]] = {}
+        self._files: dict[str, str] = {}
+
+    def take(self, event: Event, index: int) -> str | None:
+        if isinstance(event, PolicyTextRecorded):
+            return self._part(event)
+        if isinstance(event, PolicyAdopted):
+            return self._adopt(event, index)
+        return None
+
+    def _part(self, event: PolicyTextRecorded) -> str | None:
+        if event.part == 0:
+            self._parts[event.sha256] = []
+        parts = self._parts.get(event.sha256, [])
+        if event.part != len(parts) or not event.part < event.parts:
+            return f"part {event.part} of {event.parts} of {event.name!r:.60} is out of order"
+        parts.append(event.text)
+        if len(parts) < event.parts:
+            return None
+        text = "".join(self._parts.pop(event.sha256))
+        if hashlib.sha256(text.encode()).hexdigest() != event.sha256:
+            return f"the recorded parts of {event.name!r:.60} are not the file with its digest"
+        self._files[event.sha256] = text
+        return None
+
+    def _adopt(self, event: PolicyAdopted, index: int) -> str | None:
+        if absent := [file.name for file in event.files if file.sha256 not in self._files]:
+            return f"the text of {absent[0]!r:.60} was not recorded before"
+        if digest_of({file.name: self._files[file.sha256] for file in event.files}) != event.digest:
+            return "its digest is not that of its files"
+        self.adopted.setdefault(event.digest, index)
+        return None
+
+
+def digest_of(files: dict[str, str]) -> str:
+    """The digest of a policy set, over names and texts of its files. The same as `policy.loading` computes."""
+    content = json.dumps(sorted(files.items()), ensure_ascii=False, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
