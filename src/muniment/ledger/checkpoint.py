@@ -1,71 +1,20 @@
-"""Checkpoints: the log's name, size and root, as the text of a signed note.
+"""Checkpoints: a log's head (`head`) as a signed note, by the log's own keys and, below theirs, by witnesses.
 
-Three lines and nothing else: origin, size in decimal, root in base64. The specification allows further lines, which
-no monitor can audit; we write none and refuse any. The log's key is named like its origin.
+The log's key is named like its origin. Lines by others may be added at any time: they change neither the text nor
+what the log signed.
 
 Source: c2sp.org/tlog-checkpoint v1.0.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import msgspec
+from muniment.ledger.errors import BadNote, WrongOrigin
+from muniment.ledger.head import Checkpoint
+from muniment.ledger.note import Signer, Verifier, open_note, parse_note, sign_note
 
-from muniment.ledger.errors import BadCheckpoint, WrongOrigin
-from muniment.ledger.merkle import EMPTY_ROOT, HASH
-from muniment.ledger.note import Signer, Verifier, open_note, sign_note
-from muniment.ledger.wire import MAX_NUMBER, good_name, read_base64, read_decimal, write_base64
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The head of a log at one size. What it says is only as good as who signed it."""
-
-    origin: str  # the log's name, such as ledger.example.com/muniment
-    size: int  # leaves
-    root: bytes  # 32 bytes
-
-    def __post_init__(self) -> None:
-        """Refuse a head that no log can have, wherever it comes from."""
-        if not good_name(self.origin):
-            raise BadCheckpoint(
-                f"the origin is empty or has a space, a plus or a control character: {self.origin!r:.60}"
-            )
-        if not 0 <= self.size <= MAX_NUMBER:
-            raise BadCheckpoint(f"the checkpoint of {self.origin} has an impossible size: {self.size}")
-        if len(self.root) != HASH:
-            raise BadCheckpoint(
-                f"the root in the checkpoint of {self.origin} has {len(self.root)} bytes, not {HASH}"
-            )
-        if self.size == 0 and self.root != EMPTY_ROOT:
-            raise BadCheckpoint(
-                f"the checkpoint of {self.origin} has no leaves but not the root of the empty tree"
-            )
-
-    def text(self) -> str:
-        """The text that is signed, with its final newline."""
-        return f"{self.origin}\n{self.size}\n{write_base64(self.root)}\n"
-
-    @classmethod
-    def parse(cls, text: str) -> Checkpoint:
-        """Read the text of a note.
-
-        Raises:
-            BadCheckpoint: it is anything but origin, size and root on three lines.
-        """
-        lines = text.split("\n")
-        if len(lines) < 4 or lines[-1]:
-            raise BadCheckpoint("a checkpoint has three lines, each with its newline: origin, size and root")
-        if len(lines) > 4:
-            raise BadCheckpoint(
-                f"the checkpoint has an extension line, which nobody can audit: {lines[3]!r:.60}"
-            )
-        origin, size, root, _ = lines
-        return cls(
-            origin=origin,
-            size=read_decimal(size, what="the size in the checkpoint", fault=BadCheckpoint),
-            root=read_base64(root, what="the root in the checkpoint", fault=BadCheckpoint, length=HASH),
-        )
+__all__ = ["Checkpoint", "open_checkpoint", "sign_checkpoint", "with_lines"]
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signers: Sequence[Signer]) -> str:
@@ -104,3 +53,31 @@ def open_checkpoint(note: str | bytes, verifier: Verifier) -> Checkpoint:
     if checkpoint.origin != verifier.name:
         raise WrongOrigin(f"the key of {verifier.name} signed a checkpoint of {checkpoint.origin!r:.60}")
     return checkpoint
+
+
+def with_lines(note: str | bytes, lines: str | Iterable[str]) -> str:
+    """Return the note with more signature lines, such as a witness answered.
+
+    Verifies nothing. The text stays, byte for byte; of the lines the first by each key name and id stays, in the
+    order in which they came, those of ``note`` first.
+
+    Args:
+        note: the signed checkpoint.
+        lines: signature lines, each with its newline; or one string of them.
+
+    Raises:
+        BadNote: a line is none, or the note would become too long or have too many.
+    """
+    before = parse_note(note)
+    added = lines if isinstance(lines, str) else "".join(lines)
+    if not added:
+        return before.text + "\n" + "".join(each.line() for each in before.signatures)
+    # read with the text before it: an empty line among those added would move the end of the text
+    after = parse_note(before.text + "\n" + added)
+    if after.text != before.text:
+        raise BadNote("the lines to add to the note are not signature lines alone")
+    kept = {(each.name, each.key_id): each for each in reversed(before.signatures + after.signatures)}
+    ordered = [each for each in before.signatures + after.signatures if kept[each.name, each.key_id] is each]
+    merged = before.text + "\n" + "".join(each.line() for each in ordered)
+    parse_note(merged)  # what we would not read, we do not hand out
+    return merged

@@ -7,7 +7,7 @@ line. The signed bytes are the text with its final newline.
 Reading, in this order:
 
 1. Refuse what is not such a note, over `MAX_NOTE` bytes or over `MAX_SIGNATURES` lines.
-2. Skip lines by keys we do not know: other witnesses, other algorithms.
+2. Skip lines by keys we do not know: other witnesses, other algorithms (`signatures` lists those we read).
 3. A line that names a key we know, by name *and* id, must verify, or the whole note is refused.
 4. At least one line must verify. Only then is the text worth reading.
 
@@ -22,18 +22,16 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from muniment.ledger.errors import BadKey, BadNote, BadSignature, WrongKey
+from muniment.ledger.signatures import ED25519, KEY_BYTES, MAX_ML_DSA_NAME, ML_DSA_44, genuine, signature_time
 from muniment.ledger.wire import good_name, read_base64, read_text, write_base64
 
 #: bytes of a note at most: room for sixteen ML-DSA-44 signature lines
 MAX_NOTE = 64 * 1024
 #: signature lines at most; the specification wants 16 accepted, and a cap
 MAX_SIGNATURES = 64
-#: signature type: Ed25519 over the text
-ED25519 = 0x01
 
 _VKEY = re.compile(r"([^+]+)\+([0-9a-f]{8})\+(.+)")
 _DASH = "— "  # U+2014 and a space
@@ -70,41 +68,50 @@ class Signer(Protocol):
         """The public half, by which others tell this key's signatures."""
 
     def sign(self, text: str) -> str:
-        """Return the signature line over ``text``. The same text always gives the same line."""
+        """Return the signature line over ``text``.
+
+        Of an Ed25519 key it is always the same line for the same text; of an ML-DSA-44 key it is not.
+        """
 
 
 class Verifier(msgspec.Struct, frozen=True, kw_only=True):
     """A public key one trusts under a name. It comes from the auditor's own files, never from the note."""
 
     name: str
-    key: bytes  # 32 bytes, Ed25519
+    key: bytes  # 32 bytes of Ed25519, 1312 of ML-DSA-44
+    kind: int = ED25519  # signature type, of those in `signatures`
 
     def __post_init__(self) -> None:
         """Refuse a name or key that no note could carry."""
-        if not good_name(self.name):
+        check_name(self.name)
+        wanted = KEY_BYTES.get(self.kind)
+        if wanted is None:
             raise BadKey(
-                f"the key name is empty or has a space, a plus or a control character: {self.name!r:.60}"
+                f"the verifier key of {self.name!r:.60} has type 0x{self.kind:02x}; only Ed25519 (0x01, as"
+                " cosignature 0x04) and ML-DSA-44 (0x06) are read"
             )
-        if len(self.key) != 32:
-            raise BadKey(f"the public key of {self.name!r:.60} has {len(self.key)} bytes, not 32")
+        if len(self.key) != wanted:
+            raise BadKey(f"the public key of {self.name!r:.60} has {len(self.key)} bytes, not {wanted}")
+        if self.kind == ML_DSA_44 and len(self.name.encode()) > MAX_ML_DSA_NAME:
+            raise BadKey(
+                f"the name of an ML-DSA-44 key has {MAX_ML_DSA_NAME} bytes at most: {self.name!r:.60}"
+            )
 
     @classmethod
     def from_vkey(cls, vkey: str) -> Verifier:
         """Read ``<name>+<8 hex digits of the key id>+<base64(type || public key)>``.
 
         Raises:
-            BadKey: it has another shape, another type than Ed25519, or an id that does not belong to the key.
+            BadKey: it has another shape, a type we do not read, or an id that does not belong to the key.
         """
         parts = _VKEY.fullmatch(vkey)
         if parts is None:
             raise BadKey(f"a verifier key is <name>+<8 hex digits>+<base64>, not {vkey!r:.80}")
         name, hex_id, encoded = parts.groups()
         data = read_base64(encoded, what=f"the key in the verifier key of {name!r:.60}", fault=BadKey)
-        if data[:1] != bytes([ED25519]):
-            raise BadKey(
-                f"the verifier key of {name!r:.60} has type 0x{data[:1].hex()}; only Ed25519 (0x01) is read"
-            )
-        verifier = cls(name=name, key=data[1:])
+        if not data:
+            raise BadKey(f"the verifier key of {name!r:.60} holds no key")
+        verifier = cls(name=name, key=data[1:], kind=data[0])
         if verifier.key_id.hex() != hex_id:
             raise BadKey(
                 f"the verifier key of {name!r:.60} says id {hex_id}; name and key make {verifier.key_id.hex()}"
@@ -114,20 +121,24 @@ class Verifier(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def vkey(self) -> str:
         """The text form, for trust files."""
-        return f"{self.name}+{self.key_id.hex()}+{write_base64(bytes([ED25519]) + self.key)}"
+        return f"{self.name}+{self.key_id.hex()}+{write_base64(bytes([self.kind]) + self.key)}"
 
     @property
     def key_id(self) -> bytes:
         """Four bytes that, with the name, say which key a signature line is by."""
-        return key_id(self.name, ED25519, self.key)
+        return key_id(self.name, self.kind, self.key)
 
     def verify(self, text: str, signature: bytes) -> bool:
-        """Whether ``signature`` is this key's over ``text``."""
-        try:
-            Ed25519PublicKey.from_public_bytes(self.key).verify(signature, text.encode())
-        except (InvalidSignature, ValueError):  # ValueError: the bytes are no point of the curve
-            return False
-        return True
+        """Whether ``signature`` is this key's over ``text``, of its type and with all that the type asks for.
+
+        Raises:
+            BadKey: the type of the key cannot be checked on this machine.
+        """
+        return genuine(self.kind, self.name, self.key, text, signature)
+
+    def time(self, signature: bytes) -> int | None:
+        """The time in a signature, seconds since 1970, UTC; 0 or None if it says none. Worth its `verify`."""
+        return signature_time(self.kind, signature)
 
 
 class Ed25519Signer(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,10 +149,7 @@ class Ed25519Signer(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse a name that no note could carry."""
-        if not good_name(self.name):
-            raise BadKey(
-                f"the key name is empty or has a space, a plus or a control character: {self.name!r:.60}"
-            )
+        check_name(self.name)
 
     @property
     def verifier(self) -> Verifier:
@@ -162,6 +170,16 @@ class Ed25519Signer(msgspec.Struct, frozen=True, kw_only=True):
         _check_text(text)
         line = Signature(name=self.name, key_id=self.verifier.key_id, signature=self.key.sign(text.encode()))
         return line.line()
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot name a key.
+
+    Raises:
+        BadKey: it is empty or has a space, a plus or a control character.
+    """
+    if not good_name(name):
+        raise BadKey(f"the key name is empty or has a space, a plus or a control character: {name!r:.60}")
 
 
 def key_id(name: str, kind: int, key: bytes) -> bytes:
