@@ -213,6 +213,41 @@ class Directory(Protocol):
         """All identities, active or not, sorted by id."""
 
 
+# ── Witnesses ────────────────────────────────────────────────────────────────
+
+
+class Cosigned(msgspec.Struct, frozen=True, kw_only=True):
+    """A witness's answer: it has seen this checkpoint grow from the one that it saw before."""
+
+    key_id: str  # 8 hex digits, of the key it signed with
+    time: int  # POSIX seconds, by its clock
+    line: str  # the signature line as it stands in a note
+
+
+class Witness(Protocol):
+    """Somebody outside who is shown every checkpoint. Source: c2sp.org/tlog-witness.
+
+    ``cosign`` is given the signed note, the size that the witness is thought to have seen, and a function from an
+    older size to the consistency proof from there. It raises `RolledBack` when the witness has seen a larger or
+    another tree of ours, and `Unavailable` when it gives no answer that counts.
+    """
+
+    @property
+    def name(self) -> str:
+        """The key name it signs under."""
+
+    @property
+    def vkey(self) -> str:
+        """Its public key, as trust files hold it."""
+
+    @property
+    def url(self) -> str:
+        """Where it is asked."""
+
+    def cosign(self, note: str, seen: int, proof: Callable[[int], list[bytes]]) -> Cosigned:
+        """Show it a checkpoint."""
+
+
 # ── Store ────────────────────────────────────────────────────────────────────
 
 

@@ -77,6 +77,9 @@ def _stricter(ticket: Ticket, obligations: Obligations | None, *, native_expiry:
         return f"it needs more approvals in {', '.join(short)}"
     if obligations.native_expiry and not native_expiry:
         return "the target itself must end the access, and cannot"
+    asked = ticket.obligations is not None and ticket.obligations.witnessed is True
+    if obligations.witnessed is True and not asked:
+        return "witnesses must have seen the approvals, which the ticket does not ask for"
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -32,6 +32,9 @@ class Obligations(msgspec.Struct, frozen=True, kw_only=True):
     review_within: int | None = None  # seconds from the end of access; null: no review is owed
     native_expiry: bool = False  # the target itself must end the access
     references: tuple[str, ...] = ()  # kinds of reference that must be given
+    #: a quorum of witnesses must have seen the approvals before access is given. Unset, and so absent from entries,
+    #: where nothing demands it: entries of the first release have no such field
+    witnessed: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

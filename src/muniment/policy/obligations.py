@@ -28,7 +28,7 @@ MAX_APPROVALS = 10
 COMMON = frozenset({"id", "message"})
 #: on a permit of a request, besides
 DUTIES = frozenset(
-    {"approvers", "min_approvals", "max_duration", "lapse_after", "review_within", "native_expiry", "reference"}
+    {"approvers", "min_approvals", "max_duration", "lapse_after", "review_within", "native_expiry", "reference", "witnessed"}
 )  # fmt: skip
 
 _LAPSE = int(DEFAULT_LAPSE.total_seconds())
@@ -46,6 +46,7 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True):
     review_within: int | None = None
     native_expiry: bool = False
     references: tuple[str, ...] = ()
+    witnessed: bool = False
 
 
 def parse_duty(annotations: Mapping[str, str], where: str) -> Duty:
@@ -57,8 +58,9 @@ def parse_duty(annotations: Mapping[str, str], where: str) -> Duty:
         longest=_seconds(annotations, "max_duration", where),
         lapse_after=_seconds(annotations, "lapse_after", where) or _LAPSE,
         review_within=_seconds(annotations, "review_within", where),
-        native_expiry=_native_expiry(annotations, where),
+        native_expiry=_required(annotations, "native_expiry", where),
         references=_references(annotations, where),
+        witnessed=_required(annotations, "witnessed", where),
     )
 
 
@@ -88,6 +90,7 @@ def merge(duties: Iterable[Duty], target: str, owners: Iterable[str], limit: int
         review_within=min((d.review_within for d in duties if d.review_within is not None), default=None),
         native_expiry=any(d.native_expiry for d in duties),
         references=tuple(sorted({kind for d in duties for kind in d.references})),
+        witnessed=True if any(d.witnessed for d in duties) else msgspec.UNSET,
     )
 
 
@@ -142,10 +145,10 @@ def _seconds(annotations: Mapping[str, str], key: str, where: str) -> int | None
         raise _bad(where, key, annotations[key], "a duration like 90m, 4h or 2d") from error
 
 
-def _native_expiry(annotations: Mapping[str, str], where: str) -> bool:
-    text = annotations.get("native_expiry")
+def _required(annotations: Mapping[str, str], key: str, where: str) -> bool:
+    text = annotations.get(key)
     if text not in {None, "required"}:
-        raise _bad(where, "native_expiry", str(text), 'the word "required", or to be left out')
+        raise _bad(where, key, str(text), 'the word "required", or to be left out')
     return text == "required"
 
 

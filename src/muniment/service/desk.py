@@ -31,6 +31,7 @@ from muniment.ports import (
     Stream,
     Subject,
     Target,
+    Witness,
 )
 from muniment.store.events import SqlStore
 from muniment.store.sequencer import SqlLedger
@@ -71,6 +72,9 @@ class Desk:
     signers: tuple[Signer, ...] = ()
     #: where the ledger is published as files
     tiles: TileDirectory | None = None
+    #: who is asked to cosign each checkpoint, and how many of them make a quorum; 0: none is awaited
+    witnesses: tuple[Witness, ...] = ()
+    quorum: int = 0
     #: told of every ticket that changed, after it is durable: controllers wake up by it
     changed: list[Callable[[Ticket], None]] = field(default_factory=list)
 
@@ -78,6 +82,18 @@ class Desk:
     def clock(self) -> Clock:
         """The store's clock."""
         return self.store.clock
+
+    @property
+    def trust(self) -> str:
+        """The trust file as the operator proposes it (C2SP tlog-policy). The auditor's own copy counts."""
+        lines = [f"log {verifier.vkey}" for verifier in self.verifiers]
+        lines += [f"witness {w.name} {w.vkey} {w.url}" for w in self.witnesses]
+        names = " ".join(w.name for w in self.witnesses)
+        if self.quorum:
+            lines += [f"group witnesses {self.quorum} {names}", "quorum witnesses"]
+        else:
+            lines.append("quorum none")
+        return "".join(f"{line}\n" for line in lines)
 
     @property
     def verifiers(self) -> tuple[Verifier, ...]:

@@ -163,6 +163,7 @@ def _obligations(t: Ticket) -> Document:
         else None,
         "native_expiry": o.native_expiry,
         "references": list(o.references),
+        "witnessed": o.witnessed is True,
     }
 
 

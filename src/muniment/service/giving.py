@@ -2,6 +2,7 @@
 
 One pass over a batch of tickets on one target:
 
+0. see that the approvals are under a published checkpoint (`sealed`).
 1. read what the accounts hold now; judge each ticket's authority again; record the intent and take the lease, in one
    commit. A crash before it leaves the ticket approved, after it provisioning: both are due again.
 2. ask the target, all at once. A crash, or no answer, leaves it unknown whether it happened: the next pass asks
@@ -24,6 +25,7 @@ from muniment.core.ticket import Ticket
 from muniment.ports import Append, Credential, Outcome, Target
 from muniment.service import fulfilment as f
 from muniment.service.desk import Desk
+from muniment.service.sealed import under_checkpoint
 from muniment.service.taking import take_back
 
 
@@ -44,6 +46,7 @@ def give(desk: Desk, target_id: str, tickets: Collection[str], holder: str) -> f
     fresh = [w for w in works if w.ticket.status == "approved" and (w.ticket.terms.start or now) <= now]
     over = [w.ticket.id for w in works if w.ticket.status == "provisioning" and f.over(w.ticket, now)]
     try:
+        fresh = under_checkpoint(desk, fresh, progress)
         ready = f.claim_all(desk, started, holder, progress) if started else []
         ready += _intend(desk, target, fresh, holder, progress) if fresh else []
         if ready:

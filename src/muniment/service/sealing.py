@@ -5,6 +5,7 @@ from __future__ import annotations
 from muniment.core.errors import Misconfigured
 from muniment.service.desk import Desk
 from muniment.service.guarding import guard
+from muniment.service.publishing import publish
 
 
 def seal(desk: Desk) -> str:
@@ -22,4 +23,6 @@ def seal(desk: Desk) -> str:
     guard(desk)
     while desk.ledger.integrate():
         pass
-    return desk.ledger.sign(desk.signers).note
+    kept = desk.ledger.sign(desk.signers)
+    publish(desk, kept)
+    return kept.note

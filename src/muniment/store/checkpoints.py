@@ -14,6 +14,7 @@ from sqlalchemy import Engine, Row, func, select, update
 
 from muniment.core.errors import IntegrityError, Invalid
 from muniment.core.instants import parse_instant, wire
+from muniment.ledger.checkpoint import with_lines
 from muniment.store import tables as t
 from muniment.store.engine import blob, reading, writing
 from muniment.store.projecting import inserting_once
@@ -148,8 +149,6 @@ class SqlCheckpoints:
 
     def published(self) -> list[Published]:
         """Every published checkpoint, smallest first."""
-        from muniment.ledger.checkpoint import with_lines
-
         with reading(self._engine) as connection:
             kept = connection.execute(
                 _KEPT.where(t.checkpoint.c.published.is_not(None)).order_by(t.checkpoint.c.size)
