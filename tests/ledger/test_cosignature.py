@@ -27,6 +27,7 @@ from muniment.ledger.signatures import (
     signature_time,
     subtree_message,
 )
+from muniment.ledger.trust import TrustPolicy
 
 NOW = 1_679_315_147
 HEAD = Checkpoint(origin=ORIGIN, size=20_852_163, root=bytes(range(32)))
@@ -43,6 +44,22 @@ SPEC_NOTE = SPEC_TEXT + (
     "\n— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n"
     "— witness.example.com/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==\n"
 )
+
+# a checkpoint of a public test log, with the lines that three public witnesses gave it in May 2026; their own programs
+PUBLIC_NOTE = (
+    "arche2025h1.staging.ct.transparency.dev\n1432088532\nU7WM79jrzyhGZ5/GUBTpM7NzwdyfFx61t3RovgcC4Ro=\n\n"
+    "— arche2025h1.staging.ct.transparency.dev zTM8sQAAAZ5W0WdjBAMARjBEAiBjW5IQf9pvsYLfQFX6hoGREPMHbdQ3urbllzalApkptQIgIpwtEroeW2BXaHAI4kJXFbon5Ch9MNL5zRNZ55lvGt0=\n"
+    "— arche2025h1.staging.ct.transparency.dev ui8GwCF1+kWqZrxGdhj4aX3gcw7XUlXQQabg/27lefwhUkzbC3NygNI75MdhL1bfTW9g8Ei59RA23oHP7Ry1k3ZFWwQ=\n"
+    "— transparency.dev/DEV:witness-little-garden 2AQqhwAAAABqEiEgzgFIqqhbUoDwjMWE6UP8nd8/KYTzwZ2rhIgcqoXHAwVkjZr4AscylP3v7sEodkRAErumC2q44vdgJY096st5BQ==\n"
+    "— witness1.smartit.nu/witness1 pIyCDwAAAABqEiEghIp82KWebrw7/oHQwlTAm3g2RKS4+eebl8eO0WH+/iEcxZ75W3u5hNI7TOQtmJbqmNWVuE0tgh0XwzdZsDsUAQ==\n"
+    "— remora.n621.de 2net5wAAAABqEiEgPlfF3V06o0Y+fHM+J5J9s27wgxxcOVSpZ/2g/KSiXCg9DEZI+aVCIobWX9sXTynk5XeU/zZ0WBxtqB0DrAWfBw==\n"
+)
+PUBLIC_LOG = "arche2025h1.staging.ct.transparency.dev+ba2f06c0+AU0vHmlGCS/PdN8b2OaGmKprLI8HKM+dJ472xgFYh15f"
+PUBLIC_WITNESSES = [
+    "transparency.dev/DEV:witness-little-garden+d8042a87+BCtusOxINQNUTN5Oj8HObRkh2yHf/MwYaGX4CPdiVEPM",
+    "witness1.smartit.nu/witness1+a48c820f+BPSFWg9G6KPiO7QPryYO5Xq4oYJJ+kAvLKLSimDhoxMO",
+    "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2",
+]
 
 
 def line(cosigner, signature):
@@ -67,6 +84,26 @@ def test_the_example_of_the_specification():
     assert signature_time(ED25519_COSIGNATURE, witness.signature) == NOW
     assert signature_time(ED25519, log.signature) is None
     assert Checkpoint.parse(SPEC_TEXT).size == 20_852_163
+
+
+def test_cosignatures_of_public_witnesses_verify():
+    witnesses = [Verifier.from_vkey(each) for each in PUBLIC_WITNESSES]
+    found = cosignatures(PUBLIC_NOTE, witnesses)
+    assert [f"{each.name}+{each.key_id.hex()}" for each in found] == [
+        "+".join(each.split("+")[:2]) for each in PUBLIC_WITNESSES
+    ]
+    assert {each.time for each in found} == {1_779_573_024}
+    for verifier in [*witnesses, Verifier.from_vkey(PUBLIC_LOG)]:
+        assert len(open_note(PUBLIC_NOTE, [verifier]).signatures) == 1
+        with pytest.raises(BadSignature):
+            open_note(PUBLIC_NOTE.replace("1432088532", "1432088533"), [verifier])
+    policy = f"log {PUBLIC_LOG}\n" + "".join(
+        f"witness w{at} {each}\n" for at, each in enumerate(PUBLIC_WITNESSES)
+    )
+    trusted = TrustPolicy.parse(policy + "group all-three all w0 w1 w2\nquorum all-three\n").judge(
+        PUBLIC_NOTE
+    )
+    assert (trusted.quorum_met, trusted.checkpoint.size) == (True, 1_432_088_532)
 
 
 def test_the_message_of_an_ml_dsa_cosignature_byte_by_byte():
