@@ -20,6 +20,7 @@ from muniment.core.terms import Terms
 from muniment.core.text import Disclosure
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Authority, Verdict
+from muniment.ledger.note import Verifier
 
 # ── Time and chance ──────────────────────────────────────────────────────────
 
@@ -237,8 +238,8 @@ class Witness(Protocol):
         """The key name it signs under."""
 
     @property
-    def vkey(self) -> str:
-        """Its public key, as trust files hold it."""
+    def verifier(self) -> Verifier:
+        """Its public key."""
 
     @property
     def url(self) -> str:

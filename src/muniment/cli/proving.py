@@ -59,6 +59,28 @@ def verify(
         )
 
 
+@command(app, "export", example="muniment ledger export /mnt/audit")
+def export(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one exported to before.")],
+) -> None:
+    """Write the whole published ledger as files (C2SP tlog-tiles), for tools that are not ours."""
+    from muniment.cli.progress import counting
+    from muniment.service import publishing
+    from muniment.service.sealing import seal
+
+    session = of(context)
+    desk = session.desk()
+    if desk.signers:
+        seal(desk)
+    with counting(session, "entries written") as advance:
+        document = publishing.export(desk, folder.expanduser().absolute(), advance)
+    session.emit(
+        document,
+        lambda: f"{document['size']} entries under {document['checkpoints']} checkpoints are in {document['dir']}.",
+    )
+
+
 @command(app, "prove", example="muniment ledger prove req_01JDC… --json")
 def prove(
     context: typer.Context, ticket_id: Annotated[str, typer.Argument(metavar="ID", help="The ticket.")]

@@ -18,6 +18,8 @@ from muniment.core.lifecycle import decide
 from muniment.core.text import Disclosure, clean_text, disclose
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.ledger.note import Signer, Verifier
+from muniment.ledger.trust import NONE, Group, TrustPolicy
+from muniment.ledger.trust import Witness as Seen
 from muniment.ports import (
     Actor,
     Append,
@@ -84,16 +86,16 @@ class Desk:
         return self.store.clock
 
     @property
-    def trust(self) -> str:
-        """The trust file as the operator proposes it (C2SP tlog-policy). The auditor's own copy counts."""
-        lines = [f"log {verifier.vkey}" for verifier in self.verifiers]
-        lines += [f"witness {w.name} {w.vkey} {w.url}" for w in self.witnesses]
-        names = " ".join(w.name for w in self.witnesses)
-        if self.quorum:
-            lines += [f"group witnesses {self.quorum} {names}", "quorum witnesses"]
-        else:
-            lines.append("quorum none")
-        return "".join(f"{line}\n" for line in lines)
+    def trust(self) -> TrustPolicy:
+        """The trust file as the operator proposes it. The auditor's own copy counts."""
+        names = tuple(witness.name for witness in self.witnesses)
+        group = Group(name="witnesses", threshold=self.quorum or len(names), members=names)
+        return TrustPolicy(
+            log=self.verifiers,
+            witnesses=tuple(Seen(name=w.name, verifier=w.verifier, url=w.url) for w in self.witnesses),
+            groups=(group,) if names else (),
+            quorum=group.name if self.quorum else NONE,
+        )
 
     @property
     def verifiers(self) -> tuple[Verifier, ...]:

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import msgspec
 
 from muniment.core.errors import IntegrityError, NotFound
+from muniment.core.instants import wire
 from muniment.ledger.checkpoint import open_checkpoint
+from muniment.ledger.head import Checkpoint
 from muniment.ledger.merkle import inclusion_proof
-from muniment.ledger.note import Verifier
+from muniment.ledger.note import Verifier, parse_note
 from muniment.ledger.proof import Proof
 from muniment.ledger.verify import Level, verify_log
 from muniment.service.desk import Desk
 from muniment.service.documents import Document
+from muniment.service.publishing import cosigned_note
 from muniment.service.sealing import seal
+from muniment.service.witnessing import ask, witnessed_size
 from muniment.store.rebuild import differences
 
 
 def checkpoint(desk: Desk) -> Document:
-    """Seal what waits, and return the signed checkpoint over everything."""
-    note = seal(desk)
-    head = desk.ledger.head()
+    """Seal what waits, show it to the witnesses, and return the signed checkpoint over everything."""
+    seal(desk)
+    absent = ask(desk)
+    size = desk.ledger.kept.published_size()
+    note = cosigned_note(desk, size)
+    head = Checkpoint.parse(parse_note(note).text)
+    times = {each.name: each.time for each in reversed(desk.ledger.kept.cosignatures(size))}
     return {
         "origin": head.origin, "size": head.size, "root": "sha256:" + head.root.hex(), "vkey": vkey(desk),
-        "checkpoint": note, "witnesses": [],
+        "vkeys": [verifier.vkey for verifier in desk.verifiers], "checkpoint": note,
+        "witnesses": [
+            {
+                "name": w.name, "url": w.url,
+                "cosigned_at": wire(datetime.fromtimestamp(times[w.name], UTC)) if w.name in times else None,
+                "absent": absent[w.name].message if w.name in absent else None,
+            }
+            for w in desk.witnesses
+        ],
+        "quorum": {"needed": desk.quorum, "met": bool(desk.quorum) and witnessed_size(desk) >= size},
     }  # fmt: skip
 
 

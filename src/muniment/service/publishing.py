@@ -36,7 +36,7 @@ def refresh(desk: Desk, size: int) -> None:
         return
     with desk.tiles.alone():
         if (note := desk.tiles.checkpoint()) is not None and _head(note).size == size:
-            desk.tiles.publish(_newest_note(desk, size))
+            desk.tiles.publish(cosigned_note(desk, size))
 
 
 def export(desk: Desk, folder: Path, progress: Callable[[int], None] = lambda _: None) -> Document:
@@ -68,8 +68,8 @@ def export(desk: Desk, folder: Path, progress: Callable[[int], None] = lambda _:
             for number, stamp in enumerate(each.stamps):
                 directory.put(f"stamps/{each.size}.{number}.tsr", stamp.token)
         directory.put("vkey", "".join(f"{verifier.vkey}\n" for verifier in desk.verifiers).encode())
-        directory.put("trust", desk.trust.encode())
-        directory.publish(_newest_note(desk, newest.size))
+        directory.put("trust", desk.trust.render().encode())
+        directory.publish(cosigned_note(desk, newest.size))
     return {"dir": str(folder), "size": newest.size, "checkpoints": len(published)}
 
 
@@ -119,7 +119,7 @@ def _write(
     return full
 
 
-def _newest_note(desk: Desk, size: int) -> str:
+def cosigned_note(desk: Desk, size: int) -> str:
     """With the newest cosignature of each witness: how fresh it is is what a monitor asks."""
     kept = desk.ledger.kept.at(size)
     if kept is None:
