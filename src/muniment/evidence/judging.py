@@ -11,8 +11,7 @@ slices and answers that decisions rested on are in the entries, and `policy.repl
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -22,11 +21,10 @@ from muniment.core.filing import PAST_TOLERANCE
 from muniment.core.fulfilling import OVERDUE_AFTER
 from muniment.core.identity import SYSTEM, is_human
 from muniment.core.instants import LONGEST, parse_instant
-from muniment.core.scope import Privilege, compare, covers, scope
-from muniment.core.separation import excluded
+from muniment.core.scope import compare, covers, scope
 from muniment.core.terms import terms_digest
 from muniment.core.ticket import Recorded, Status, Ticket
-from muniment.core.verdict import Evaluation
+from muniment.evidence.answers import allows, misasked, missing_approval, outside, stake, uid
 
 _LIVE: frozenset[Status] = frozenset({"provisioning", "active", "revoking", "revoked"})
 
@@ -128,7 +126,7 @@ def _policy_decided(t: Ticket, event: e.PolicyDecided, _: Recorded) -> str | Non
         return "it is break-glass and no review is owed"
     if any(stage.needed < 1 for stage in owed.stages):
         return "a stage needs nobody"
-    return _asked_about(t, event.evaluations)
+    return misasked(t, event.evaluations)
 
 
 def _approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded) -> str | None:  # noqa: C901  a list of rules
@@ -137,18 +135,18 @@ def _approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded)
         return "somebody decides what policy did not permit"
     if recorded.actor != who:
         return f"it is recorded by {recorded.actor} in the name of {who}"
-    if fault := _independent(t, who, "decides on it"):
+    if fault := stake(t, who, "decides on it"):
         return fault
     if event.digest != t.digest:
         return f"{who} was shown other terms: the decision binds to another digest"
     stage = next((s for s in t.stages if s.name == event.stage), None)
     if stage is None:
         return f"there is no stage {event.stage!r:.60}"
-    if _outside(stage.approvers, event):
+    if outside(stage.approvers, event):
         return f"{who} is in none of the groups that stage {stage.name} asks"
     answers = [a for a in event.evaluations if a.context.get("stage") == stage.name]
     if not answers or not all(
-        _allows(a, "approve", who) and a.resource == _uid("Request", t.id) for a in answers
+        allows(a, "approve", who) and a.resource == uid("Request", t.id) for a in answers
     ):
         return f"policy did not let {who} decide stage {stage.name}"
     if event.decision == "deny":
@@ -165,7 +163,7 @@ def _approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded)
 def _request_approved(t: Ticket, event: e.RequestApproved, _: Recorded) -> str | None:
     if not t.permitted:
         return "policy did not permit it"
-    if fault := _short(t):
+    if fault := missing_approval(t):
         return fault
     if event.approvers != tuple(d.approver for d in t.decisions):
         return "it names other approvers than those on file"
@@ -204,7 +202,7 @@ def _lapsed(t: Ticket, _: e.RequestLapsed, recorded: Recorded) -> str | None:
 
 def _started(t: Ticket, event: e.ProvisioningStarted, recorded: Recorded) -> str | None:
     begins, ends = parse_instant(event.starts_at), parse_instant(event.expires_at)
-    if fault := _short(t):
+    if fault := missing_approval(t):
         return fault
     if t.approved_at is None or begins < parse_instant(t.approved_at):
         return "access begins before it was approved"
@@ -220,7 +218,7 @@ def _started(t: Ticket, event: e.ProvisioningStarted, recorded: Recorded) -> str
         return f"access lasts longer than the {t.obligations.longest} s that policy allows"
     if event.approvers != tuple(d.approver for d in t.decisions):
         return "it rests on other approvals than those on file"
-    return _asked_about(t, event.evaluations)
+    return misasked(t, event.evaluations)
 
 
 def _granted(t: Ticket, event: e.GrantObserved, _: Recorded) -> str | None:
@@ -286,7 +284,7 @@ def _reviewed(t: Ticket, event: e.ReviewRecorded, recorded: Recorded) -> str | N
         return "no review is owed"
     if recorded.actor != event.reviewer:
         return f"it is recorded by {recorded.actor} in the name of {event.reviewer}"
-    return _independent(t, event.reviewer, "reviews it")
+    return stake(t, event.reviewer, "reviews it")
 
 
 def _finding(t: Ticket, event: e.FindingRaised, _: Recorded) -> str | None:
@@ -299,7 +297,7 @@ def _resolved(t: Ticket, event: e.FindingResolved, recorded: Recorded) -> str | 
         return f"there is no open finding {event.finding!r:.40}"
     if recorded.actor == SYSTEM:
         return None if event.reason is None else "a controller gives a person's reason"
-    return _independent(t, recorded.actor, "resolves it")
+    return stake(t, recorded.actor, "resolves it")
 
 
 def _waived(t: Ticket, event: e.CheckWaived, recorded: Recorded) -> str | None:
@@ -307,7 +305,7 @@ def _waived(t: Ticket, event: e.CheckWaived, recorded: Recorded) -> str | None:
         return f"the check {event.check!r:.60} is never waived"
     if t.status == "revoking" and event.check != "gone":
         return f"{event.check} is waived while access is still there"
-    return _independent(t, recorded.actor, "waives a check of it")
+    return stake(t, recorded.actor, "waives a check of it")
 
 
 def _closed(t: Ticket, event: e.RequestClosed, _: Recorded) -> str | None:
@@ -323,96 +321,6 @@ def _closed(t: Ticket, event: e.RequestClosed, _: Recorded) -> str | None:
         failing = next(c.check for c in checks if not (c.holds or c.waived))
         return f"it is closed although {failing} does not hold, and nobody waived it"
     return None
-
-
-# ── what several rules share ──
-
-
-def _independent(t: Ticket, who: str, does: str) -> str | None:
-    """A person, with no stake in the ticket."""
-    if not is_human(who):
-        return f"{who} {does}, and is not a person"
-    if who in excluded(t):
-        return f"{who} {does}, and is its requester, its beneficiary or accountable for them"
-    return None
-
-
-def _short(t: Ticket) -> str | None:
-    """The first stage that has not its people; each counts once, and only a yes counts."""
-    for stage in t.stages:
-        people = {d.approver for d in t.decisions if d.stage == stage.name and d.decision == "approve"}
-        if len(people) < stage.needed:
-            return f"stage {stage.name} needs {stage.needed} approvals and has {len(people)}"
-    return None
-
-
-def _outside(approvers: tuple[str, ...], event: e.ApprovalRecorded) -> bool:
-    """Not in any of the stage's groups, as recorded. A stage that names people may mean an alias, which is not here."""
-    if any(not a.startswith("group:") for a in approvers):
-        return False
-    uid = _person(event.approver)
-    groups = {
-        f"group:{parent['id']}"
-        for entity in event.entities
-        if entity.get("uid") == uid
-        for parent in entity.get("parents", ())
-    }
-    return groups.isdisjoint(approvers)
-
-
-def _asked_about(t: Ticket, answers: tuple[Evaluation, ...]) -> str | None:
-    """Policy said yes, to exactly these privileges for exactly these people."""
-    terms = t.terms
-    wanted = {_privilege(terms.target, what) for what in terms.scope}
-    if {a.resource for a in answers} != wanted:
-        return "policy was asked about other privileges than the terms name"
-    people = {terms.requester, terms.beneficiary}
-    for each in people:
-        mine = [a for a in answers if a.principal == _quoted(each)]
-        if {a.resource for a in mine} != wanted or not all(_allows(a, "request", each) for a in mine):
-            return f"policy did not permit all of it for {each}"
-    for answer in answers:
-        context = answer.context
-        if (context.get("requester"), context.get("beneficiary")) != (terms.requester, terms.beneficiary):
-            return "policy was asked about other people than the terms name"
-        if context.get("minutes") != -(-terms.duration // 60) or context.get("account") != terms.account:
-            return "policy was asked about another duration or account than the terms name"
-    return None
-
-
-def _allows(answer: Evaluation, action: str, who: str) -> bool:
-    return (
-        answer.allowed and not answer.errors and answer.action == action and answer.principal == _quoted(who)
-    )
-
-
-_quote = json.JSONEncoder(ensure_ascii=False).encode
-_TYPES = {
-    "human": "Human",
-    "service_account": "ServiceAccount",
-    "workload": "Workload",
-    "ai_agent": "AiAgent",
-}
-
-
-def _uid(kind: str, name: str) -> str:
-    """An entity as the policy engine writes it."""
-    return f"{kind}::{_quote(name)}"
-
-
-def _person(who: str) -> dict[str, str]:
-    kind, _, name = who.partition(":")
-    return {"type": _TYPES.get(kind, kind), "id": name}
-
-
-def _quoted(who: str) -> str:
-    person = _person(who)
-    return _uid(person["type"], person["id"])
-
-
-def _privilege(target: str, what: Privilege) -> str:
-    parts: Iterable[str] = (target, what.privilege, *([] if what.resource is None else [what.resource]))
-    return _uid("Privilege", "/".join(p.replace("%", "%25").replace("/", "%2F") for p in parts))
 
 
 _Rule: TypeAlias = Callable[[Ticket, Any, Recorded], str | None]

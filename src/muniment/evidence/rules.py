@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable
 
 import msgspec
@@ -26,6 +27,8 @@ from muniment.core.events import (
     Event,
     PolicyAdopted,
     PolicyTextRecorded,
+    ProvisioningStarted,
+    RequestApproved,
     decode_data,
 )
 from muniment.core.ticket import Recorded, Ticket, evolve
@@ -79,8 +82,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class TicketRules:
     """V4 over the streams it is fed. A plain class: make one in each process."""
 
-    def __init__(self) -> None:
-        """Begin with nothing on file."""
+    def __init__(self, *, witnessed: Iterable[int] | None = None) -> None:
+        """Begin with nothing on file.
+
+        Args:
+            witnessed: sizes of the checkpoints that a quorum of witnesses is known to have cosigned, for tickets whose
+                policy demands that they have seen the approvals first. None: this is not judged.
+        """
+        self._witnessed = None if witnessed is None else sorted(witnessed)
+        self._authorised: dict[str, int] = {}  # tickets that must be witnessed: where their approval stands
         self._tickets: dict[str, Ticket] = {}
         self._policy = _PolicySets()
         self._cited: dict[str, Place] = {}
@@ -127,11 +137,14 @@ class TicketRules:
     def _judge(self, place: Place, entry: Entry) -> str | None:
         if misplaced := _misplaced(entry):
             return misplaced
-        if entry.type not in KINDS:
-            return None  # neither a ticket's nor of a kind this program knows: `_misplaced` has seen to it
-        event = decode_data(entry.type, entry.data)
-        if entry.type not in _TICKET_KINDS:
-            return self._policy.take(event, place.index)
+        if (
+            entry.type not in _TICKET_KINDS
+        ):  # of others only policy matters here; kinds not known are no ticket's
+            known = entry.type in KINDS
+            return self._policy.take(decode_data(entry.type, entry.data), place.index) if known else None
+        return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
+
+    def _judge_ticket(self, place: Place, entry: Entry, event: Event) -> str | None:
         before = self._tickets.get(entry.ticket)
         recorded = Recorded(
             seq=entry.seq, at=entry.at, actor=entry.actor.id, via=entry.actor.via, event=event
@@ -140,13 +153,35 @@ class TicketRules:
             return f"seq {before.version} was to come"
         if fault := judge(before, recorded, entry.ticket):
             return fault
+        if self._witnessed is not None and (
+            fault := self._unwitnessed(before, event, place, self._witnessed)
+        ):
+            return fault
         if policies := getattr(event, "policies", None):
             self._cited.setdefault(policies, place)
         after = evolve(before, recorded, entry.ticket)
         if after.ended:
             self._tickets.pop(entry.ticket, None)
+            self._authorised.pop(entry.ticket, None)
         else:
             self._tickets[entry.ticket] = after
+        return None
+
+    def _unwitnessed(
+        self, before: Ticket | None, event: Event, place: Place, witnessed: list[int]
+    ) -> str | None:
+        """Where policy demands it, a witnessed checkpoint lies between approval and provisioning.
+
+        By places in the log alone, whatever any clock says: it covers the approval, and not yet what followed.
+        """
+        if before is None or before.obligations is None or before.obligations.witnessed is not True:
+            return None
+        if isinstance(event, RequestApproved):
+            self._authorised[before.id] = place.index
+        elif isinstance(event, ProvisioningStarted):
+            known = bisect_right(witnessed, place.index)
+            if not known or witnessed[known - 1] <= self._authorised.get(before.id, place.index):
+                return "it begins before witnesses are known to have seen the approvals, as policy demands"
         return None
 
 
