@@ -240,6 +240,9 @@ def test_how_many_there_may_be():
     with pytest.raises(BadTrust) as caught:
         TrustPolicy.parse(many(MAX_DEFINED + 1))
     assert "line 129" in str(caught.value)
+    with pytest.raises(BadTrust) as caught:
+        TrustPolicy.parse(many(MAX_DEFINED, groups=True) + "group one-more any g0\n")
+    assert "more than 64 groups" in str(caught.value)
     post_quantum = "".join(
         f"witness w{at} {cosigner_from_seed(f'w{at}', bytes([at]) * 32, ml_dsa=True).vkey}\n"
         for at in range(MAX_DEFINED)

@@ -325,7 +325,7 @@ class TileWriter:
         """Root of the tree at its present size, to compare with the checkpoint that is to be published."""
         root = b""
         for hashes in self._edge:
-            if hashes or root:
+            if hashes:
                 root = _root(bytes(hashes) + root)
         return root or EMPTY_ROOT
 
