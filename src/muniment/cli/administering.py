@@ -26,6 +26,24 @@ def rebuild(context: typer.Context) -> None:
     session.emit({"tickets": count}, lambda: f"{count} tickets were folded again from their events.")
 
 
+@command(app, "recover", example="muniment admin recover")
+def recover(context: typer.Context) -> None:
+    """Put back what was published and is missing here, as after restoring an old backup. Stop every node first."""
+    from muniment.cli.progress import counting
+    from muniment.service import recovering
+
+    session = of(context)
+    desk = session.desk()
+    with counting(session, "published entries read") as advance:
+        document = recovering.recover(desk, advance)
+    session.emit(
+        document,
+        lambda: (
+            f"{document['put_back']} entries were put back; the store holds all {document['entries']} that were published."
+        ),
+    )
+
+
 def _rebuild(session: Session, desk: Desk) -> int:
     from muniment.cli.progress import counting
     from muniment.store.rebuild import rebuild as run

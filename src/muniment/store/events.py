@@ -161,6 +161,12 @@ class SqlStore:
         """Append nothing more in this process (I26). Reading goes on, and leases: what is over is still taken away."""
         self.halted = self.halted or why
 
+    def resume(self) -> None:
+        """What halted it is mended. Nothing that was read before counts."""
+        self.halted = None
+        with self._cache_lock:
+            self._cache.clear()
+
     def append(self, append: Append) -> Appended:
         """See `ports.EventStore`."""
         result = self._append([append], patient=True)[0]
