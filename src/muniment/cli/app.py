@@ -22,6 +22,7 @@ from muniment.cli import (
     beginning,
     collecting,
     deciding,
+    evidence,
     looking,
     policies,
     proving,
@@ -43,7 +44,18 @@ def build() -> Any:
     """The program, as the command tree that documentation is generated from, too."""
     app = group(summary="Privileged access by ticket, with evidence that anyone can verify.")
     app.callback(invoke_without_command=True)(_program)
-    for part in (beginning, asking, deciding, collecting, looking, policies, proving, serving, administering):
+    for part in (
+        beginning,
+        asking,
+        deciding,
+        collecting,
+        looking,
+        policies,
+        proving,
+        evidence,
+        serving,
+        administering,
+    ):
         for each in part.groups:
             app.add_typer(each)
     return get_command(app)

@@ -38,12 +38,12 @@ class Checker:
         self,
         contents: Contents,
         trust: TrustPolicy,
-        since: str | bytes | None,
+        since: Checkpoint | None,
         stamp: StampCheck | None,
         skew: int,
     ) -> None:
         self.contents, self.trust, self.stamp, self.skew = contents, trust, stamp, skew
-        self.kept = None if since is None else _head(since, "your checkpoint")
+        self.kept = since
         self.head = _head(contents.checkpoint, "checkpoint")
         self.judged: dict[str, Trusted] = {}  # checkpoints by their file, once their signatures were verified
         self.tied: set[str] = set()  # those that are proved to be of the same log

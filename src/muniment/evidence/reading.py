@@ -22,6 +22,7 @@ from muniment.evidence.checking import Checker, StampCheck
 from muniment.evidence.contents import read_contents
 from muniment.evidence.saying import NEVER, OPERATOR_ONLY, tail
 from muniment.evidence.times import SKEW
+from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.trust import TrustPolicy
 from muniment.ledger.verify import Level
 
@@ -42,7 +43,7 @@ def verify_bundle(
     raw: bytes,
     trust: TrustPolicy,
     *,
-    since: str | bytes | None = None,
+    since: Checkpoint | None = None,
     stamp: StampCheck | None = None,
     skew: int = SKEW,
 ) -> Report:
@@ -51,7 +52,7 @@ def verify_bundle(
     Args:
         raw: the file.
         trust: the auditor's own.
-        since: a checkpoint that the auditor kept: the bundle must prove that the log only grew from it.
+        since: what a checkpoint says that the auditor kept: the bundle must prove that the log only grew from it.
         stamp: checks time-stamps against the auditor's certificates; without it they are not looked at.
         skew: seconds that two sound clocks may differ.
 
@@ -85,7 +86,7 @@ def _proved(checked: Checker) -> Iterator[str]:
     texts = checked.contents.texts
     if texts:
         erased = sum(each is None for each in texts.values())
-        yield f"{len(texts) - erased} free texts are those that the entries commit to; {erased} were erased"
+        yield f"free texts are those that the entries commit to: {len(texts) - erased} disclosed, {erased} erased"
     trusted = checked.judged["checkpoint"]
     if trusted.cosigned and not checked.trust.operator_only:
         names = ", ".join(sorted({each.name for each in trusted.cosigned}))
@@ -102,7 +103,7 @@ def _proved(checked: Checker) -> Iterator[str]:
 
 def _unproved(checked: Checker) -> Iterator[str]:
     if checked.trust.operator_only:
-        yield OPERATOR_ONLY
+        yield f"that others were shown the same ledger: {OPERATOR_ONLY}"
     yield tail(checked.ticket, checked.head.size, ended=checked.state is not None and checked.state.ended)
     if not checked.anchors:
         yield "that times are true: nobody outside bounds them here"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.note import parse_note
 
-OPERATOR_ONLY = "operator-signed only: no witness has confirmed that others were shown the same ledger"
+OPERATOR_ONLY = "it is operator-signed only, and no witness has confirmed it"
 
 #: what no bundle proves, whoever verifies it
 NEVER = (
@@ -21,7 +21,7 @@ Evidence of ticket {ticket}
 {line}
 
 Ledger      {origin}
-Checkpoint  {size} entries: everything here is complete as of it, and says nothing of what came later
+Checkpoint  {size} entries: what is here is as of it, and says nothing of what came later
 Signed by   {signed}
 
 What this is
@@ -68,7 +68,7 @@ def readme(ticket: str, files: Mapping[str, bytes]) -> str:
         nevers="\n  - ".join(
             each.replace(", and what a target", ",\n    and what a target") for each in NEVER
         ),
-        operator="" if others else f"\n{OPERATOR_ONLY.capitalize()}.\n",
+        operator="" if others else f"  - that others were shown the same ledger: {OPERATOR_ONLY}\n",
     )
 
 

@@ -86,6 +86,21 @@ class SqlViews:
             rows = connection.execute(_TEXTS, {"commitments": wanted})
             return {commitment: value for commitment, value in rows if value is not None}
 
+    def disclosures(self, commitments: Iterable[str]) -> dict[str, tuple[bytes, str]]:
+        """Salts and texts behind commitments, for whoever is to check them; an erased one is missing."""
+        wanted = list(set(commitments))
+        if not wanted:
+            return {}
+        query = select(t.text.c.commitment, t.text.c.salt, t.text.c.value).where(
+            t.text.c.commitment.in_(wanted)
+        )
+        with reading(self._engine) as connection:
+            return {
+                commitment: (blob(salt), value)
+                for commitment, salt, value in connection.execute(query)
+                if salt is not None and value is not None
+            }
+
     def take_credential(self, ticket: str, now: datetime) -> bytes | None:
         """Hand a credential out, once: it is deleted in the same transaction."""
         query = (
