@@ -75,7 +75,7 @@ def read_contents(raw: bytes) -> Contents:
     """
     files = unpack(raw)
     if files.get("FORMAT") != FORMAT.encode():
-        raise BadBundle(f"the bundle is not of the format {FORMAT.strip()}: a newer program may read it")
+        raise BadBundle(f"FORMAT is not {FORMAT.strip()}: a newer program may read the bundle")
     for name in _ALWAYS:
         if name not in files:
             raise BadBundle(f"{name} is missing in the bundle")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from muniment.ledger.checkpoint import Checkpoint
@@ -64,10 +65,8 @@ def readme(ticket: str, files: Mapping[str, bytes]) -> str:
         origin=head.origin,
         size=head.size,
         signed=", ".join(["the ledger's key", *others]),
-        tail=tail(ticket, head.size, ended=any(kind in files[last] for kind in _ENDS)),
-        nevers="\n  - ".join(
-            each.replace(", and what a target", ",\n    and what a target") for each in NEVER
-        ),
+        tail=_wrapped(tail(ticket, head.size, ended=any(kind in files[last] for kind in _ENDS))),
+        nevers="\n  - ".join(map(_wrapped, NEVER)),
         operator="" if others else f"  - that others were shown the same ledger: {OPERATOR_ONLY}\n",
     )
 
@@ -80,6 +79,10 @@ def tail(ticket: str, size: int, *, ended: bool) -> str:
         f"how {ticket} goes on: it had not ended, and entries after these may have been left out. It is complete as"
         f" of the checkpoint over {size} entries only for somebody who verifies the whole ledger"
     )
+
+
+def _wrapped(sentence: str) -> str:
+    return textwrap.fill(sentence, 110, subsequent_indent="    ", break_long_words=False)
 
 
 _ENDS = (

@@ -43,6 +43,7 @@ note() { printf 'NOTE  %s\n' "$1"; }
 hex() { od -An -v -tx1 | tr -d ' \n'; }
 raw() { local s=$1 out=''; while [[ $s ]]; do out+="\\x${s:0:2}"; s=${s:2}; done; printf '%b' "$out"; }
 unbase64() { base64 -d 2>/dev/null; }
+said() { date -u -d "@$1" +%FT%TZ 2>/dev/null || echo "$1 s"; }
 number() { [[ $1 =~ ^(0|[1-9][0-9]{0,17})$ ]]; }
 leaf() { { printf '\0'; cat -- "$1"; } | sha256sum | cut -c1-64; }
 node() { raw "01$1$2" | sha256sum | cut -c1-64; }
@@ -242,7 +243,10 @@ consistent() { # PROOF OLD_SIZE OLD_ROOT: did the tree of the checkpoint grow fr
 }
 
 # ── 1. the files are those that were exported ──
-if [[ $(cat FORMAT 2>/dev/null) != muniment-evidence/1 ]]; then echo "this is no evidence bundle that I know" >&2; exit 2; fi
+if [[ $(cat FORMAT 2>/dev/null) != muniment-evidence/1 ]]; then
+  echo "this is no evidence bundle that I know" >&2
+  exit 2
+fi
 if [[ $(find . -type l -o ! -type f ! -type d | head -n 1) ]]; then
   fail 'MANIFEST: there are links or devices among the files'
 elif [[ $(find . -type f | sed 's|^\./||' | grep -v '^[A-Za-z0-9][A-Za-z0-9._/-]*$' | head -n 1) ]]; then
@@ -270,7 +274,7 @@ head_origin=$origin head_size=$size head_root=$root
 if signatures checkpoint head; then
   ok "checkpoint: $origin signed it, over $size entries"
   for who in "${!cosigned[@]}"; do
-    ok "checkpoint: $who cosigned it at $(date -u -d "@${cosigned[$who]}" +%FT%TZ 2>/dev/null || echo "${cosigned[$who]} s")"
+    ok "checkpoint: $who cosigned it at $(said "${cosigned[$who]}")"
   done
   if [[ $quorum == none ]]; then
     note 'operator-signed only: no witness has confirmed that others were shown the same ledger'
@@ -282,7 +286,9 @@ if signatures checkpoint head; then
 fi
 
 # ── 3. every entry is in the ledger, and the ticket's follow each other ──
-envelope=',"log":"([^"]*)","prev":(null|"sha256:[0-9a-f]{64}"),"seq":(0|[1-9][0-9]{0,15}),("sig":\{[^{}]*\},)?"ticket":"([^"]*)","type":"([^"]*)","v":1\}$'
+# keys are in order, so the envelope's own end the entry, whatever its data hold
+envelope=',"log":"([^"]*)","prev":(null|"sha256:[0-9a-f]{64}"),"seq":(0|[1-9][0-9]{0,15})'
+envelope+=',("sig":\{[^{}]*\},)?"ticket":"([^"]*)","type":"([^"]*)","v":1\}$'
 ticket='' prev=null count=0 before=-1
 check_entry() { # STEM
   if [[ ! -f $1.entry || ! -f $1.tlog-proof ]]; then fail "$1: entry or proof is missing"; return 1; fi
@@ -291,7 +297,10 @@ check_entry() { # STEM
     return 1
   fi
   entry=$(cat "$1.entry")
-  if [[ $(grep -c '' "$1.entry") != 1 || $entry == *[[:cntrl:]]* || ! $entry =~ $envelope ]]; then fail "$1.entry: it is not an entry"; return 1; fi
+  if [[ $(grep -c '' "$1.entry") != 1 || $entry == *[[:cntrl:]]* || ! $entry =~ $envelope ]]; then
+    fail "$1.entry: it is not an entry"
+    return 1
+  fi
   entry_log=${BASH_REMATCH[1]} entry_prev=${BASH_REMATCH[2]} entry_seq=${BASH_REMATCH[3]}
   entry_ticket=${BASH_REMATCH[5]} entry_type=${BASH_REMATCH[6]}
   if [[ $entry_log != "$head_origin" ]]; then fail "$1.entry: it belongs to the ledger $entry_log"; return 1; fi
@@ -308,8 +317,9 @@ while :; do
     else
       ok "$stem.entry: $entry_type is entry $count of $ticket, and $index of the ledger"
     fi
-    prev="\"sha256:$(leaf "$stem.entry")\"" before=$index last_type=$entry_type
+    before=$index last_type=$entry_type
   fi
+  if [[ -f $stem.entry ]]; then prev="\"sha256:$(leaf "$stem.entry")\""; fi
   count=$((count + 1))
 done
 if [[ $(find ticket -name '*.entry' | grep -c '') != "$count" ]]; then fail 'ticket: entries are missing in between'; fi
@@ -359,7 +369,7 @@ tie() { # STEM
   fi
   local who times=''
   for who in "${!cosigned[@]}"; do
-    times+=", $who saw it at $(date -u -d "@${cosigned[$who]}" +%FT%TZ 2>/dev/null || echo "${cosigned[$who]} s")"
+    times+=", $who saw it at $(said "${cosigned[$who]}")"
   done
   ok "$stem.checkpoint: the ledger grew from $size to $head_size entries$times"
 }
