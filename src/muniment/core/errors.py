@@ -101,3 +101,33 @@ class NotSealed(Unavailable):
     """The entries that authorise something are not under a published checkpoint yet, so it does not begin."""
 
     code = "ledger.not-sealed"
+
+
+class SignerUnavailable(Unavailable):
+    """What holds the ledger's key did not answer, or is locked. Nothing was signed; sealing tries again."""
+
+    code = "signer.unavailable"
+
+
+class SignerRefused(MunimentError):
+    """What holds the ledger's key answered no, or has no such key. Trying the same again cannot help."""
+
+    code = "signer.refused"
+
+
+class KeyChanged(IntegrityError):
+    """Under the name of the ledger's key lies another key now. Its signature was not used."""
+
+    code = "signer.key-changed"
+
+
+class StampUnavailable(Unavailable):
+    """The time-stamping authority did not answer. The checkpoint stays without a stamp until it does."""
+
+    code = "timestamp.unavailable"
+
+
+class StampRefused(MunimentError):
+    """The time-stamping authority answered no, or something that is not a time-stamp of this checkpoint."""
+
+    code = "timestamp.refused"

@@ -91,3 +91,9 @@ class BadTrust(LedgerFault):
     """The trust file is not a policy: which logs, which witnesses, and how many of them are enough."""
 
     code = "ledger.bad-trust"
+
+
+class BadStamp(LedgerFault):
+    """An RFC 3161 time-stamp is malformed, of another text, or by nobody whom the given certificates name."""
+
+    code = "ledger.bad-stamp"

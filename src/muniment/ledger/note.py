@@ -167,7 +167,7 @@ class Ed25519Signer(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadNote: the text could not be a note's text.
         """
-        _check_text(text)
+        check_text(text)
         line = Signature(name=self.name, key_id=self.verifier.key_id, signature=self.key.sign(text.encode()))
         return line.line()
 
@@ -195,7 +195,7 @@ def sign_note(text: str, signers: Sequence[Signer]) -> str:
     """
     if not signers:
         raise BadNote("a note without a signature is not a note")
-    _check_text(text)
+    check_text(text)
     note = text + "\n" + "".join(signer.sign(text) for signer in signers)
     parse_note(note)  # what we would not read, we do not hand out
     return note
@@ -272,7 +272,12 @@ def _parse_line(at: int, line: str) -> Signature:
     return Signature(name=name, key_id=data[:4], signature=data[4:])
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Refuse what could not be the text of a note. Whoever signs elsewhere asks before sending anything there.
+
+    Raises:
+        BadNote: it is too long, has control characters, or does not end in a newline.
+    """
     read_text(text, limit=MAX_NOTE, what="the text to sign", fault=BadNote)
     if not text.endswith("\n"):
         raise BadNote("the text to sign does not end in a newline")
