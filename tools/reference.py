@@ -222,6 +222,8 @@ _ANNOTATIONS = {
     f" break-glass {spoken(verdict.DEFAULT_BREAK_GLASS_REVIEW)}.",
     "native_expiry": "`required`: only targets that end the access by themselves.",
     "reference": "Kinds of reference that must be given, like `change`, with commas between.",
+    "witnessed": "`required`: nothing is given before the quorum of witnesses has cosigned a checkpoint over the"
+    " approval.",
 }
 
 
@@ -262,13 +264,29 @@ _UNUSED = "Read, and not used by this version."
 _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
     ("[store]", config.StoreSettings, {
         "url": "`sqlite:///path`, or `postgresql://user@host/database` (a password belongs into `PGPASSFILE`).",
+        "mark_key": "Reference to the secret that the mark on stored entries is derived from. Default: the ledger's key"
+        " file. Needed when the ledger's key lies elsewhere or will be rotated.",
     }),
     ("[ledger]", config.LedgerSettings, {
         "origin": "The ledger's name, for ever. It is inside every entry.",
-        "key": "Reference to the Ed25519 key that signs checkpoints; the mark on entries is derived from it.",
-        "tiles": _UNUSED,
+        "key": "Reference to the Ed25519 key that signs checkpoints.",
+        "also_sign": "References to other keys that sign too, while one replaces another.",
+        "pin": _UNUSED,
+        "openbao_address": _UNUSED,
+        "openbao_token": _UNUSED,
+        "openbao_ca": _UNUSED,
+        "tiles": "Folder that checkpoints are published to, as tiles (C2SP tlog-tiles).",
         "checkpoint_interval": "How often `serve` seals what was recorded.",
-        "witnesses": _UNUSED,
+        "witnesses": "Those who cosign checkpoints: `<vkey> <url>` each.",
+        "quorum": "How many witnesses make a checkpoint as good as it can be: a number, `all`, or `none`.",
+        "heartbeat": "How old the newest cosignature may become before an unchanged ledger is shown to witnesses again.",
+        "timestamps": "An RFC 3161 authority, as the table `[ledger.timestamps]`.",
+    }),
+    ("[ledger.timestamps]", config.TimestampSettings, {
+        "url": _UNUSED,
+        "roots": _UNUSED,
+        "every": _UNUSED,
+        "ca": _UNUSED,
     }),
     ("[server]", config.ServerSettings, {"listen": _UNUSED}),
     ("[identities]", config.IdentitySettings, {"file": "The identities file."}),

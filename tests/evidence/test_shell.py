@@ -106,6 +106,7 @@ def flipped_hash(line: bytes) -> bytes:
     return line[:5] + (b"A" if line[5:6] != b"A" else b"B") + line[6:]
 
 
+@pytest.mark.slow
 def test_every_byte_that_it_claims_to_check(archive: Archive) -> None:
     """A byte of each file, changed by an accident, and by somebody who mends the manifest too."""
     texts = archive.office.desk.views.disclosures(re.findall("sha256:[0-9a-f]{64}", str(archive.log)))

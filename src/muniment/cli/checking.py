@@ -35,7 +35,10 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     return {
         "configuration": str(config.base),
         "store": desk.store.engine.url.render_as_string(hide_password=True),
-        "ledger": {"origin": config.ledger.origin, "vkey": desk.signers[0].verifier.vkey if desk.signers else None},
+        "ledger": {
+            "origin": config.ledger.origin,
+            "vkey": desk.signers[0].verifier.vkey if desk.signers else None,
+        },
         "policies": {"digest": desk.policy.digest, "files": sorted(desk.policy.files())},
         "identities": {"known": len(people), "active": sum(1 for each in people if each.active)},
         "targets": [_target(desk, target) for _, target in sorted(desk.targets.items())],

@@ -30,3 +30,20 @@ def counting(session: Session, what: str) -> Iterator[Callable[[int], None]]:
             progress.update(task, completed=done)
 
         yield advance
+
+
+@contextmanager
+def measuring(session: Session, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function to call with how many are done, and how many there will be."""
+    from muniment.cli import console
+
+    errors = console.errors()
+    if session.as_json or not errors.is_terminal:
+        yield lambda _done, _total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

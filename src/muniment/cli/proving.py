@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from muniment.cli.commands import command, group
-from muniment.cli.session import of
+from muniment.cli.session import Usage, of
 from muniment.core.errors import IntegrityError, Misconfigured
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from muniment.ledger.trust import TrustPolicy
 
 app = group("ledger", section="Govern", summary="The tamper-evident record of everything.")
 groups = [app]
@@ -29,25 +32,70 @@ def checkpoint(context: typer.Context) -> None:
     session.emit(document, lambda: document["checkpoint"].rstrip("\n"))
 
 
-@command(app, "verify", example="muniment ledger verify --vkey ledger.vkey")
+@command(app, "verify", example="muniment ledger verify --dir audit --trust my-trust")
 def verify(
     context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", metavar="DIR", help="An exported ledger; needs no configuration. Else the store."
+        ),
+    ] = None,
     vkey: Annotated[
         Path | None,
         typer.Option(
             "--vkey", metavar="FILE", help="Your own copy of the log's public key; ours proves less."
         ),
     ] = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust", metavar="FILE", help="Your own trust file (C2SP tlog-policy), with witnesses."
+        ),
+    ] = None,
+    level: Annotated[
+        list[str] | None, typer.Option("--level", metavar="V1…V5", help="Only these levels.")
+    ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes", metavar="N", min=1, max=64, help="How many to use; 0.5 M entries and more profit."
+        ),
+    ] = os.cpu_count() or 1,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="FILE", help="Keep here what was found, and go on from it. It is believed."
+        ),
+    ] = None,
 ) -> None:
     """Verify the whole ledger from its bytes. Exit status 1 if it does not hold."""
-    from muniment.cli.progress import counting
-    from muniment.service import ledgering
+    from muniment.cli.progress import measuring
+    from muniment.evidence.progress import Progress
+    from muniment.evidence.scanning import LEVELS
+    from muniment.service import verifying
 
     session = of(context)
-    key = _read_vkey(vkey) if vkey is not None else None
-    desk = session.desk()
-    with counting(session, "entries verified") as advance:
-        document = ledgering.verify(desk, advance, key=key)
+    levels = tuple(level or LEVELS)
+    if unknown := [name for name in levels if name not in LEVELS]:
+        raise Usage(f"there is no level {unknown[0]!r:.20}", remedy=f"Levels are {', '.join(LEVELS)}.")
+    believed = _trust(vkey, trust)
+    if folder is not None and believed is None:
+        raise Usage(
+            "an exported ledger is verified against something of your own",
+            remedy="Add --vkey FILE or --trust FILE; the ones inside the folder are the operator's proposal.",
+        )
+    desk = session.desk() if folder is None else None
+    with measuring(session, "entries") as told:
+        progress = Progress(told, resume.expanduser() if resume else None)
+        if desk is None and folder is not None and believed is not None:
+            document = verifying.verify_directory(
+                folder.expanduser(), believed, levels=levels, processes=processes, progress=progress
+            )
+        elif desk is not None:
+            document = verifying.verify_store(
+                desk, trust=believed, levels=levels, processes=processes, progress=progress
+            )
     session.emit(document, lambda: _levels(document))
     if not document["ok"]:
         faults = [
@@ -55,7 +103,7 @@ def verify(
         ]
         raise IntegrityError(
             f"the ledger does not verify: {'; '.join(faults)}",
-            remedy="Keep the store as it is, grant nothing, and compare with kept checkpoints and backups.",
+            remedy="Keep everything as it is, grant nothing, and compare with kept checkpoints and backups.",
         )
 
 
@@ -77,7 +125,9 @@ def export(
         document = publishing.export(desk, folder.expanduser().absolute(), advance)
     session.emit(
         document,
-        lambda: f"{document['size']} entries under {document['checkpoints']} checkpoints are in {document['dir']}.",
+        lambda: (
+            f"{document['size']} entries under {document['checkpoints']} checkpoints are in {document['dir']}."
+        ),
     )
 
 
@@ -93,14 +143,36 @@ def prove(
     session.emit(document, lambda: "\n".join(entry["proof"] for entry in document["entries"]))
 
 
-def _read_vkey(path: Path) -> str:
+def _trust(vkey: Path | None, trust: Path | None) -> TrustPolicy | None:
+    from muniment.ledger.errors import LedgerFault
+    from muniment.ledger.note import Verifier
+    from muniment.ledger.trust import TrustPolicy
+
+    if vkey is not None and trust is not None:
+        raise Usage("--vkey and --trust are two ways to say whom you believe", remedy="Give one of them.")
+    if (path := vkey or trust) is None:
+        return None
+    text = _read(path)
     try:
-        return path.expanduser().read_text(encoding="utf-8").strip()
+        if trust is not None:
+            return TrustPolicy.parse(text)
+        return TrustPolicy(log=tuple(Verifier.from_vkey(line) for line in text.split()))
+    except LedgerFault as fault:
+        raise Misconfigured(
+            f"{path} cannot be used: {fault}",
+            remedy="`muniment ledger checkpoint --json` shows the log's vkey.",
+            code=fault.code,
+        ) from fault
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Misconfigured(
-            f"the key {path} cannot be read: {why}",
-            remedy="Name the file that you keep the log's vkey in; `muniment ledger checkpoint --json` shows it.",
+            f"the file {path} cannot be read: {why}",
+            remedy="Name the file that you keep the log's vkey, or your trust file, in.",
         ) from error
 
 
@@ -109,7 +181,8 @@ _LEVELS = {
     "V1": "the checkpoint is signed by the log's key",
     "V2": "every entry is in the tree, none is gone",
     "V3": "every ticket's entries form one chain",
-    "V4": "what lists show is what the entries say",
+    "V4": "nothing was given against the rules, and lists show what entries say",
+    "V5": "claimed times agree with those of witnesses and time-stamps",
 }
 
 

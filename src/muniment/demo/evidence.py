@@ -69,7 +69,7 @@ def verifies(play: Play) -> Told:
     ]
     sealed = all(t["ledger"]["events"] == t["ledger"]["sealed"] for t in play.tickets)
     require(sealed, "both tickets are sealed whole")
-    levels = {"V1": "signature", "V2": "tree", "V3": "chains", "V4": "read models"}
+    levels = {"V1": "signature", "V2": "tree", "V3": "chains", "V4": "rules", "V5": "times"}
     return Told(
         f"is sealed and verifies: {stored} entries, all hashed again, under the key noted at the start.",
         ", ".join(f"{name} {levels.get(name, '')} ok" for name in document["levels"]),

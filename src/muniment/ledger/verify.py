@@ -24,8 +24,8 @@ from itertools import islice
 
 import msgspec
 
+from muniment.ledger.chains import Chains
 from muniment.ledger.checkpoint import Checkpoint, open_checkpoint
-from muniment.ledger.entry import decode_entry
 from muniment.ledger.errors import LedgerFault, WrongOrigin
 from muniment.ledger.merkle import Frontier
 from muniment.ledger.note import Verifier, parse_note
@@ -78,7 +78,7 @@ def verify_log(
     if not levels or not set(levels) <= set(LEVELS):
         raise ValueError(f"levels are some of {', '.join(LEVELS)}, not {sorted(levels)}")
     tree = _Tree(note) if "V2" in levels else None
-    chains = _Chains(origin) if "V3" in levels else None
+    chains = Chains(origin) if "V3" in levels else None
     events = 0
     if tree is not None or chains is not None:
         source = iter(entries)
@@ -87,7 +87,7 @@ def verify_log(
             if tree is not None:
                 tree.feed(block, hashes)
             if chains is not None:
-                chains.feed(block, hashes)
+                chains.feed_all(block, hashes)
             events += len(block)
             if progress is not None:
                 progress(events)
@@ -97,7 +97,7 @@ def verify_log(
     if tree is not None:
         found["V2"] = tree.result()
     if chains is not None:
-        found["V3"] = chains.result()
+        found["V3"] = Level(ok=chains.fault is None, checked=chains.checked, first_fault=chains.fault)
     return Report(ok=all(level.ok for level in found.values()), events=events, levels=found)
 
 
@@ -154,67 +154,7 @@ class _Tree:
         return Level(ok=self.fault is None, checked=checked, first_fault=self.fault)
 
 
-class _Chains:
-    """V3: form, envelope, log, and the chain of each ticket."""
-
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
-        self.checked = 0
-        self.fault: str | None = None
-        #: per ticket: eight bytes of the last seq, then the leaf hash. One bytes object, since there may be millions
-        self.last: dict[str, bytes] = {}
-
-    def feed(self, block: list[tuple[int, bytes]], hashes: list[bytes]) -> None:
-        """Take up a block."""
-        if self.fault is not None:
-            return
-        last, origin = self.last, self.origin
-        for (index, raw), digest in zip(block, hashes, strict=True):
-            self.checked += 1
-            try:
-                entry = decode_entry(raw, strict=True)
-            except LedgerFault as fault:
-                self.fault = f"leaf {index}{_place(raw)}: {fault}"
-                return
-            ticket, seq = entry.ticket, entry.seq
-            if entry.log != origin:
-                wrong: str | None = f"it belongs to the log {entry.log!r:.60}, not to {origin!r:.60}"
-            else:
-                wrong = _broken(last.get(ticket), seq, entry.prev)
-            if wrong is not None:
-                self.fault = f"leaf {index}, ticket {ticket!r:.80}, seq {seq}: {wrong}"
-                return
-            last[ticket] = seq.to_bytes(8, "big") + digest
-
-    def result(self) -> Level:
-        """What was found."""
-        return Level(ok=self.fault is None, checked=self.checked, first_fault=self.fault)
-
-
-def _broken(before: bytes | None, seq: int, prev: str | None) -> str | None:
-    """Say how an entry fails to continue its ticket; None if it does not fail."""
-    if before is None:
-        return None if seq == 0 else f"the ticket begins here: seq 0 to {seq - 1} are missing"
-    expected = int.from_bytes(before[:8], "big") + 1
-    if seq < expected:
-        return f"the ticket is at seq {expected - 1} already: the entry is repeated or out of order"
-    if seq > expected:
-        return f"seq {expected} was to come: something between is missing or out of order"
-    if prev != "sha256:" + before[8:].hex():
-        return f"prev is not the leaf hash of seq {expected - 1}: that entry or this one was changed"
-    return None
-
-
 def _out_of_order(expected: int, index: int) -> str:
     if index > expected:
         return f"leaf {expected} is missing: leaf {index} comes in its place"
     return f"leaf {index} comes again where leaf {expected} belongs"
-
-
-def _place(raw: bytes) -> str:
-    """Ticket and seq of a faulty entry, if it can be read at all; they help to find it, and prove nothing."""
-    try:
-        entry = decode_entry(raw)
-    except LedgerFault:
-        return ""
-    return f", ticket {entry.ticket!r:.80}, seq {entry.seq!s:.20}"

@@ -21,6 +21,7 @@ from muniment.core.events import (
 from muniment.core.identity import SYSTEM
 from muniment.evidence.archive import BadBundle
 from muniment.evidence.bundle import Anchored, Proved, Text, TicketEvidence, bounding, commitments, write
+from muniment.evidence.checking import StampCheck
 from muniment.evidence.reading import verify_bundle
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.entry import Entry, decode_entry
@@ -96,10 +97,19 @@ def export(
     }  # fmt: skip
 
 
-def verify(raw: bytes, trust: TrustPolicy, *, since: Checkpoint | None = None) -> Document:
-    """Verify a file that somebody handed out. Needs no store. A fault is in the document, whatever the file is."""
+def verify(
+    raw: bytes, trust: TrustPolicy, *, since: Checkpoint | None = None, stamp: StampCheck | None = None
+) -> Document:
+    """Verify a file that somebody handed out. Needs no store. A fault is in the document, whatever the file is.
+
+    Args:
+        raw: the file.
+        trust: the auditor's own.
+        since: what a checkpoint says that the auditor kept.
+        stamp: checks RFC 3161 time-stamps; without it they are left aside, and the document says so.
+    """
     try:
-        report = verify_bundle(raw, trust, since=since)
+        report = verify_bundle(raw, trust, since=since, stamp=stamp)
     except BadBundle as fault:
         return {
             "ok": False, "levels": {}, "proves": [], "does_not_prove": ["anything: it is not an evidence bundle"],

@@ -1,0 +1,142 @@
+"""Verify a whole ledger: the store's own, or a folder that somebody exported.
+
+A folder needs no configuration, no store and no trust in us: only the auditor's own trust file, or copy of our key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from muniment.core.errors import IntegrityError
+from muniment.core.instants import wire
+from muniment.evidence.progress import Progress
+from muniment.evidence.scanning import LEVELS, Whole, scan
+from muniment.evidence.tile_source import TileSource
+from muniment.ledger.checkpoint import Checkpoint
+from muniment.ledger.errors import LedgerFault
+from muniment.ledger.note import parse_note
+from muniment.ledger.trust import TrustPolicy
+from muniment.ledger.verify import Level
+from muniment.service.desk import Desk
+from muniment.service.documents import Document
+from muniment.service.publishing import cosigned_note
+from muniment.service.sealing import seal
+from muniment.store.ledger_source import StoreSource
+from muniment.store.rebuild import differences
+
+OPERATOR_ONLY = "operator-signed only: no witness has confirmed that others were shown the same ledger"
+NO_TIMES = "claimed times were not checked: no witness and no time-stamp says when"
+
+
+def verify_store(
+    desk: Desk,
+    *,
+    trust: TrustPolicy | None = None,
+    levels: Sequence[str] = LEVELS,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Document:
+    """Verify the store's ledger from its bytes, and that what lists and controllers read is its fold.
+
+    Args:
+        desk: the adapters.
+        trust: the auditor's own; without it ours is used, which proves less.
+        levels: which to check.
+        processes: how many to use.
+        progress: see `Progress`.
+    """
+    if desk.ledger.kept.newest() is None:
+        seal(desk)
+    published = desk.ledger.published()
+    newest = desk.ledger.kept.newest()
+    if newest is None:
+        raise IntegrityError("nothing is sealed", remedy="Run `muniment ledger checkpoint` first.")
+    note = cosigned_note(desk, newest.size)
+    kept = [(each.size, each.note) for each in published if each.size <= newest.size]
+    source = StoreSource(desk.store.engine.url.render_as_string(hide_password=False), newest.size)
+    whole = scan(
+        source, note, kept, trust or desk.trust, levels=levels, processes=processes, progress=progress
+    )
+    found = dict(whole.levels)
+    if "V2" in found:
+        found["V2"] = _nothing_removed(desk, found["V2"])
+    if "V4" in found and found["V4"].ok:
+        found["V4"] = _read_models(desk, found["V4"])
+    return _document(whole, found, trust or desk.trust)
+
+
+def verify_directory(
+    folder: Path,
+    trust: TrustPolicy,
+    *,
+    levels: Sequence[str] = LEVELS,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Document:
+    """Verify an exported ledger: every published byte of it."""
+    try:
+        note = TileSource(folder, 0).note()
+        size = Checkpoint.parse(parse_note(note).text).size
+        source = TileSource(folder, size)
+        kept = list(source.checkpoints())
+    except LedgerFault as fault:
+        first = Level(ok=False, checked=0, first_fault=str(fault))
+        whole = Whole(ok=False, events=0, levels=dict.fromkeys(levels[:1], first), trusted=None)
+        return _document(whole, whole.levels, trust)
+    whole = scan(source, note, kept, trust, levels=levels, processes=processes, progress=progress)
+    found = dict(whole.levels)
+    if "V2" in found and found["V2"].ok and (surplus := source.surplus()):
+        found["V2"] = Level(ok=False, checked=found["V2"].checked, first_fault=surplus)
+    return _document(whole, found, trust)
+
+
+def _document(whole: Whole, levels: dict[str, Level], trust: TrustPolicy) -> Document:
+    cosigned = whole.trusted.cosigned if whole.trusted else ()
+    says = []
+    if not any(line.time for line in cosigned):
+        says.append(OPERATOR_ONLY)
+    if "V5" in levels and levels["V5"].checked == 0:
+        says.append(NO_TIMES)
+    return {
+        "ok": all(level.ok for level in levels.values()),
+        "events": whole.events,
+        "levels": {name: msgspec.to_builtins(level) for name, level in levels.items()},
+        "signed_by": list(whole.trusted.log_keys) if whole.trusted else [],
+        "witnesses": [
+            {"name": line.name, "cosigned_at": wire(datetime.fromtimestamp(line.time, UTC))}
+            for line in cosigned
+            if line.time
+        ],
+        "quorum": {"name": trust.quorum, "met": bool(whole.trusted and whole.trusted.quorum_met)},
+        "says": "; ".join(says),
+    }
+
+
+def _nothing_removed(desk: Desk, level: Level) -> Level:
+    """Every stored entry is a leaf or waits to be one; and the head is the one that was signed, or has grown from it."""
+    stored, waiting, leaves = desk.ledger.counts()
+    head = desk.ledger.head()
+    fault: str | None = None
+    if stored != waiting + leaves:
+        fault = f"{stored} entries are stored, {leaves} sealed and {waiting} wait: {stored - waiting - leaves} belong nowhere"
+    elif head.size != leaves:
+        fault = f"the head covers {head.size} entries, and {leaves} are sealed"
+    if level.ok and fault is not None:
+        return Level(ok=False, checked=level.checked, first_fault=fault)
+    return level
+
+
+def _read_models(desk: Desk, level: Level) -> Level:
+    """What lists and controllers read is exactly what the entries say (I24)."""
+    try:
+        wrong = sorted(differences(desk.store))
+    except IntegrityError as error:
+        return Level(ok=False, checked=level.checked, first_fault=error.message)
+    if not wrong:
+        return level
+    fault = f"the read model of {wrong[0]} is not what its entries say ({len(wrong)} such)"
+    return Level(ok=False, checked=level.checked, first_fault=fault)
