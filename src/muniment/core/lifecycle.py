@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from muniment.core import aftermath, filing, fulfilling
+from muniment.core import aftermath, approving, filing, fulfilling
 from muniment.core import commands as c
 from muniment.core.closure import closable, run_checks
 from muniment.core.errors import Refused
@@ -44,8 +44,8 @@ WHEN: dict[type[c.Command], frozenset[Status]] = {
 }
 
 _RULES: dict[type[c.Command], Callable[[Ticket, Any, c.Facts, datetime], tuple[Event, ...]]] = {
-    c.Approve: filing.approve,
-    c.Deny: filing.deny,
+    c.Approve: approving.approve,
+    c.Deny: approving.deny,
     c.Withdraw: filing.withdraw,
     c.Lapse: filing.lapse,
     c.StartProvisioning: fulfilling.start,
