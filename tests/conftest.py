@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import servers
+from key_keepers import TemporaryOpenBao, TemporarySoftHsm
 from muniment.demo.postgres import TemporaryPostgres
 
 
@@ -35,6 +36,20 @@ def any_postgres(request: pytest.FixtureRequest) -> TemporaryPostgres:
 def sshd_server() -> Iterator[servers.TemporarySshd]:
     """An OpenSSH server. It is shared: use principals, serials and key names of your own."""
     with servers.TemporarySshd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def softhsm() -> Iterator[TemporarySoftHsm]:
+    """PKCS#11 tokens in files. It is shared: make a token of your own."""
+    with TemporarySoftHsm() as tokens:
+        yield tokens
+
+
+@pytest.fixture(scope="session")
+def openbao() -> Iterator[TemporaryOpenBao]:
+    """OpenBao with a transit engine. It is shared: make a key of your own, and leave it unsealed."""
+    with TemporaryOpenBao() as server:
         yield server
 
 

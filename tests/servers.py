@@ -22,6 +22,8 @@ HOW = {
     "postgres18": "tools/setup",
     "postgres15": "as root: tools/test-servers (Debian: postgresql-15)",
     "sshd": "as root: tools/test-servers (Debian: openssh-server openssh-client)",
+    "softhsm": "as root: tools/test-servers (Debian: softhsm2 opensc)",
+    "openbao": "tools/setup",
 }
 MISSING = "server missing: "
 

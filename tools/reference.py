@@ -171,6 +171,9 @@ def event_kinds() -> str:
         "## Of identities, targets and policies",
         "Their streams are `identity:ID`, `target:ID` and `policy`.",
         *(part for each in events.REGISTRY_EVENTS for part in _event(each)),
+        "## Of the ledger itself",
+        "Their streams are `erasure:TICKET` and `keys`.",
+        *(part for each in events.LEDGER_EVENTS for part in _event(each)),
         "## Shapes",
         f"`Scope` is a list of `Privilege`, sorted. `Cause` is one of {_words(events.Cause)}."
         f" `Severity` is one of {_words(events.Severity)}.",

@@ -108,6 +108,9 @@ VALUES: dict[str, e.Event] = {
     "target-retired/1": e.TargetRetired(target="pg-old"),
     "policy-text-recorded/1": e.PolicyTextRecorded(name="people.cedar", sha256="ab" * 32, part=0, parts=1, text="permit(\n);\t"),
     "policy-adopted/1": e.PolicyAdopted(digest=SHA, files=(e.PolicyFile(name="people.cedar", sha256="ab" * 32),)),
+    "text-erased/1": e.TextErased(ticket="req_golden", seq=3, commitment=SHA, reason=SHA),
+    "key-announced/1": e.KeyAnnounced(vkey="l.example/golden+01234567+AQ==", beside=("l.example/golden+89abcdef+AQ==",)),
+    "key-retired/1": e.KeyRetired(vkey="l.example/golden+89abcdef+AQ==", remaining=("l.example/golden+01234567+AQ==",)),
 }  # fmt: skip
 
 

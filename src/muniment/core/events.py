@@ -326,6 +326,35 @@ class PolicyAdopted(Event, frozen=True, kw_only=True):
     files: tuple[PolicyFile, ...]  # sorted by name; the schema is one of them
 
 
+class TextErased(Event, frozen=True, kw_only=True):
+    """A free text of a ticket was deleted beside the ledger, with its salt. The entry that commits to it stays as it is."""
+
+    kind = "text-erased/1"
+
+    ticket: str
+    seq: int  # of the entry of the ticket that commits to it
+    commitment: str
+    reason: str  # why, as a commitment
+
+
+class KeyAnnounced(Event, frozen=True, kw_only=True):
+    """A key that will sign this ledger. Those that sign it already have signed this, before the new one signs anything."""
+
+    kind = "key-announced/1"
+
+    vkey: str
+    beside: tuple[str, ...]  # vkeys of those that sign already
+
+
+class KeyRetired(Event, frozen=True, kw_only=True):
+    """A key that signs no checkpoint which covers this. One that only it has signed, and that does, is a forgery."""
+
+    kind = "key-retired/1"
+
+    vkey: str
+    remaining: tuple[str, ...]  # vkeys of those that go on signing
+
+
 TICKET_EVENTS: tuple[type[Event], ...] = (
     RequestSubmitted, PolicyDecided, ApprovalRecorded, RequestApproved, ApprovalsVoided, RequestDenied,
     RequestWithdrawn, RequestLapsed, ProvisioningStarted, GrantObserved, ProvisioningFailed, UseObserved,
@@ -336,7 +365,12 @@ REGISTRY_EVENTS: tuple[type[Event], ...] = (
     IdentityRecorded, IdentityDeactivated, TargetRegistered, TargetRetired, PolicyTextRecorded, PolicyAdopted,
 )  # fmt: skip
 
-KINDS: dict[str, type[Event]] = {event.kind: event for event in (*TICKET_EVENTS, *REGISTRY_EVENTS)}
+#: of the ledger itself: what was erased beside it, and by which keys it is signed
+LEDGER_EVENTS: tuple[type[Event], ...] = (TextErased, KeyAnnounced, KeyRetired)
+
+KINDS: dict[str, type[Event]] = {
+    event.kind: event for event in (*TICKET_EVENTS, *REGISTRY_EVENTS, *LEDGER_EVENTS)
+}
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decoders = {kind: msgspec.json.Decoder(event) for kind, event in KINDS.items()}

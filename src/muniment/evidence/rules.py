@@ -22,6 +22,7 @@ import msgspec
 from muniment.core.errors import MunimentError
 from muniment.core.events import (
     KINDS,
+    LEDGER_EVENTS,
     REGISTRY_EVENTS,
     TICKET_EVENTS,
     Event,
@@ -40,16 +41,22 @@ from muniment.ledger.verify import Level
 TICKET = "req_"
 #: the stream of policy sets
 POLICY = "policy"
+#: the stream of the ledger's own keys
+KEYS = "keys"
+#: how the streams begin that say what was erased of a ticket, whose id follows
+ERASURE = "erasure:"
 
 _TICKET_KINDS = frozenset(event.kind for event in TICKET_EVENTS)
 _REGISTRY = {
     "identity-": "identity:",
     "target-": "target:",
     "policy-": POLICY,
+    "text-": ERASURE,
+    "key-": KEYS,
 }
 _REGISTRY_KINDS = {
     event.kind: home
-    for event in REGISTRY_EVENTS
+    for event in (*REGISTRY_EVENTS, *LEDGER_EVENTS)
     for start, home in _REGISTRY.items()
     if event.kind.startswith(start)
 }
