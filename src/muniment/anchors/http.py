@@ -1,0 +1,195 @@
+"""One question to a server, one answer, within bounds: how witnesses, clocks and key servers are reached.
+
+The standard library, and a new connection for each question: what is asked once a second or less needs no pool, and
+only who owns the socket can end it at a deadline. Bounds, so that no peer can hold or fill us:
+
+- the whole exchange has a deadline, also against a server that sends a byte now and then. (Looking up the name is
+  bounded by the resolver's own settings.);
+- the body has a largest size, and is never unpacked; headers are limited by `http.client`;
+- a redirect is not followed: it could lead a token elsewhere. Proxies of the environment are not used.
+
+Every answer that came whole is returned, whatever its status: what it means is for the caller.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from muniment.core.errors import Misconfigured, Unavailable
+
+#: seconds that one question may take
+TIMEOUT = 10.0
+#: bytes of an answer at most; a checkpoint has under a thousand, a time-stamp a few thousand
+LARGEST = 256 * 1024
+
+_URL = re.compile(r"[\x21-\x7e]{1,2000}", re.ASCII)
+_CHUNK = 16 * 1024
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server said."""
+
+    status: int
+    headers: Mapping[str, str]  # names in small letters; of several with one name, the last
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """Such as ``text/plain``, in small letters and without parameters; empty if none is given."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class Http:
+    """A client for one kind of server. Threads may share it; it holds no connection.
+
+    Raises, from `get` and `post`: `Unavailable` when no whole answer came, and `Misconfigured` for a URL that cannot
+    be asked.
+    """
+
+    def __init__(self, *, ca: Path | None = None, timeout: float = TIMEOUT, largest: int = LARGEST) -> None:
+        """Trust the system's authorities, or only those in the PEM file ``ca``.
+
+        Raises:
+            Misconfigured: ``ca`` holds no certificate.
+        """
+        self._timeout, self._largest = timeout, largest
+        try:
+            self._tls = ssl.create_default_context(cafile=str(ca) if ca else None)
+        except (OSError, ssl.SSLError) as error:
+            raise Misconfigured(
+                f"{ca} is not a file of certificates: {error}",
+                remedy="Name a PEM file with the authority's certificate.",
+            ) from error
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Ask for what is at ``url``."""
+        return self._exchange("GET", url, None, dict(headers or {}))
+
+    def post(
+        self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send ``body`` to ``url``. After `Unavailable` it may or may not have had its effect."""
+        return self._exchange("POST", url, body, {**(headers or {}), "Content-Type": content_type})
+
+    def _exchange(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        parts = split_url(url)
+        where = f"{parts.scheme}://{parts.netloc}"
+        late = threading.Event()
+        connection = self._connection(parts)
+        try:
+            with self._deadline(connection, late):
+                target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                connection.request(method, target, body, {"Accept-Encoding": "identity", **headers})
+                with connection.getresponse() as response:
+                    content = self._body(response, where)
+        except (OSError, HTTPException) as error:
+            raise self._no_answer(where, late, _reason(error)) from error
+        except ValueError as error:  # not repeated: the header may be a token
+            raise Misconfigured(
+                f"what is sent to {where} has a character that no header may have",
+                remedy="Check the secret: it is one line of ASCII.",
+            ) from error
+        if late.is_set():  # a body without a length ends where it was cut
+            raise self._no_answer(where, late)
+        if 300 <= response.status < 400:
+            raise Unavailable(
+                f"{where} answered {response.status}, a redirect, which is not followed",
+                remedy="Configure the URL that it leads to.",
+            )
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(status=response.status, headers=found, body=content)
+
+    def _connection(self, parts: SplitResult) -> HTTPConnection:
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme == "https":
+            return HTTPSConnection(host, port, timeout=self._timeout, context=self._tls)
+        return HTTPConnection(host, port, timeout=self._timeout)
+
+    @contextmanager
+    def _deadline(self, connection: HTTPConnection, late: threading.Event) -> Iterator[None]:
+        """Connect, and cut the connection when the time is over: TLS sets up under the same deadline."""
+        address = (connection.host, connection.port)
+        raw = socket.create_connection(address, self._timeout)
+        with raw.dup() as handle:
+            cut = threading.Timer(self._timeout, _cut, (handle, late))
+            cut.daemon = True
+            cut.start()
+            try:
+                tls = isinstance(connection, HTTPSConnection)
+                connection.sock = self._tls.wrap_socket(raw, server_hostname=connection.host) if tls else raw
+                yield
+            finally:
+                cut.cancel()
+                connection.close()
+                raw.close()
+
+    def _no_answer(self, where: str, late: threading.Event, why: str = "") -> Unavailable:
+        if late.is_set():
+            why = f"no whole answer within {self._timeout:g} seconds"
+        return Unavailable(
+            f"{where} did not answer: {why}",
+            remedy="Check that it runs, and that it can be reached from here.",
+        )
+
+    def _body(self, response: HTTPResponse, where: str) -> bytes:
+        content = bytearray()
+        while chunk := response.read(_CHUNK):
+            content += chunk
+            if len(content) > self._largest:
+                raise Unavailable(
+                    f"{where} answered with more than {self._largest} bytes",
+                    remedy="Check that the URL is that of the right server.",
+                )
+        if response.length:  # read() of a part does not complain by itself
+            raise HTTPException("the answer ended too early")
+        return bytes(content)
+
+
+def split_url(url: str) -> SplitResult:
+    """Take a URL apart.
+
+    Raises:
+        Misconfigured: it is not http or https, has no host, or has a name and password in it.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = (
+            bool(_URL.fullmatch(url)) and parts.scheme in {"http", "https"} and bool(parts.hostname)
+            and parts.username is None and parts.password is None and not parts.fragment
+            and (parts.port is None or parts.port > 0)
+        )  # fmt: skip
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Misconfigured(
+            f"this is not a URL that can be asked: {url.rpartition('@')[2]!r:.80}",
+            remedy="Write it like https://host.example.com/path, without a name or password in it.",
+        )
+    return parts
+
+
+def _cut(handle: socket.socket, late: threading.Event) -> None:
+    late.set()
+    with suppress(OSError):
+        handle.shutdown(socket.SHUT_RDWR)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted here ({error.verify_message})"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
