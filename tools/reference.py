@@ -25,7 +25,7 @@ from muniment import config
 from muniment.cli.app import build
 from muniment.cli.session import Usage
 from muniment.connectors import openssh, postgresql
-from muniment.core import closure, errors, events, identity, scope, terms, verdict
+from muniment.core import closure, delegation, errors, events, identity, scope, terms, verdict
 from muniment.core.instants import spoken
 from muniment.directory import parsing
 from muniment.ledger import entry
@@ -154,7 +154,7 @@ def event_kinds() -> str:
     """Every kind of event with its fields, the envelope, and the shapes that fields have."""
     shapes = (
         terms.Terms, scope.Privilege, scope.Comparison, verdict.Obligations, verdict.Stage, verdict.Evaluation,
-        events.Kept, events.CheckResult, events.PolicyFile, identity.Identity,
+        delegation.Delegation, events.Kept, events.CheckResult, events.PolicyFile, identity.Identity,
     )  # fmt: skip
     return _page(
         "Events",
@@ -168,8 +168,8 @@ def event_kinds() -> str:
         "`actor` is `{id, via}`: who acted, and by which way in: `local` for the command line, `controller`.",
         "## Of a ticket",
         *(part for each in events.TICKET_EVENTS for part in _event(each)),
-        "## Of identities, targets and policies",
-        "Their streams are `identity:ID`, `target:ID` and `policy`.",
+        "## Of identities, targets, delegations and policies",
+        "Their streams are `identity:ID`, `target:ID`, `delegation:ID` and `policy`.",
         *(part for each in events.REGISTRY_EVENTS for part in _event(each)),
         "## Of the ledger itself",
         "Their streams are `erasure:TICKET` and `keys`.",

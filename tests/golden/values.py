@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from muniment.core import events as e
+from muniment.core.delegation import Delegation
 from muniment.core.identity import Identity
 from muniment.core.scope import Comparison, Privilege
 from muniment.core.terms import Terms, terms_digest
@@ -38,6 +39,8 @@ OBLIGATIONS = Obligations(
     stages=(Stage(name="dba-leads", needed=2, approvers=("group:dba-leads", CYD)),), longest=14400, lapse_after=3600, review_within=86400,
     native_expiry=True, references=("change",),
 )  # fmt: skip
+DELEGATION = Delegation(id="dlg_golden", by=ODA, to=CYD, starts_at=AT, ends_at="2026-11-30T10:00:00.000001Z")
+LINKED_TERMS = msgspec.structs.replace(BARE_TERMS, extends="req_before", bundle=("req_golden", "req_other"))
 
 #: name of the golden line to its value. Add at the end; never change one
 VALUES: dict[str, e.Event] = {
@@ -111,6 +114,30 @@ VALUES: dict[str, e.Event] = {
     "text-erased/1": e.TextErased(ticket="req_golden", seq=3, commitment=SHA, reason=SHA),
     "key-announced/1": e.KeyAnnounced(vkey="l.example/golden+01234567+AQ==", beside=("l.example/golden+89abcdef+AQ==",)),
     "key-retired/1": e.KeyRetired(vkey="l.example/golden+89abcdef+AQ==", remaining=("l.example/golden+01234567+AQ==",)),
+    "request-submitted/1 linked": e.RequestSubmitted(
+        terms=LINKED_TERMS, digest=terms_digest("req_golden", LINKED_TERMS), accountable=()
+    ),
+    "approval-recorded/1 on behalf": e.ApprovalRecorded(
+        approver=CYD, decision="approve", stage="dba-leads", digest=SHA, policies=SHA, authority=("approvals.cedar#1",),
+        evaluations=(EVALUATION,), entities=(ENTITY,), comment=None, signature=None, on_behalf=DELEGATION,
+    ),
+    "counter-offered/1": e.CounterOffered(
+        approver=CYD, stage="dba-leads", digest=SHA, offer=terms_digest("req_golden", BARE_TERMS), terms=BARE_TERMS, policies=SHA,
+        authority=("approvals.cedar#1",), evaluations=(EVALUATION,), entities=(ENTITY,), comment=SHA, on_behalf=DELEGATION,
+    ),
+    "counter-offered/1 bare": e.CounterOffered(
+        approver=CYD, stage="dba-leads", digest=SHA, offer=terms_digest("req_golden", BARE_TERMS), terms=BARE_TERMS, policies=SHA,
+        authority=(), evaluations=(), entities=(), comment=SHA,
+    ),
+    "counter-accepted/1": e.CounterAccepted(
+        digest=terms_digest("req_golden", BARE_TERMS), terms=BARE_TERMS, voided=(CYD,)
+    ),
+    "approvers-reminded/1": e.ApproversReminded(stages=("dba-leads",), approvers=(CYD, ODA)),
+    "request-escalated/1": e.RequestEscalated(stages=("dba-leads",), to=("group:managers", ODA)),
+    "approvers-missing/1": e.ApproversMissing(stages=("dba-leads",), reasons=("nobody is in group:dba-leads",)),
+    "approvers-missing/1 bare": e.ApproversMissing(stages=(), reasons=()),
+    "delegation-given/1": e.DelegationGiven(delegation=DELEGATION, reason=SHA),
+    "delegation-ended/1": e.DelegationEnded(delegation="dlg_golden"),
 }  # fmt: skip
 
 

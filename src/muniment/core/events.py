@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from muniment.core.delegation import Delegation
 from muniment.core.identity import Identity, IdentityId
 from muniment.core.scope import Comparison, Privilege, Scope
 from muniment.core.terms import Terms
@@ -68,6 +69,66 @@ class ApprovalRecorded(Event, frozen=True, kw_only=True):
     entities: tuple[dict[str, Any], ...]
     comment: str | None  # commitment
     signature: str | None  # the approver's own, over the terms
+    #: set where the authority is somebody else's, who handed it on; the questions to policy are about them
+    on_behalf: Delegation | msgspec.UnsetType = msgspec.UNSET
+
+
+class CounterOffered(Event, frozen=True, kw_only=True):
+    """An approver would agree to less. Nothing changes before the requester accepts it (I5)."""
+
+    kind = "counter-offered/1"
+
+    approver: IdentityId
+    stage: str
+    digest: str  # of the terms that were shown
+    offer: str  # the digest of the offered terms
+    terms: Terms
+    policies: str  # the policy set that gave the authority
+    authority: tuple[str, ...]  # ids of the policies it rested on
+    evaluations: tuple[Evaluation, ...]
+    entities: tuple[dict[str, Any], ...]
+    comment: str  # commitment
+    on_behalf: Delegation | msgspec.UnsetType = msgspec.UNSET
+
+
+class CounterAccepted(Event, frozen=True, kw_only=True):
+    """The requester took the offer: these are the terms from here on, and no earlier approval holds (I3).
+
+    Policy judges them in the same commit.
+    """
+
+    kind = "counter-accepted/1"
+
+    digest: str  # of the new terms
+    terms: Terms
+    voided: tuple[IdentityId, ...]  # who had approved the old ones
+
+
+class ApproversReminded(Event, frozen=True, kw_only=True):
+    """Those who could decide were told that it waits for them."""
+
+    kind = "approvers-reminded/1"
+
+    stages: tuple[str, ...]
+    approvers: tuple[IdentityId, ...]
+
+
+class RequestEscalated(Event, frozen=True, kw_only=True):
+    """Nobody decided for long: others may decide as well, from here on."""
+
+    kind = "request-escalated/1"
+
+    stages: tuple[str, ...]  # that were open
+    to: tuple[str, ...]  # "group:NAME" or an identity id
+
+
+class ApproversMissing(Event, frozen=True, kw_only=True):
+    """Stages that, as the directory stands, nobody can satisfy; none: there is somebody again."""
+
+    kind = "approvers-missing/1"
+
+    stages: tuple[str, ...]
+    reasons: tuple[str, ...]  # sentences: what is missing, and who could see to it
 
 
 class RequestApproved(Event, frozen=True, kw_only=True):
@@ -295,6 +356,23 @@ class TargetRetired(Event, frozen=True, kw_only=True):
     target: str
 
 
+class DelegationGiven(Event, frozen=True, kw_only=True):
+    """An approver handed their authority to somebody for a period."""
+
+    kind = "delegation-given/1"
+
+    delegation: Delegation
+    reason: str  # commitment
+
+
+class DelegationEnded(Event, frozen=True, kw_only=True):
+    """It ended before its time."""
+
+    kind = "delegation-ended/1"
+
+    delegation: str
+
+
 class PolicyTextRecorded(Event, frozen=True, kw_only=True):
     """Part of a file of a policy set, so that an old decision can be replayed without our repository.
 
@@ -356,13 +434,15 @@ class KeyRetired(Event, frozen=True, kw_only=True):
 
 
 TICKET_EVENTS: tuple[type[Event], ...] = (
-    RequestSubmitted, PolicyDecided, ApprovalRecorded, RequestApproved, ApprovalsVoided, RequestDenied,
+    RequestSubmitted, PolicyDecided, ApprovalRecorded, CounterOffered, CounterAccepted, ApproversReminded,
+    RequestEscalated, ApproversMissing, RequestApproved, ApprovalsVoided, RequestDenied,
     RequestWithdrawn, RequestLapsed, ProvisioningStarted, GrantObserved, ProvisioningFailed, UseObserved,
     RevocationOrdered, RevocationFailed, RevocationObserved, ReviewOpened, ReviewRecorded, FindingRaised,
     FindingResolved, CheckWaived, RequestClosed,
 )  # fmt: skip
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
-    IdentityRecorded, IdentityDeactivated, TargetRegistered, TargetRetired, PolicyTextRecorded, PolicyAdopted,
+    IdentityRecorded, IdentityDeactivated, TargetRegistered, TargetRetired, DelegationGiven, DelegationEnded,
+    PolicyTextRecorded, PolicyAdopted,
 )  # fmt: skip
 
 #: of the ledger itself: what was erased beside it, and by which keys it is signed

@@ -42,6 +42,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     starts_at: str | None  # wire instant; null: as soon as it is approved
     duration: int  # seconds, counted from the start of provisioning or from starts_at
     public_key: str | None  # the key a certificate is to be issued for, in OpenSSH's one-line form
+    #: the ticket whose access goes on under this one, from its end. Unset, and so absent, where there is none
+    extends: str | msgspec.UnsetType = msgspec.UNSET
+    #: the tickets that were filed together, this one among them. Unset, and so absent, where it stands alone
+    bundle: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def start(self) -> datetime | None:

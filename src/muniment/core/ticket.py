@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from muniment.core import events as e
+from muniment.core.delegation import Delegation
 from muniment.core.identity import IdentityId
 from muniment.core.instants import parse_instant
 from muniment.core.scope import Comparison, Scope
@@ -53,6 +54,23 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     signature: str | None
     comment: str | None
+    on_behalf: Delegation | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def voters(self) -> tuple[IdentityId, ...]:
+        """Whose vote it is: the approver's, and of whoever they decided for."""
+        return (self.approver, self.on_behalf.by) if self.on_behalf else (self.approver,)
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """Terms that an approver would agree to. They count once the requester accepts them."""
+
+    by: IdentityId
+    stage: str
+    digest: str
+    terms: Terms
+    comment: str
+    at: str
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +151,14 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     obligations: Obligations | None = None
     decisions: tuple[Decision, ...] = ()
+    # unset, and so absent from rows, while there is nothing to say: rows of the first release have no such fields
+    offer: Offer | msgspec.UnsetType = msgspec.UNSET
+    reopened_at: str | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # when other terms, or voided approvals, began the waiting anew
+    reminded_at: str | msgspec.UnsetType = msgspec.UNSET
+    escalated_at: str | msgspec.UnsetType = msgspec.UNSET
+    missing: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # stages that nobody can satisfy
     approved: Scope = ()
     approved_at: str | None = None
     starts_at: str | None = None  # fixed when provisioning starts
@@ -217,14 +243,33 @@ def _apply(t: Ticket, event: e.Event, recorded: Recorded) -> Ticket:  # noqa: C9
         case e.ApprovalRecorded():
             decision = Decision(
                 approver=event.approver, decision=event.decision, stage=event.stage, at=at, authority=event.authority,
-                digest=event.digest, signature=event.signature, comment=event.comment,
+                digest=event.digest, signature=event.signature, comment=event.comment, on_behalf=event.on_behalf,
             )  # fmt: skip
             return replace(t, decisions=(*t.decisions, decision))
+        case e.CounterOffered():
+            offer = Offer(
+                by=event.approver, stage=event.stage, digest=event.offer, terms=event.terms, comment=event.comment, at=at
+            )  # fmt: skip
+            return replace(t, offer=offer)
+        case e.CounterAccepted():
+            return replace(
+                t, terms=event.terms, digest=event.digest, decisions=(), offer=msgspec.UNSET, reopened_at=at,
+                reminded_at=msgspec.UNSET, escalated_at=msgspec.UNSET, missing=msgspec.UNSET,
+                permitted=False, policies=None, determining=(), reasons=(), obligations=None,  # judged again, next
+            )  # fmt: skip
+        case e.ApproversReminded():
+            return replace(t, reminded_at=at)
+        case e.RequestEscalated():
+            return replace(t, escalated_at=at)
+        case e.ApproversMissing():
+            return replace(t, missing=event.stages or msgspec.UNSET)
         case e.RequestApproved():
-            return replace(t, status="approved", approved=event.scope, approved_at=at)
+            return replace(
+                t, status="approved", approved=event.scope, approved_at=at, offer=msgspec.UNSET, missing=msgspec.UNSET
+            )  # fmt: skip
         case e.ApprovalsVoided():
             kept = tuple(d for d in t.decisions if d.approver not in event.approvers)
-            return replace(t, status="pending", decisions=kept, approved=(), approved_at=None)
+            return replace(t, status="pending", decisions=kept, approved=(), approved_at=None, reopened_at=at)
         case e.RequestDenied():
             return replace(t, status="denied", ended_at=at, reasons=event.reasons or t.reasons)
         case e.RequestWithdrawn():

@@ -114,7 +114,9 @@ def commitments(event: e.Event) -> set[str]:
     match event:
         case e.RequestSubmitted():
             found = (event.terms.justification,)
-        case e.ApprovalRecorded() | e.ReviewRecorded():
+        case e.CounterAccepted():
+            found = (event.terms.justification,)
+        case e.ApprovalRecorded() | e.CounterOffered() | e.ReviewRecorded():
             found = (event.comment,)
         case e.RevocationOrdered() | e.FindingResolved() | e.CheckWaived():
             found = (event.reason,)

@@ -50,6 +50,7 @@ _TICKET_KINDS = frozenset(event.kind for event in TICKET_EVENTS)
 _REGISTRY = {
     "identity-": "identity:",
     "target-": "target:",
+    "delegation-": "delegation:",
     "policy-": POLICY,
     "text-": ERASURE,
     "key-": KEYS,

@@ -11,6 +11,7 @@ from muniment.core.events import (
     KINDS,
     ApprovalRecorded,
     CheckWaived,
+    CounterOffered,
     FindingResolved,
     PolicyAdopted,
     PolicyTextRecorded,
@@ -246,11 +247,14 @@ def _named(entry: Entry) -> set[str]:
     if isinstance(event, RequestSubmitted):
         people = {event.terms.requester, event.terms.beneficiary, *event.accountable}
         return {f"target:{event.terms.target}", *(f"identity:{each}" for each in people)}
-    if isinstance(event, ApprovalRecorded | ReviewRecorded | CheckWaived | FindingResolved) and (
-        entry.actor.id != SYSTEM
-    ):
-        return {f"identity:{entry.actor.id}"}
-    return set()
+    found: set[str] = set()
+    if isinstance(
+        event, ApprovalRecorded | CounterOffered | ReviewRecorded | CheckWaived | FindingResolved
+    ) and (entry.actor.id != SYSTEM):
+        found.add(f"identity:{entry.actor.id}")
+    if isinstance(event, ApprovalRecorded | CounterOffered) and event.on_behalf:
+        found |= {f"delegation:{event.on_behalf.id}", f"identity:{event.on_behalf.by}"}
+    return found
 
 
 def _cited(entry: Entry) -> str | None:
