@@ -30,7 +30,7 @@ from muniment.core.instants import spoken
 from muniment.directory import parsing
 from muniment.ledger import entry
 from muniment.ledger import errors as faults
-from muniment.policy import obligations, starter
+from muniment.policy import approvers, obligations, starter
 from muniment.policy.engine import Engine
 from muniment.policy.loading import schema_text
 
@@ -214,17 +214,27 @@ def checks() -> str:
 _ANNOTATIONS = {
     "id": "Its name, once in the whole set. Decisions are recorded by it.",
     "message": "A sentence for people, shown when the policy decides.",
-    "approvers": "Who must approve: `group:NAME`, `human:NAME` or `owners` (of the target), with commas between. Each"
-    " is a stage of its own, and a person counts in one stage.",
-    "min_approvals": f"How many in each stage, at most {obligations.MAX_APPROVALS}. Default 1 with `@approvers`;"
-    " `0` without.",
+    "approvers": "Who must approve, as in `2 of group:dba-leads then manager or group:security, owners`. A comma stands"
+    " between stages in any order, `then` before later ones, `or` between those of whom some are enough; a person counts"
+    " in one stage. Besides `group:NAME` and `human:NAME` there are the words below.",
+    "min_approvals": "How many in each stage that does not say so itself, at most"
+    f" {approvers.MAX_APPROVALS}. Default 1 with `@approvers`; `0` without.",
     "max_duration": "No ticket under this permit lasts longer. Default: the target's `longest`, else"
     f" {obligations.DEFAULT_LONGEST // 3600} h.",
     "lapse_after": f"When a request that nobody decided ends. Default {spoken(verdict.DEFAULT_LAPSE)}.",
     "review_within": "Somebody without a stake must review the use, within this time of its end. Default: no review;"
     f" break-glass {spoken(verdict.DEFAULT_BREAK_GLASS_REVIEW)}.",
     "native_expiry": "`required`: only targets that end the access by themselves.",
+    "scope_bounded": "`required`: only privileges that the catalogue calls `bounded`.",
+    "sessions_cut": "`required`: only targets that end open sessions with the access.",
     "reference": "Kinds of reference that must be given, like `change`, with commas between.",
+    "signature": "`required`: each approval carries the approver's own signature over the exact terms.",
+    "assurance": f"Least assurance of the approver's login, from 1 to {obligations.MAX_ASSURANCE}, as NIST SP 800-63B"
+    " counts.",
+    "notify": "Who is told: names as in `@approvers`, with commas between.",
+    "remind_after": "When approvers who have not decided are reminded.",
+    "escalate_after": "When those of `@escalate_to` are asked as well.",
+    "escalate_to": "Names as in `@approvers`, with commas between; goes with `@escalate_after`.",
     "witnessed": "`required`: nothing is given before the quorum of witnesses has cosigned a checkpoint over the"
     " approval.",
 }
@@ -249,6 +259,9 @@ def policy() -> str:
         "## Annotations",
         "A word that is not here is refused, and so is a value that cannot be meant.",
         _table(("annotation", "on", "meaning"), rows),
+        _table(("word", "means"), [(f"`{word}`", meaning) for word, meaning in approvers.WORDS.items()]),
+        f"`{approvers.CONSENT}` is consent: it is needed, and somebody else must approve as well. Nobody approves for"
+        " what they own.",
         "A request is one question for each privilege, and for each of requester and beneficiary. All must be allowed."
         " Of all permits that held in any of them the strictest value of each annotation counts, and a permit that"
         " says nothing stands for its default. Stages add up. Any error while evaluating is a denial.",
@@ -312,6 +325,8 @@ _PRIVILEGE: _Words = {
     "resource": "What narrows it, where the connector knows such a thing; neither of the two does.",
     "description": "For people.",
     "risk": "Policies speak of it.",
+    "bounded": "It reaches one narrow thing and cannot widen itself; never together with `critical`. Policies speak of it.",
+    "owners": "Its own owners, besides the target's.",
     "accounts": "As in the target's own table.",
     "account": "As in the target's own table.",
 }

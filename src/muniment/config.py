@@ -94,6 +94,8 @@ class PrivilegeSettings(_Section, frozen=True, kw_only=True):
     resource: str | None = None
     description: str = ""
     risk: Literal["low", "medium", "high", "critical"] = "medium"
+    bounded: bool = False  # it reaches one narrow thing and cannot widen itself
+    owners: tuple[str, ...] = ()  # its own, besides the target's
     accounts: dict[str, str] = {}
     account: str | None = None
 
@@ -296,6 +298,13 @@ def _target(base: Path, name: str, body: Any) -> TargetSettings:
                 f"{where}: the privilege {privilege.name} is there twice", remedy="Remove one."
             )
         seen.add((privilege.name, privilege.resource))
+        if privilege.bounded and privilege.risk == "critical":
+            raise Misconfigured(
+                f"{where}: the privilege {privilege.name} is critical and bounded",
+                remedy="What is bounded reaches one narrow thing: lower the risk, or leave bounded out.",
+            )
+        for owner in privilege.owners:
+            _checked(parse_group if owner.startswith("group:") else parse_identity, owner, f"{where} owners")
     settings = {
         key: str((base / Path(value).expanduser()).resolve())
         if key in PATH_SETTINGS and isinstance(value, str)

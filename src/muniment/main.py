@@ -72,7 +72,11 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
 
     catalogue = tuple(
         CatalogueEntry(
-            privilege=Privilege(privilege=p.name, resource=p.resource), description=p.description, risk=p.risk
+            privilege=Privilege(privilege=p.name, resource=p.resource),
+            description=p.description,
+            risk=p.risk,
+            bounded=p.bounded,
+            owners=p.owners,
         )
         for p in settings.privileges
     )

@@ -142,6 +142,8 @@ class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     privilege: Privilege
     description: str = ""
     risk: Literal["low", "medium", "high", "critical"] = "medium"
+    bounded: bool = False  # reaches one narrow thing and cannot widen itself: what a light path may give
+    owners: tuple[str, ...] = ()  # "group:NAME" or an identity id, besides the target's
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +168,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
     identity: Identity
     owners: tuple[Identity, ...] = ()
+    #: everybody above each person among these, nearest first; people without a manager are left out
+    managers: Mapping[IdentityId, tuple[IdentityId, ...]] = {}
 
 
 class Policy(Protocol):

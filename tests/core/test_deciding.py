@@ -318,6 +318,11 @@ def test_a_denial_or_a_fallen_approver_at_the_last_moment_gives_nothing() -> Non
         ({"verdict": replace(verdict(), obligations=None)}, "denied"),
         ({"verdict": verdict(native_expiry=True)}, "denied"),
         ({"verdict": verdict(native_expiry=True), "native_expiry": True}, "provisioning"),
+        ({"verdict": verdict(sessions_cut=True)}, "denied"),
+        ({"verdict": verdict(sessions_cut=True), "ends_sessions": True}, "provisioning"),
+        ({"verdict": verdict(scope_bounded=True)}, "denied"),
+        ({"verdict": verdict(scope_bounded=True), "scope_bounded": True}, "provisioning"),
+        ({"verdict": verdict(references=("change",))}, "denied"),
         ({}, "provisioning"),
     ]
     for changes, status in cases:
@@ -326,6 +331,27 @@ def test_a_denial_or_a_fallen_approver_at_the_last_moment_gives_nothing() -> Non
         life.do(c.StartProvisioning(held=(), ticketed=()), facts)
         assert life.ticket
         assert life.ticket.status == status, changes
+
+
+@pytest.mark.parametrize(
+    ("demand", "met_by", "code"),
+    [
+        ({"native_expiry": True}, {"native_expiry": True}, "refused.native-expiry"),
+        ({"sessions_cut": True}, {"ends_sessions": True}, "refused.sessions-cut"),
+        ({"scope_bounded": True}, {"scope_bounded": True}, "refused.scope-bounded"),
+    ],
+)
+def test_what_the_target_cannot_do_is_refused_when_filing(demand, met_by, code) -> None:
+    """Nobody's approval makes up for it, so nobody is asked for one."""
+    life = Life()
+    with pytest.raises(Refused) as caught:
+        life.submit(verdict(**demand))
+    assert caught.value.code == code
+    assert caught.value.remedy
+    assert life.ticket is None
+    facts = replace(life.by(REQUESTER, verdict=verdict(**demand)), **met_by)
+    life.do(c.Submit(ticket="req_1", terms=life.terms), facts)
+    assert life.ticket.status == "pending"
 
 
 def test_a_voided_approval_is_gone_and_its_giver_no_longer_counts() -> None:

@@ -23,9 +23,7 @@ SCHEMA = cedarpy.Schema.from_str(schema_text())
 
 def slice_of(asked=None, who=None, on=None):
     who, on = who or person(), on or target()
-    return request_slice(
-        asked or terms(), who, who, on, {entry.privilege: entry.risk for entry in on.catalogue}
-    )
+    return request_slice(asked or terms(), who, who, on, {entry.privilege: entry for entry in on.catalogue})
 
 
 def without(entities, kind):

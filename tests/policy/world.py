@@ -14,6 +14,7 @@ from muniment.policy.cedar import CedarPolicy
 from muniment.ports import CatalogueEntry, Subject, Target
 
 ANN, BO, CYD = "human:ann@example.com", "human:bo@example.com", "human:cyd@example.com"
+EVE = "human:eve@example.com"
 DEPLOY, BOT, API = "service_account:deploy", "ai_agent:triage", "workload:spiffe://example.com/api"
 
 PERMIT = 'permit (principal, action == Action::"request", resource);'
@@ -24,14 +25,16 @@ def policy(*texts: str) -> CedarPolicy:
     return CedarPolicy({f"{at}.cedar": text for at, text in enumerate(texts)})
 
 
-def person(ident=ANN, groups=("engineers",), manager=None, **more) -> Subject:
-    return Subject(identity=Identity(id=ident, groups=tuple(groups), manager=manager, **more))
+def person(ident=ANN, groups=("engineers",), manager=None, above=None, **more) -> Subject:
+    identity = Identity(id=ident, groups=tuple(groups), manager=manager, **more)
+    return Subject(identity=identity, managers=above or {})
 
 
-def machine(ident=DEPLOY, owner=None, groups=(), owners=None) -> Subject:
+def machine(ident=DEPLOY, owner=None, groups=(), owners=None, above=None) -> Subject:
     owner = owner or person()
     chain = (owner.identity.id,) if owners is None else owners
-    return Subject(identity=Identity(id=ident, groups=tuple(groups), owners=chain), owners=(owner.identity,))
+    identity = Identity(id=ident, groups=tuple(groups), owners=chain)
+    return Subject(identity=identity, owners=(owner.identity,), managers=above or {})
 
 
 def role(name="orders_rw", resource=None) -> Privilege:
@@ -46,13 +49,20 @@ def target(
     longest=None,
     native=False,
     ident="pg-prod",
+    bounded=False,
+    owners_of=None,
 ):
     return Target(
         id=ident,
         kind="postgresql",
         environment=environment,
         owners=tuple(owners),
-        catalogue=tuple(CatalogueEntry(privilege=p, risk=risk) for p in privileges or (role(),)),
+        catalogue=tuple(
+            CatalogueEntry(
+                privilege=p, risk=risk, bounded=bounded, owners=(owners_of or {}).get(p.privilege, ())
+            )
+            for p in privileges or (role(),)
+        ),
         connector=SimpleNamespace(capabilities=SimpleNamespace(native_expiry=native)),
         longest=longest and timedelta(seconds=longest),
     )

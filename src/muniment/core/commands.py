@@ -165,3 +165,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
     active: bool = True  # requester, beneficiary and an owner are active
     native_expiry: bool = False  # the target can end this access by itself
+    ends_sessions: bool = False  # the target ends sessions together with the access
+    scope_bounded: bool = False  # the catalogue calls every privilege in the scope bounded

@@ -118,16 +118,36 @@ def _require_obligations(terms: Terms, obligations: Obligations, facts: c.Facts)
             remedy=f"Ask for {longest} or less.",
             code="refused.too-long",
         )
+    missed = unmet(terms, obligations, facts)
+    if missed:
+        raise missed
+
+
+def unmet(terms: Terms, obligations: Obligations, facts: c.Facts) -> Refused | None:
+    """The first demand that terms and target do not meet, whoever approves. Asked when filing and before giving (I9)."""
     absent = [kind for kind in obligations.references if kind not in terms.references]
     if absent:
-        raise Refused(
+        return Refused(
             f"policy demands a reference here: {', '.join(absent)}",
             remedy=f"Add --reference {absent[0]}=ID.",
             code="refused.reference-required",
         )
     if obligations.native_expiry and not facts.native_expiry:
-        raise Refused(
+        return Refused(
             f"policy demands that {terms.target} itself ends the access, which it cannot",
             remedy="Choose a target whose access expires by itself, or ask an operator for another policy.",
             code="refused.native-expiry",
         )
+    if obligations.sessions_cut is True and not facts.ends_sessions:
+        return Refused(
+            f"policy demands that sessions end with the access, and {terms.target} cannot end them",
+            remedy="Choose a target that ends sessions, or ask an operator for another policy.",
+            code="refused.sessions-cut",
+        )
+    if obligations.scope_bounded is True and not facts.scope_bounded:
+        return Refused(
+            "policy allows only what the catalogue calls bounded here, and not all of the scope is",
+            remedy=f"`muniment targets` shows what is bounded on {terms.target}; ask for less.",
+            code="refused.scope-bounded",
+        )
+    return None

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import Refused
+from muniment.core.filing import unmet
 from muniment.core.instants import parse_instant, spoken, wire
 from muniment.core.scope import Scope, compare
 from muniment.core.text import visible
@@ -46,7 +47,7 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
     fallen = tuple(d.approver for d in ticket.decisions if d.approver not in facts.standing_approvers)
     if fallen:
         return (e.ApprovalsVoided(approvers=fallen, reason="no longer entitled to approve"),)
-    stricter = _stricter(ticket, verdict.obligations, native_expiry=facts.native_expiry)
+    stricter = _stricter(ticket, verdict.obligations, facts)
     if stricter:
         return (e.RequestDenied(by="policy", reasons=(f"policy changed since the approval: {stricter}",)),)
     standing = [p for p in ticket.terms.scope if p in command.held and p not in command.ticketed]
@@ -66,7 +67,7 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
     )  # fmt: skip
 
 
-def _stricter(ticket: Ticket, obligations: Obligations | None, *, native_expiry: bool) -> str | None:
+def _stricter(ticket: Ticket, obligations: Obligations | None, facts: c.Facts) -> str | None:
     """What policy demands now that the ticket, as approved, does not meet (I9). None if it meets everything."""
     if obligations is None:
         return "it says no longer what access obliges to"
@@ -75,8 +76,9 @@ def _stricter(ticket: Ticket, obligations: Obligations | None, *, native_expiry:
     short = [s.name for s in obligations.stages if ticket.approvals_in(s.name) < s.needed]
     if short:
         return f"it needs more approvals in {', '.join(short)}"
-    if obligations.native_expiry and not native_expiry:
-        return "the target itself must end the access, and cannot"
+    missed = unmet(ticket.terms, obligations, facts)
+    if missed:
+        return missed.message
     asked = ticket.obligations is not None and ticket.obligations.witnessed is True
     if obligations.witnessed is True and not asked:
         return "witnesses must have seen the approvals, which the ticket does not ask for"

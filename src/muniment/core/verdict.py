@@ -16,11 +16,18 @@ DEFAULT_BREAK_GLASS_REVIEW = timedelta(days=2)
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One group of people of whom some must approve. Each person counts once, in one stage (I4)."""
+    """One group of people of whom some must approve. Each person counts once, in one stage (I4).
+
+    Fields that can be unset are absent from entries where nothing demands them, as in entries of the first release.
+    """
 
     name: str
     needed: int
     approvers: tuple[str, ...]  # "group:NAME" or an identity id
+    #: names of the stages that must be satisfied before this one is open
+    after: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    #: the owners of a non-human beneficiary agree to it: needed, and never enough, for they are no others (I2)
+    consent: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Obligations(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +39,25 @@ class Obligations(msgspec.Struct, frozen=True, kw_only=True):
     review_within: int | None = None  # seconds from the end of access; null: no review is owed
     native_expiry: bool = False  # the target itself must end the access
     references: tuple[str, ...] = ()  # kinds of reference that must be given
-    #: a quorum of witnesses must have seen the approvals before access is given. Unset, and so absent from entries,
-    #: where nothing demands it: entries of the first release have no such field
+    # What follows is unset, and so absent from entries, where nothing demands it: entries of the first release have
+    # no such fields.
+    #: a quorum of witnesses must have seen the approvals before access is given
     witnessed: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    #: every privilege is one that the catalogue calls bounded: it reaches one narrow thing and cannot widen itself
+    scope_bounded: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    #: the target ends sessions that were opened with the access when the access ends
+    sessions_cut: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    #: each approval carries the approver's own signature over the exact terms
+    signed: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    #: least assurance of the approver's login, 1 to 3, as NIST SP 800-63B counts; a login's `acr` says which it has
+    assurance: int | msgspec.UnsetType = msgspec.UNSET
+    #: who is told that this was asked for and decided: "group:NAME" or an identity id, sorted
+    notify: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    #: seconds until approvers who have not decided are reminded
+    remind_after: int | msgspec.UnsetType = msgspec.UNSET
+    #: seconds until ``escalate_to`` are asked as well; both or neither
+    escalate_after: int | msgspec.UnsetType = msgspec.UNSET
+    escalate_to: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

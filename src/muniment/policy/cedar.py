@@ -18,8 +18,8 @@ from muniment.core.verdict import Authority, Evaluation, Obligations, Stage, Ver
 from muniment.policy.engine import Engine
 from muniment.policy.explain import Explainer, said
 from muniment.policy.loading import nodes, read_folder
-from muniment.policy.slices import Entity, answering_for, approval_slice, catalogue_risks, request_slice
-from muniment.ports import Subject, Target
+from muniment.policy.slices import Entity, answering_for, approval_slice, catalogued, request_slice
+from muniment.ports import CatalogueEntry, Subject, Target
 
 
 class CedarPolicy:
@@ -55,18 +55,18 @@ class CedarPolicy:
             for n in nodes(rule.source)
             if n.get("type") == "Group" and "id" in n
         }
-        approvers = {approver for rule in rules if rule.duty for approver in rule.duty.approvers}
+        approvers = {who for rule in rules if rule.duty for who in rule.duty.named()}
         return frozenset(found | {a.removeprefix("group:") for a in approvers if a.startswith("group:")})
 
     def judge_request(
         self, terms: Terms, requester: Subject, beneficiary: Subject, target: Target
     ) -> Verdict:
         """May these terms be asked for, and what does that oblige to?"""
-        risks = catalogue_risks(target, terms.scope)
-        faults = _faults(terms, requester, beneficiary, target) or _request_faults(terms, target, risks)
+        entries = catalogued(target, terms.scope)
+        faults = _faults(terms, requester, beneficiary, target) or _request_faults(terms, target, entries)
         if faults:
             return self._verdict(reasons=faults)
-        questions, entities = request_slice(terms, requester, beneficiary, target, risks)
+        questions, entities = request_slice(terms, requester, beneficiary, target, entries)
         evaluations = self._engine.ask(questions, entities)
         each = len(evaluations) // len(terms.scope)
         denied = [
@@ -149,11 +149,13 @@ def _faults(terms: Terms, requester: Subject, beneficiary: Subject, target: Targ
     return tuple(dict.fromkeys(found))
 
 
-def _request_faults(terms: Terms, target: Target, catalogued: Mapping[Privilege, str]) -> tuple[str, ...]:
+def _request_faults(
+    terms: Terms, target: Target, entries: Mapping[Privilege, CatalogueEntry]
+) -> tuple[str, ...]:
     if not terms.scope or terms.duration <= 0:
         return ("policy could not be evaluated: nothing is asked for",)
     return tuple(
-        f"{what} is not in the catalogue of {target.id}" for what in terms.scope if what not in catalogued
+        f"{what} is not in the catalogue of {target.id}" for what in terms.scope if what not in entries
     )
 
 

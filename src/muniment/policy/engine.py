@@ -18,6 +18,7 @@ import msgspec
 
 from muniment.core.errors import Misconfigured
 from muniment.core.verdict import Evaluation, Obligations
+from muniment.policy.approvers import whom
 from muniment.policy.loading import ACTIONS, SCHEMA, Rule, digest_of, parse_rules, schema_text
 from muniment.policy.obligations import merge
 from muniment.policy.slices import Entity, Question, read_uid
@@ -65,12 +66,18 @@ class Engine:
     def obligations(self, evaluations: Iterable[Evaluation], entities: Iterable[Entity]) -> Obligations:
         """What the permits that held oblige to: from answers and slice alone, so that it can be replayed.
 
-        Raises `Invalid` when owners are to approve and the target has none.
+        Raises `Invalid` when owners or managers are to approve and there are none, or stages have no possible order.
         """
-        target = next(e for e in entities if e["uid"]["type"] == "Target")
-        held = sorted({ident for e in evaluations if e.allowed for ident in e.determining})
-        duties = [duty for ident in held if (duty := self.rules[ident].duty) is not None]
-        return merge(duties, target["uid"]["id"], target["attrs"]["owners"], target["attrs"].get("longest"))
+        slice_ = {(e["uid"]["type"], e["uid"]["id"]): e["attrs"] for e in entities}
+        target = next(name for kind, name in slice_ if kind == "Target")
+        held = [
+            (duty, whom(evaluation, slice_))
+            for evaluation in evaluations
+            if evaluation.allowed
+            for ident in evaluation.determining
+            if (duty := self.rules[ident].duty) is not None
+        ]
+        return merge(held, target, slice_["Target", target].get("longest"))
 
     def _ask(self, questions: Sequence[Question], entities: Sequence[Entity]) -> list[cedarpy.AuthzResult]:
         (action,) = {q.action for q in questions}

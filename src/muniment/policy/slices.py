@@ -26,6 +26,7 @@ _TYPES: dict[Kind, str] = {
     "workload": "Workload",
     "ai_agent": "AiAgent",
 }
+_KINDS = {name: kind for kind, name in _TYPES.items()}
 _quote = json.JSONEncoder(ensure_ascii=False).encode
 _RISKS = ("low", "medium", "high", "critical")
 
@@ -54,6 +55,11 @@ def identity_uid(identity: IdentityId) -> Ref:
     """The entity that an identity is."""
     kind = kind_of(identity)
     return {"type": _TYPES[kind], "id": identity[len(kind) + 1 :]}
+
+
+def identity_of(uid: Ref) -> IdentityId:
+    """The identity that an entity is."""
+    return f"{_KINDS[uid['type']]}:{uid['id']}"
 
 
 def privilege_uid(target: str, what: Privilege) -> Ref:
@@ -88,9 +94,13 @@ def minutes(terms: Terms) -> int:
 
 
 def request_slice(
-    terms: Terms, requester: Subject, beneficiary: Subject, target: Target, risks: Mapping[Privilege, str]
+    terms: Terms,
+    requester: Subject,
+    beneficiary: Subject,
+    target: Target,
+    entries: Mapping[Privilege, CatalogueEntry],
 ) -> tuple[list[Question], list[Entity]]:
-    """The questions of one request, privilege by privilege, and their slice. ``risks`` has every privilege."""
+    """The questions of one request, privilege by privilege, and their slice. ``entries`` has every privilege."""
     same = requester.identity.id == beneficiary.identity.id
     people = [("both", beneficiary)] if same else [("requester", requester), ("beneficiary", beneficiary)]
     asked = {
@@ -109,7 +119,7 @@ def request_slice(
         for part, subject in people
     ]
     entities = [_target(target)]
-    entities += [_privilege(target.id, what, risks[what]) for what in terms.scope]
+    entities += [_privilege(target.id, entries[what]) for what in terms.scope]
     for _, subject in people:
         entities += _subject(subject)
     return questions, _sorted(entities)
@@ -126,7 +136,8 @@ def approval_slice(
 ) -> tuple[list[Question], list[Entity]]:
     """One question for each stage that the approver is in, and their slice."""
     terms = ticket.terms
-    risks = catalogue_risks(target, terms.scope)
+    entries = catalogued(target, terms.scope)
+    risks = [entries[p].risk if p in entries else "critical" for p in terms.scope]
     request = {
         "uid": {"type": "Request", "id": ticket.id},
         "attrs": {
@@ -135,7 +146,7 @@ def approval_slice(
             "beneficiaries": [identity_uid(i) for i in sorted(answering_for(beneficiary))],
             "break_glass": terms.kind == "break_glass", "minutes": minutes(terms),
             "references": sorted(terms.references),
-            "risk": max((risks.get(p, "critical") for p in terms.scope), key=_RISKS.index, default="critical"),
+            "risk": max(risks, key=_RISKS.index, default="critical"),
             "target": {"type": "Target", "id": target.id},
         },
         "parents": [{"type": "Target", "id": target.id}],
@@ -147,16 +158,16 @@ def approval_slice(
     return questions, _sorted([_target(target), request, *_subject(approver)])
 
 
-def catalogue_risks(target: Target, wanted: Iterable[Privilege]) -> dict[Privilege, str]:
-    """The risk of each wanted privilege that is in the catalogue, exactly as it stands there."""
+def catalogued(target: Target, wanted: Iterable[Privilege]) -> dict[Privilege, CatalogueEntry]:
+    """The entry of each wanted privilege that is in the catalogue, exactly as it stands there."""
     catalogue: dict[Privilege, CatalogueEntry] = {entry.privilege: entry for entry in target.catalogue}
-    return {what: catalogue[what].risk for what in wanted if what in catalogue}
+    return {what: catalogue[what] for what in wanted if what in catalogue}
 
 
 def _subject(subject: Subject) -> list[Entity]:
     identity = subject.identity
     if is_human(identity.id):
-        return [_human(identity)]
+        return [_human(identity, subject)]
     people = answering_for(subject)
     attrs = {
         "owner": identity_uid(people[0]),
@@ -164,13 +175,15 @@ def _subject(subject: Subject) -> list[Entity]:
         "roles": sorted(identity.roles),
     }
     machine = {"uid": identity_uid(identity.id), "attrs": attrs, "parents": _groups(identity)}
-    return [machine, *(_human(owner) for owner in subject.owners if is_human(owner.id))]
+    return [machine, *(_human(owner, subject) for owner in subject.owners if is_human(owner.id))]
 
 
-def _human(identity: Identity) -> Entity:
+def _human(identity: Identity, subject: Subject) -> Entity:
     attrs: Entity = {"roles": sorted(identity.roles)}
     if identity.manager is not None:
         attrs["manager"] = identity_uid(identity.manager)
+    if above := subject.managers.get(identity.id):
+        attrs["managers"] = [identity_uid(m) for m in sorted(above)]
     return {"uid": identity_uid(identity.id), "attrs": attrs, "parents": _groups(identity)}
 
 
@@ -183,6 +196,7 @@ def _target(target: Target) -> Entity:
     attrs: Entity = {
         "kind": target.kind, "environment": target.environment, "owners": sorted(set(target.owners)),
         "native_expiry": bool(getattr(capabilities, "native_expiry", False)),
+        "ends_sessions": bool(getattr(capabilities, "ends_sessions", False)),
     }  # fmt: skip
     if target.longest is not None:
         attrs["longest"] = int(target.longest.total_seconds())
@@ -190,9 +204,11 @@ def _target(target: Target) -> Entity:
     return {"uid": uid, "attrs": attrs, "parents": [{"type": "Environment", "id": target.environment}]}
 
 
-def _privilege(target: str, what: Privilege, risk: str) -> Entity:
-    uid = {"type": "Target", "id": target}
-    attrs: Entity = {"name": what.privilege, "risk": risk, "target": uid}
+def _privilege(target: str, entry: CatalogueEntry) -> Entity:
+    uid, what = {"type": "Target", "id": target}, entry.privilege
+    attrs: Entity = {"name": what.privilege, "risk": entry.risk, "bounded": entry.bounded, "target": uid}
+    if entry.owners:
+        attrs["owners"] = sorted(set(entry.owners))
     if what.resource is not None:
         attrs["resource"] = what.resource
     return {"uid": privilege_uid(target, what), "attrs": attrs, "parents": [uid]}

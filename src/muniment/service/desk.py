@@ -42,6 +42,8 @@ from muniment.store.views import SqlViews
 
 #: how often a command is decided again because another writer was first
 ATTEMPTS = 8
+#: no organisation is deeper than this
+MOST_MANAGERS = 32
 CONTROLLER = Actor(id=SYSTEM, via="controller")
 
 T = TypeVar("T")
@@ -132,8 +134,19 @@ class Desk:
     def subject(self, identity: IdentityId) -> Subject:
         """An identity with its owners; one that left the directory counts as deactivated, without rights."""
         found = self.directory.get(identity) or Identity(id=identity, active=False, roles=())
-        owners = (self.directory.get(owner) for owner in found.owners)
-        return Subject(identity=found, owners=tuple(owner for owner in owners if owner))
+        owners = tuple(owner for each in found.owners if (owner := self.directory.get(each)))
+        above = {person.id: self._managers(person) for person in (found, *owners) if person.manager}
+        return Subject(identity=found, owners=owners, managers=above)
+
+    def _managers(self, person: Identity) -> tuple[IdentityId, ...]:
+        """Everybody above, nearest first. A chain that a directory would not end is cut."""
+        found: dict[IdentityId, None] = {}
+        above = person.manager
+        while above is not None and above not in found and len(found) < MOST_MANAGERS:
+            found[above] = None
+            manager = self.directory.get(above)
+            above = manager.manager if manager else None
+        return tuple(found)
 
     def owns(self, target: Target, identity: Identity) -> bool:
         """Whether somebody is an owner of the target."""

@@ -10,6 +10,7 @@ import msgspec
 
 from muniment.core.instants import iso_duration, wire
 from muniment.core.ticket import Recorded, Ticket
+from muniment.core.verdict import Stage
 from muniment.ports import Target
 from muniment.service.desk import Desk
 from muniment.service.filing import Preview
@@ -36,12 +37,21 @@ def preview_document(preview: Preview) -> Document:
     return {
         "permitted": preview.permitted,
         "reasons": list(preview.reasons),
-        "stages": [
-            {"name": s.name, "needed": s.needed, "approvers": list(s.approvers)} for s in preview.stages
-        ],
+        "stages": [stage_document(s) for s in preview.stages],
         "possible_approvers": list(preview.possible_approvers),
         "effective_scope": msgspec.to_builtins(preview.effective_scope),
         "longest_duration": iso_duration(preview.longest_duration) if preview.longest_duration else None,
+    }
+
+
+def stage_document(stage: Stage) -> Document:
+    """One group of people of whom some must approve."""
+    return {
+        "name": stage.name,
+        "needed": stage.needed,
+        "approvers": list(stage.approvers),
+        "after": list(stage.after or ()),
+        "consent": stage.consent is True,
     }
 
 
@@ -54,7 +64,13 @@ def target_document(target: Target) -> Document:
         "environment": target.environment,
         "owners": list(target.owners),
         "privileges": [
-            {**msgspec.to_builtins(e.privilege), "description": e.description, "risk": e.risk}
+            {
+                **msgspec.to_builtins(e.privilege),
+                "description": e.description,
+                "risk": e.risk,
+                "bounded": e.bounded,
+                "owners": list(e.owners),
+            }
             for e in target.catalogue
         ],
         "capabilities": msgspec.to_builtins(capabilities),
@@ -101,11 +117,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
             "obligations": _obligations(t),
         },
         "stages": [
-            {
-                "name": s.name, "needed": s.needed, "approvers": list(s.approvers),
-                "satisfied": t.approvals_in(s.name) >= s.needed,
-            }
-            for s in t.stages
+            {**stage_document(s), "satisfied": t.approvals_in(s.name) >= s.needed} for s in t.stages
         ],
         "decisions": [
             {
@@ -164,7 +176,19 @@ def _obligations(t: Ticket) -> Document:
         "native_expiry": o.native_expiry,
         "references": list(o.references),
         "witnessed": o.witnessed is True,
+        "scope_bounded": o.scope_bounded is True,
+        "sessions_cut": o.sessions_cut is True,
+        "signed": o.signed is True,
+        "assurance": o.assurance or None,
+        "notify": list(o.notify or ()),
+        "remind_after": _period(o.remind_after),
+        "escalate_after": _period(o.escalate_after),
+        "escalate_to": list(o.escalate_to or ()),
     }
+
+
+def _period(seconds: int | msgspec.UnsetType) -> str | None:
+    return iso_duration(timedelta(seconds=seconds)) if seconds else None
 
 
 def _revocation(t: Ticket, texts: Mapping[str, str]) -> Document | None:

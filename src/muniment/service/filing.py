@@ -201,9 +201,20 @@ def _judge(desk: Desk, caller: Caller, terms: Terms, target: Target) -> tuple[Ve
         actor=caller.identity,
         accountable=accountable(requester, beneficiary),
         active=answered_for(requester) and answered_for(beneficiary),
-        native_expiry=target.connector.capabilities.native_expiry,
     )
-    return verdict, facts
+    return verdict, with_target(facts, target, terms.scope)
+
+
+def with_target(facts: c.Facts, target: Target, wanted: Scope) -> c.Facts:
+    """Add what the core is told of the target: what it can do, and what its catalogue says of the scope."""
+    can = target.connector.capabilities
+    bounded = {entry.privilege for entry in target.catalogue if entry.bounded}
+    return msgspec.structs.replace(
+        facts,
+        native_expiry=can.native_expiry,
+        ends_sessions=can.ends_sessions,
+        scope_bounded=bounded.issuperset(wanted),
+    )
 
 
 def _possible(desk: Desk, stages: tuple[Stage, ...], barred: set[IdentityId]) -> list[Identity]:

@@ -25,6 +25,7 @@ from muniment.core.ticket import Ticket
 from muniment.ports import Append, Credential, Outcome, Target
 from muniment.service import fulfilment as f
 from muniment.service.desk import Desk
+from muniment.service.filing import with_target
 from muniment.service.sealed import under_checkpoint
 from muniment.service.taking import take_back
 
@@ -107,10 +108,8 @@ def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
         )
         if approver.active and authority.verdict.permitted and decision.stage in authority.stages:
             standing.append(decision.approver)
-    native = target.connector.capabilities.native_expiry
-    return replace(
-        desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing), native_expiry=native
-    )
+    facts = replace(desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing))
+    return with_target(facts, target, ticket.terms.scope)
 
 
 def _provision(desk: Desk, target: Target, works: list[f.Work], progress: f.Progress) -> None:

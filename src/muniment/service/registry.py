@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,7 @@ from muniment.core.events import (
     TargetRegistered,
     TargetRetired,
 )
-from muniment.ports import Actor, Append, Stream, Target
+from muniment.ports import Actor, Append, CatalogueEntry, Stream, Target
 from muniment.service.desk import Desk
 
 POLICY_STREAM = "policy"
@@ -88,8 +89,15 @@ def _targets(desk: Desk) -> Iterator[tuple[Stream, tuple[Event, ...]]]:
 def _registered(target: Target) -> TargetRegistered:
     return TargetRegistered(
         target=target.id, connector=target.kind, environment=target.environment, owners=target.owners,
-        privileges=tuple(msgspec.to_builtins(entry) for entry in target.catalogue),
+        privileges=tuple(map(_described, target.catalogue)),
     )  # fmt: skip
+
+
+def _described(entry: CatalogueEntry) -> dict[str, Any]:
+    """As the first release wrote it; what came later is there only where it says something."""
+    document: dict[str, Any] = msgspec.to_builtins(entry)
+    bounded, owners = document.pop("bounded"), document.pop("owners")
+    return document | ({"bounded": True} if bounded else {}) | ({"owners": list(owners)} if owners else {})
 
 
 def _policy(desk: Desk) -> Iterator[tuple[Stream, tuple[Event, ...]]]:
