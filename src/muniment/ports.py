@@ -286,6 +286,15 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
 
 
+class Once(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's own name for what it asks: however often it asks, it happens once (I30)."""
+
+    who: IdentityId
+    key: str
+    request: str  # SHA-256 of what was asked, in hex: the same name for something else is refused
+    sealed: int = 0  # how many of the ticket's entries were in the tree just before
+
+
 class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Events to add to one stream, with everything that is true exactly if they are recorded.
 
@@ -303,6 +312,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     claim: Claim | None = None  # taken with the events, or neither
     fence: Lease | None = None  # must still be ours (I19)
     release: bool = False  # give ``fence`` back
+    once: Once | None = None  # fails with `Repeated` if this was done before
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,12 @@ class Conflict(MunimentError):
     code = "conflict"
 
 
+class Repeated(MunimentError):
+    """This was done already, under the same key. Nothing was done again."""
+
+    code = "repeated"
+
+
 class Invalid(MunimentError):
     """The input cannot be meant: wrong shape, out of range, or text that could mislead."""
 

@@ -17,6 +17,7 @@ from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
 from muniment.core.text import Disclosure, clean_text, disclose
 from muniment.core.ticket import Recorded, Ticket, evolve
+from muniment.core.visibility import SEES_ALL, keys_of, viewers
 from muniment.ledger.note import Signer, Verifier
 from muniment.ledger.trust import NONE, Group, TrustPolicy
 from muniment.ledger.trust import Witness as Seen
@@ -28,6 +29,7 @@ from muniment.ports import (
     Credential,
     Directory,
     Lease,
+    Once,
     Policy,
     Random,
     Stream,
@@ -54,6 +56,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     identity: Identity
     via: str
+    once: Once | None = None  # the client's own name for this one command
 
     @property
     def actor(self) -> Actor:
@@ -207,9 +210,10 @@ class Desk:
             try:
                 self.store.append(
                     Append(
-                        stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=texts
+                        stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=texts,
+                        once=self.once(caller, stream),
                     )
-                )
+                )  # fmt: skip
             except Conflict:
                 if attempt + 1 == ATTEMPTS:
                     raise
@@ -217,6 +221,13 @@ class Desk:
             self.tell(after)
             return after
         raise AssertionError("unreachable")
+
+    def once(self, caller: Caller, stream: Stream) -> Once | None:
+        """The client's name for a command on this stream, with what its answer will say of the ledger."""
+        if caller.once is None:
+            return None
+        waiting = self.views.unsealed([stream.id]) if stream.version else {}
+        return msgspec.structs.replace(caller.once, sealed=stream.version - waiting.get(stream.id, 0))
 
     def appending(
         self,
@@ -253,21 +264,13 @@ class Desk:
 
     def may_see(self, ticket: Ticket, caller: Caller) -> bool:
         """The requester, the beneficiary and who answers for them; approvers; owners, operators and auditors (I33)."""
-        who = caller.identity
-        names = {who.id, *who.aliases}
-        terms = ticket.terms
-        if names & {
-            terms.requester,
-            terms.beneficiary,
-            *ticket.accountable,
-            *(d.approver for d in ticket.decisions),
-        }:
-            return True
-        if {"operator", "auditor"} & set(who.roles):
-            return True
-        if any(in_stage(stage.approvers, who) for stage in ticket.stages):
-            return True
-        return terms.target in self.targets and self.owns(self.targets[terms.target], who)
+        return bool(SEES_ALL & set(caller.identity.roles) or self.keys(caller.identity) & viewers(ticket))
+
+    def keys(self, identity: Identity) -> frozenset[str]:
+        """What somebody can see tickets by."""
+        return keys_of(
+            identity, (target.id for target in self.targets.values() if self.owns(target, identity))
+        )
 
     # ── texts ──
 

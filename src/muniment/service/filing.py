@@ -67,7 +67,15 @@ def file_request(desk: Desk, caller: Caller, ask: Ask) -> Ticket:
     ticket = fold(None, events, caller.actor, now, ticket_id)
     stream = Stream(id=ticket_id, version=0, head=None)
     desk.store.append(
-        Append(stream=stream, actor=caller.actor, events=events, at=now, ticket=ticket, texts=(text,))
+        Append(
+            stream=stream,
+            actor=caller.actor,
+            events=events,
+            at=now,
+            ticket=ticket,
+            texts=(text,),
+            once=desk.once(caller, stream),
+        )
     )
     desk.tell(ticket)
     return ticket

@@ -10,11 +10,10 @@ from msgspec.structs import replace
 
 from muniment.core.errors import Invalid, NotFound, Refused, TargetUnavailable
 from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
+from muniment.core.visibility import SEES_ALL
 from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
 from muniment.service.documents import Document, event_document, finding_document
 from muniment.store.views import PAGE, Filter
-
-_SEES_ALL = {"operator", "auditor"}
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,17 +46,20 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
         )
     if awaiting_me:
         wanted = replace(wanted, statuses=("pending",))
+    if not SEES_ALL & set(caller.identity.roles):
+        wanted = replace(wanted, seen_by=desk.keys(caller.identity))
     found: list[Ticket] = []
     before = wanted.before
+    size = PAGE if awaiting_me else min(PAGE, wanted.limit + 1)
     while True:
-        batch = desk.views.tickets(replace(wanted, before=before, limit=PAGE))
+        batch = desk.views.tickets(replace(wanted, before=before, limit=size))
         for ticket in batch:
             before = ticket.id
             if desk.may_see(ticket, caller) and (not awaiting_me or _awaits(ticket, caller)):
                 found.append(ticket)
                 if len(found) > wanted.limit:
                     return Page(items=tuple(found[:-1]), next=found[-2].id)
-        if len(batch) < PAGE:
+        if len(batch) < size:
             return Page(items=tuple(found), next=None)
 
 
@@ -93,7 +95,7 @@ def findings(
 def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
     """What a target holds now, asked of the target itself, each holding with the ticket that explains it."""
     target = desk.targets.get(target_id)
-    if target is None or not (_SEES_ALL & set(caller.identity.roles) or desk.owns(target, caller.identity)):
+    if target is None or not (SEES_ALL & set(caller.identity.roles) or desk.owns(target, caller.identity)):
         raise NotFound(
             f"there is no target {target_id!r:.60} that you may list",
             remedy="Its owners, operators and auditors can list its holdings.",

@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, bindparam, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from muniment.core.errors import Conflict, Invalid, LeaseLost, MunimentError, StoreUnavailable
+from muniment.core.errors import Conflict, Invalid, LeaseLost, MunimentError, Repeated, StoreUnavailable
 from muniment.core.events import encode_data
 from muniment.core.instants import wire
 from muniment.ledger.entry import Actor as EntryActor
@@ -30,7 +30,7 @@ from muniment.store import tables as t
 from muniment.store.engine import unavailable, writers_turn
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
-from muniment.store.projecting import upserting, write_tickets
+from muniment.store.projecting import upserting, write_tickets, write_viewers
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -218,11 +218,15 @@ class Appender:
         fences = fences_of(connection, [w.append.fence.key for w in batch if w.append.fence])
         now = max(w.append.at for w in batch)
         taken = take(connection, [w.append.claim for w in batch if w.append.claim], now)
+        done = _done_before(connection, batch)
         accepted, used = [], set()
         for waiting in batch:
             append = waiting.append
+            once = (append.once.who, append.once.key) if append.once else None
             lease = taken.get((append.claim.key, append.claim.holder)) if append.claim else None
-            if versions[append.stream.id] != append.stream.version:
+            if once in done:
+                waiting.result = Repeated("this was done already, under the same key")
+            elif versions[append.stream.id] != append.stream.version:
                 waiting.result = _conflict(append)
             elif append.fence and fences.get(append.fence.key) != append.fence.fence:
                 waiting.result = _lost(append.fence.key)
@@ -231,6 +235,8 @@ class Appender:
             else:
                 versions[append.stream.id] += len(waiting.bodies)
                 accepted.append(waiting)
+                if once:
+                    done.add(once)
                 if lease:
                     leases[id(waiting)] = lease
                     used.add(lease.key)
@@ -255,6 +261,11 @@ class Appender:
         tickets = {a.ticket.id: a.ticket for a in appends if a.ticket and a.events}
         if tickets:
             write_tickets(connection, list(tickets.values()))
+            # what controllers see in targets shows a ticket to nobody new
+            write_viewers(
+                connection,
+                [a.ticket for a in appends if a.ticket and a.events and a.actor.via != "controller"],
+            )
         self._write_beside(connection, appends)
         registered = [_registry_row(w) for w in accepted if w.bodies and not w.append.ticket]
         if registered:
@@ -278,6 +289,25 @@ class Appender:
         ]
         if credentials:
             connection.execute(upserting(connection.dialect.name, t.credential), credentials)
+        answered = [
+            {
+                "who": a.once.who, "key": a.once.key, "request": a.once.request, "ticket": a.stream.id,
+                "version": a.stream.version + len(a.events), "sealed": a.once.sealed, "at": wire(a.at),
+            }
+            for a in appends
+            if a.once
+        ]  # fmt: skip
+        if answered:
+            connection.execute(_INSERT_ANSWERED, answered)
+
+
+def _done_before(connection: Connection, batch: list[_Waiting]) -> set[tuple[str, str] | None]:
+    """Which of the keys that these came with are taken. Nobody's key is None."""
+    keys = [w.append.once for w in batch if w.append.once]
+    if not keys:
+        return set()
+    rows = connection.execute(_ANSWERED, {"keys": [once.key for once in keys]})
+    return {(who, key) for who, key in rows}
 
 
 def _everybodys(error: Exception) -> bool:
@@ -321,6 +351,10 @@ _VERSIONS = (
     .where(t.event.c.stream.in_(bindparam("streams", expanding=True)))
     .group_by(t.event.c.stream)
 )
+_ANSWERED = select(t.answered.c.who, t.answered.c.key).where(
+    t.answered.c.key.in_(bindparam("keys", expanding=True))
+)
+_INSERT_ANSWERED = t.answered.insert()
 _INSERT_EVENT = t.event.insert()
 _INSERT_OUTBOX = t.outbox.insert()
 _ADVANCE_CLOCK = update(t.clock).where(t.clock.c.mark < bindparam("now")).values(mark=bindparam("now"))

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
 from muniment.core.due import due
 from muniment.core.instants import wire
 from muniment.core.ticket import Ticket
+from muniment.core.visibility import viewers
 from muniment.store import tables as t
 
 _encode_state = msgspec.json.Encoder(order="sorted").encode
@@ -38,6 +39,18 @@ def inserting_once(dialect: str, table: Table) -> PostgreSQLInsert | SQLiteInser
 def write_tickets(connection: Connection, tickets: Sequence[Ticket]) -> None:
     """Insert or replace the read model's rows of these tickets."""
     connection.execute(upserting(connection.dialect.name, t.ticket), [ticket_row(each) for each in tickets])
+
+
+def write_viewers(connection: Connection, tickets: Sequence[Ticket]) -> None:
+    """Let whoever may see these tickets find them. Nobody is ever taken out: `may_see` has the last word."""
+    rows = [row for each in tickets for row in viewer_rows(each)]
+    if rows:
+        connection.execute(inserting_once(connection.dialect.name, t.viewer), rows)
+
+
+def viewer_rows(ticket: Ticket) -> list[dict[str, str]]:
+    """The index's rows of a ticket: a function of its state, too."""
+    return [{"who": who, "ticket": ticket.id} for who in sorted(viewers(ticket))]
 
 
 def ticket_row(ticket: Ticket) -> dict[str, Any]:

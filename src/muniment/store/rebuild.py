@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, select, text
 from muniment.store import tables as t
 from muniment.store.engine import reading, writing
 from muniment.store.events import SqlStore
-from muniment.store.projecting import ticket_row, write_tickets
+from muniment.store.projecting import ticket_row, viewer_rows, write_tickets, write_viewers
 
 #: tickets folded and written together
 CHUNK = 200
@@ -26,6 +26,7 @@ def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -
             _hold(connection)
             tickets = [ticket for _, ticket in store.read_many(chunk).values()]
             write_tickets(connection, tickets)
+            write_viewers(connection, tickets)
         folded.update(ticket.id for ticket in tickets)
         progress(len(folded))
     with writing(store.engine) as connection:
@@ -34,6 +35,7 @@ def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -
         with_entries = store.read_many(rows - folded).keys()
         for without in rows - folded - with_entries:
             connection.execute(t.ticket.delete().where(t.ticket.c.id == without))
+            connection.execute(t.viewer.delete().where(t.viewer.c.ticket == without))
     return len(folded)
 
 
@@ -54,6 +56,7 @@ def differences(store: SqlStore) -> Iterator[str]:
             seen.add(ticket.id)
             if live.get(ticket.id) != ticket_row(ticket) and _differs(store, ticket.id):
                 yield ticket.id
+        yield from _hidden(store, chunk)
     with reading(store.engine) as connection:
         others = [
             ticket_id for (ticket_id,) in connection.execute(select(t.ticket.c.id)) if ticket_id not in seen
@@ -71,6 +74,20 @@ def _differs(store: SqlStore, ticket_id: str) -> bool:
             row = connection.execute(select(t.ticket).where(t.ticket.c.id == ticket_id)).mappings().first()
         if before == store.read_many([ticket_id]).get(ticket_id):
             return (dict(row) if row else None) != (ticket_row(before[1]) if before else None)
+
+
+def _hidden(store: SqlStore, chunk: list[str]) -> Iterator[str]:
+    """Tickets that somebody may see and cannot find. Rows too many show nothing: `may_see` has the last word."""
+    tickets = [ticket for _, ticket in store.read_many(chunk).values()]
+    with reading(
+        store.engine
+    ) as connection:  # after the tickets: what was written meanwhile is more, never less
+        found = {
+            tuple(row) for row in connection.execute(select(t.viewer).where(t.viewer.c.ticket.in_(chunk)))
+        }
+    for ticket in tickets:
+        if any((row["who"], row["ticket"]) not in found for row in viewer_rows(ticket)):
+            yield ticket.id
 
 
 def _chunks(engine: Engine) -> Iterator[list[str]]:

@@ -1,7 +1,7 @@
 """The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
-``cosignature``, ``stamp`` and ``text`` can be rebuilt from it.
+``cosignature``, ``stamp``, ``text``, ``token`` and ``answered`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -112,6 +112,16 @@ ticket = Table(
     Index("ticket_beneficiary", "beneficiary", "id"),
     Index("ticket_requester", "requester", "id"),
     Index("ticket_status", "status", "id"),
+    Index("ticket_target", "target", "id"),
+    Index("ticket_findings", "open_findings", "id"),
+)
+
+#: who may see which ticket (`core.visibility`): lists are asked for by it, and look at nothing else (I33)
+viewer = Table(
+    "viewer",
+    metadata,
+    Column("who", Text, primary_key=True),
+    Column("ticket", Text, primary_key=True),
 )
 
 #: the last recorded version of identities, targets and the policy set, to see what changed
@@ -159,4 +169,33 @@ clock = Table(
     metadata,
     Column("id", Integer, primary_key=True),  # always 1
     Column("mark", Text, nullable=False),
+)
+
+#: bearer tokens of the API. The secret itself is nowhere: it has 256 bits of chance, so its hash cannot be guessed from
+token = Table(
+    "token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),  # SHA-256 of the secret part
+    Column("identity", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # separated by spaces; empty: all that the identity may
+    Column("created_at", Text, nullable=False),
+    Column("expires_at", Text, nullable=False),
+    Column("revoked_at", Text),
+    Index("token_identity", "identity"),
+)
+
+#: commands that came with a key, so that a client who did not hear the answer can ask again (I30). Written in the
+#: transaction of what they did; the answer is made again from the ticket's entries
+answered = Table(
+    "answered",
+    metadata,
+    Column("who", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request", Text, nullable=False),  # SHA-256 of route and body
+    Column("ticket", Text, nullable=False),
+    Column("version", Integer, nullable=False),  # of the ticket, after it
+    Column("sealed", Integer, nullable=False),  # how many of its entries were in the tree then
+    Column("at", Text, nullable=False),
+    Index("answered_at", "at"),
 )

@@ -31,9 +31,19 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     beneficiary: str | None = None
     target: str | None = None
     involving: str | None = None  # requester or beneficiary
+    seen_by: frozenset[str] | None = None  # keys (`core.visibility`); None: by everybody
     with_findings: bool = False
     before: str | None = None  # the id that ended the last page; newest first
     limit: int = 100
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command with a key did."""
+
+    request: str
+    ticket: str
+    version: int
+    sealed: int
 
 
 class SqlViews:
@@ -58,12 +68,27 @@ class SqlViews:
             query = query.where(c.status.in_(wanted.statuses))
         if wanted.involving is not None:
             query = query.where(or_(c.requester == wanted.involving, c.beneficiary == wanted.involving))
+        if wanted.seen_by is not None:
+            query = query.where(c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(wanted.seen_by))))
         if wanted.with_findings:
             query = query.where(c.open_findings > 0)
         if wanted.before is not None:
             query = query.where(c.id < wanted.before)
         with reading(self._engine) as connection:
             return [decode_state(blob(state)) for (state,) in connection.execute(query)]
+
+    def answered(self, who: str, key: str) -> Answered | None:
+        """What was done under somebody's key before."""
+        c = t.answered.c
+        query = select(c.request, c.ticket, c.version, c.sealed).where(c.who == who, c.key == key)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Answered(**row._mapping)  # noqa: SLF001  public, in spite of its name
+
+    def forget_answered(self, before: datetime) -> None:
+        """Delete keys that nobody asks with again."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(t.answered).where(t.answered.c.at < wire(before)))
 
     def ticket(self, ticket: str) -> Ticket | None:
         """One ticket, as last folded."""
