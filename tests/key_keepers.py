@@ -116,11 +116,11 @@ class TemporarySoftHsm:
 
 
 class TemporaryOpenBao:
-    """A real OpenBao with a file as its storage, so that it is the same after a restart: sealed, as they come up."""
+    """A real OpenBao with its storage on the disk, so that it is the same after a restart: sealed, as they come up."""
 
     def __init__(self) -> None:
         self.folder = Path()
-        self.port = 0
+        self.port = self.cluster_port = 0
         self.root = ""
         self._unseal = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -134,7 +134,8 @@ class TemporaryOpenBao:
             missing("openbao")
         self.folder = Path(tempfile.mkdtemp(prefix="muniment-openbao-"))
         try:
-            self.port = free_port()
+            (self.folder / "data").mkdir()
+            self.port, self.cluster_port = free_port(), free_port()
             self.start()
             made = self.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
             self.root, self._unseal = made["root_token"], made["keys_base64"][0]
@@ -152,12 +153,18 @@ class TemporaryOpenBao:
     def start(self) -> None:
         """Start it; it is sealed, but for the first time."""
         (self.folder / "config.hcl").write_text(f"""\
-storage "file" {{ path = "{self.folder}/data" }}
+storage "raft" {{
+  path = "{self.folder}/data"
+  node_id = "one"
+  performance_multiplier = 1
+}}
 listener "tcp" {{
   address = "{HOST}:{self.port}"
+  cluster_address = "{HOST}:{self.cluster_port}"
   tls_disable = true
 }}
 api_addr = "{self.address}"
+cluster_addr = "https://{HOST}:{self.cluster_port}"
 """)
         environment = {"HOME": str(self.folder), "PATH": os.defpath}
         with (self.folder / "log").open("ab") as log:

@@ -285,12 +285,14 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
     }),
     ("[ledger]", config.LedgerSettings, {
         "origin": "The ledger's name, for ever. It is inside every entry.",
-        "key": "Reference to the Ed25519 key that signs checkpoints.",
-        "also_sign": "References to other keys that sign too, while one replaces another.",
-        "pin": _UNUSED,
-        "openbao_address": _UNUSED,
-        "openbao_token": _UNUSED,
-        "openbao_ca": _UNUSED,
+        "key": "Reference to the Ed25519 key that signs checkpoints: `file:` or `env:` (PKCS#8 PEM),"
+        " `openbao:MOUNT/keys/NAME` with `?version=N` for another than the first, or `pkcs11:` (RFC 7512) with"
+        " `token`, `object` or `id`, and `?module-path=`.",
+        "also_sign": "References to other keys that sign too: one that replaces another, or one of ML-DSA-44.",
+        "pin": "Reference to the PIN of the PKCS#11 token.",
+        "openbao_address": "Where OpenBao is, for keys that lie in it. Without TLS only on this machine.",
+        "openbao_token": "Reference to the token for it; read again for each request.",
+        "openbao_ca": "PEM file of the authority that OpenBao's certificate leads to. Default: the system's.",
         "tiles": "Folder that checkpoints are published to, as tiles (C2SP tlog-tiles).",
         "checkpoint_interval": "How often `serve` seals what was recorded.",
         "witnesses": "Those who cosign checkpoints: `<vkey> <url>` each.",

@@ -45,7 +45,7 @@ def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
     from muniment.store.tile_directory import TileDirectory
     from muniment.store.views import SqlViews
 
-    signers = tuple(_signer(config, key) for key in (config.ledger.key, *config.ledger.also_sign))
+    signers = _signers(config)
     # the ledger's key changes in time; what marks our rows does not, so it is best a secret of its own
     mark = config.secret(config.store.mark_key or config.ledger.key)
     store = open_store(config.store_url, config.ledger.origin, mark_key(mark.encode()), clock)
@@ -102,18 +102,19 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
     )  # fmt: skip
 
 
-def _signer(config: Config, key: str) -> Signer:
-    from muniment.ledger.errors import LedgerFault
-    from muniment.ledger.keys import signer_from_pem
+def _signers(config: Config) -> tuple[Signer, ...]:
+    """The log's keys; an Ed25519 key first, which is the one that witnesses ask for."""
+    from muniment.anchors.signers import open_signer
+    from muniment.ledger.cosignature import MlDsaSigner
 
-    try:
-        return signer_from_pem(config.ledger.origin, config.secret(key).encode())
-    except LedgerFault as error:
+    signers = tuple(open_signer(config, key) for key in (config.ledger.key, *config.ledger.also_sign))
+    if isinstance(signers[0], MlDsaSigner):
         raise Misconfigured(
-            f"[ledger] key is not an Ed25519 key: {error}",
-            remedy="Restore the key file from its backup.",
+            "[ledger] key is an ML-DSA-44 key, which can only sign beside another",
+            remedy="Put it into also_sign, and an Ed25519 key into key.",
             code="config.ledger-key",
-        ) from error
+        )
+    return signers
 
 
 def find_config(named: str | None) -> Config:

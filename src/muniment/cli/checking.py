@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from muniment.cli import console
-from muniment.core.errors import Invalid
+from muniment.core.errors import Invalid, MunimentError
+from muniment.core.instants import wire
 from muniment.core.text import clean_name
 from muniment.service.filing import account_of
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from muniment.ports import Target
     from muniment.service.desk import Desk
 
+#: how long entries may wait for a checkpoint before that is a warning
+UNSEALED = timedelta(minutes=5)
 #: what a connector can do, in words: if it can, if it cannot
 _CAN = {
     "native_expiry": ("ends access by itself, on time", "access ends only when Muniment takes it back"),
@@ -32,18 +36,38 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     """Everything there is to say. That the desk could be opened says that the files and the store are sound."""
     people = list(desk.directory.everybody())
     warnings = [] if desk.targets else ["there are no targets, so nothing can be asked for"]
+    vkeys, trouble = _keys(desk)
     return {
         "configuration": str(config.base),
         "store": desk.store.engine.url.render_as_string(hide_password=True),
         "ledger": {
             "origin": config.ledger.origin,
-            "vkey": desk.signers[0].verifier.vkey if desk.signers else None,
+            "vkey": vkeys[0] if vkeys else None,
+            "vkeys": vkeys,
         },
         "policies": {"digest": desk.policy.digest, "files": sorted(desk.policy.files())},
         "identities": {"known": len(people), "active": sum(1 for each in people if each.active)},
         "targets": [_target(desk, target) for _, target in sorted(desk.targets.items())],
-        "warnings": warnings,
+        "warnings": [*warnings, *trouble],
     }
+
+
+def _keys(desk: Desk) -> tuple[list[str | None], list[str]]:
+    """The vkeys of the ledger's keys, and what is wrong with those that do not answer."""
+    vkeys: list[str | None] = []
+    trouble = []
+    for signer in desk.signers:
+        try:
+            vkeys.append(signer.verifier.vkey)
+        except MunimentError as error:
+            vkeys.append(None)
+            trouble.append(f"the ledger's key cannot sign, so nothing new is given: {error.message}")
+    since = desk.views.oldest_unsealed()
+    if since is not None and desk.clock.now() - since > UNSEALED:
+        trouble.append(
+            f"nothing was sealed since {wire(since)}, so nothing new is given; `muniment serve` seals, and says why not"
+        )
+    return vkeys, trouble
 
 
 def _target(desk: Desk, target: Target) -> dict[str, Any]:
@@ -101,7 +125,7 @@ def render(document: dict[str, Any]) -> RenderableType:
                 ("policies", _fine(", ".join(document["policies"]["files"]))),
                 ("identities", _fine(f"{people['known']}, of whom {people['active']} active")),
                 ("store", _fine(document["store"])),
-                ("ledger", _fine(f"{ledger['origin']}, public key {ledger['vkey']}")),
+                ("ledger", _fine(f"{ledger['origin']}, public key {ledger['vkey'] or 'unknown'}")),
             ]
         )
     ]

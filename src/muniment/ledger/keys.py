@@ -90,6 +90,20 @@ def signer_from_pem(origin: str, pem: bytes) -> Ed25519Signer:
     return Ed25519Signer(name=origin, key=key)
 
 
+def log_signer_from_pem(origin: str, pem: bytes) -> Ed25519Signer | MlDsaSigner:
+    """Read a key of the log ``origin`` of either kind, as `signer_from_pem` does.
+
+    Raises:
+        BadKey: it is not a PEM file, not a private key, encrypted, damaged, or of another kind.
+    """
+    key = _read_pem(origin, pem)
+    if isinstance(key, Ed25519PrivateKey):
+        return Ed25519Signer(name=origin, key=key)
+    if isinstance(key, MLDSA44PrivateKey):
+        return MlDsaSigner(name=origin, key=key)
+    raise BadKey(f"the key file of {origin!r:.60} holds {_type(key)}; Ed25519 or ML-DSA-44 is needed")
+
+
 def ml_dsa_from_pem(origin: str, pem: bytes) -> MlDsaSigner:
     """Read the second key of the log ``origin``, as `signer_from_pem` does.
 
