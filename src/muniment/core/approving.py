@@ -29,6 +29,7 @@ def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -
             remedy=f"Read `muniment show {ticket.id}` again, then decide.",
             code="refused.stale-approval",
         )
+    _require_signature(ticket, command, facts)
     stage, verdict = _stage_for(ticket, facts, actor, "approve")
     recorded = e.ApprovalRecorded(
         approver=actor.id, decision="approve", stage=stage.name, digest=command.digest, policies=verdict.policies,
@@ -41,6 +42,22 @@ def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -
     return recorded, e.RequestApproved(
         approvers=approvers, scope=ticket.terms.scope, duration=ticket.terms.duration
     )
+
+
+def _require_signature(ticket: Ticket, command: c.Approve, facts: c.Facts) -> None:
+    """A signature that is there verified, with a key of the approver's own; and it is there where policy demands it."""
+    if command.signature is not None and facts.signed_by is None:
+        raise Refused(
+            "the signature of this approval was not verified",
+            remedy=f"Sign what `muniment approve {ticket.id} --statement` prints.",
+            code="refused.signature",
+        )
+    if command.signature is None and ticket.obligations is not None and ticket.obligations.signed is True:
+        raise Refused(
+            f"policy demands that approvals of {ticket.id} are signed by the approver",
+            remedy=f"Run `muniment approve {ticket.id} --sign ~/.ssh/id_ed25519`.",
+            code="refused.signature-required",
+        )
 
 
 def deny(ticket: Ticket, command: c.Deny, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:

@@ -36,7 +36,7 @@ class Approve(Command, frozen=True, kw_only=True):
 
     digest: str
     comment: str | None = None  # commitment
-    signature: str | None = None
+    signature: str | None = None  # SSHSIG over `statement.approval_statement`
 
 
 class Deny(Command, frozen=True, kw_only=True):
@@ -164,6 +164,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     authority: Authority | None = None  # the actor's own (Approve, Deny, Review)
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
     active: bool = True  # requester, beneficiary and an owner are active
+    signed_by: str | None = None  # the actor's own key that the command's signature verified with (Approve)
     native_expiry: bool = False  # the target can end this access by itself
     ends_sessions: bool = False  # the target ends sessions together with the access
     scope_bounded: bool = False  # the catalogue calls every privilege in the scope bounded

@@ -78,6 +78,14 @@ def is_human(identity: IdentityId) -> bool:
     return identity.startswith("human:")
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """How much somebody who is not a person may ask for and hold (I38). Null: the default of `budget.py`."""
+
+    requests_per_hour: int | None = None  # tickets filed
+    concurrent_grants: int | None = None  # tickets that wait, or give access, at once
+    longest: int | None = None  # seconds: no grant lasts longer
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """One subject as the directory knows it now.
 
@@ -93,8 +101,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     owners: tuple[IdentityId, ...] = ()
     manager: IdentityId | None = None
     aliases: tuple[IdentityId, ...] = ()  # other ids of the same subject
+    # unset, and so absent from entries, where there are none: entries of the first release have no such fields
+    ssh_keys: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # public keys that sign their approvals; no comments
+    budget: Budget | msgspec.UnsetType = msgspec.UNSET  # of a service account, workload or agent
 
     @property
     def kind(self) -> Kind:
         """human, service_account, workload or ai_agent."""
         return kind_of(self.id)
+
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """Public keys that sign this person's approvals, in OpenSSH's one-line form."""
+        return () if self.ssh_keys is msgspec.UNSET else self.ssh_keys

@@ -15,6 +15,7 @@ import msgspec
 from muniment.core.errors import Invalid, Misconfigured
 from muniment.core.identity import (
     ROLES,
+    Budget,
     Identity,
     IdentityId,
     Role,
@@ -23,10 +24,15 @@ from muniment.core.identity import (
     parse_group,
     parse_identity,
 )
+from muniment.core.instants import parse_duration
 from muniment.core.text import clean_name
+from muniment.ledger.errors import LedgerFault
+from muniment.ledger.sshsig import read_key
 
 #: owners, managers and groups nest less deep than this in any organisation; more is a mistake
 MAX_DEPTH = 32
+#: no budget is larger; whoever needs more needs none
+MAX_BUDGET = 1_000_000
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,7 +45,17 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     owner: str | None = None
     owners: list[str] = []
     aliases: list[str] = []
+    ssh_keys: list[str] = []
+    budget: Any = None
     active: bool = True
+
+
+class _Budget(msgspec.Struct, forbid_unknown_fields=True):
+    """What a service account, workload or agent may ask for and hold, as written."""
+
+    requests_per_hour: int | None = None
+    concurrent_grants: int | None = None
+    longest: str | None = None
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,6 +97,7 @@ class _Reading:
         self._entries: dict[IdentityId, _Entry] = {}
         self._canonical: dict[IdentityId, IdentityId] = {}
         self._folded: dict[str, str] = {}
+        self._signers: dict[str, IdentityId] = {}
         for key, raw in document.identities.items():
             self._add(key, raw)
         for ident, entry in self._entries.items():
@@ -106,6 +123,7 @@ class _Reading:
                 roles=tuple(role for role in ROLES if role in entry.roles),
                 owners=owned_by.get(ident, ()), manager=managers[ident],
                 aliases=tuple(sorted(parse_identity(a) for a in entry.aliases)),
+                ssh_keys=self._keys(ident, entry), budget=self._budget(ident, entry),
             )  # fmt: skip
             for group in groups if identity.active else ():
                 members.setdefault(group, []).append(identity)
@@ -196,6 +214,42 @@ class _Reading:
                 f"{at}: only people have managers, and are managers", "Use owner for who answers for it."
             )
         return manager
+
+    def _keys(self, ident: IdentityId, entry: _Entry) -> tuple[str, ...] | msgspec.UnsetType:
+        at = f'{self._where}: identities."{ident}".ssh_keys'
+        if entry.ssh_keys and not is_human(ident):
+            raise _wrong(f"{at}: only people sign approvals", "Leave ssh_keys out here.")
+        found = []
+        for text in entry.ssh_keys:
+            try:
+                key = read_key(text)
+            except LedgerFault as error:
+                raise _wrong(f"{at}: {error.message}", "Copy the line of the .pub file.") from error
+            if (other := self._signers.setdefault(key, ident)) != ident:
+                raise _wrong(f"{at}: this key is {other}'s already", "Each person signs with keys of their own.")
+            found.append(key)
+        return tuple(sorted(set(found))) or msgspec.UNSET
+
+    def _budget(self, ident: IdentityId, entry: _Entry) -> Budget | msgspec.UnsetType:
+        at = f'{self._where}: identities."{ident}".budget'
+        if entry.budget is None:
+            return msgspec.UNSET
+        if is_human(ident):
+            raise _wrong(f"{at}: a person has no budget", "Policy says what people may ask for.")
+        wanted = _convert(entry.budget, _Budget, at)
+        for name in ("requests_per_hour", "concurrent_grants"):
+            number = getattr(wanted, name)
+            if number is not None and not 0 <= number <= MAX_BUDGET:
+                raise _wrong(f"{at}.{name} is {number}", f"Write a number from 0 to {MAX_BUDGET}.")
+        longest = None
+        if wanted.longest is not None:
+            try:
+                longest = int(parse_duration(wanted.longest).total_seconds())
+            except Invalid as error:
+                raise _wrong(f"{at}.longest: {error.message}", error.remedy) from error
+        return Budget(
+            requests_per_hour=wanted.requests_per_hour, concurrent_grants=wanted.concurrent_grants, longest=longest
+        )
 
     def _reference(self, text: str, at: str) -> IdentityId:
         ident = self._canonical.get(self._checked(parse_identity, text, at))
