@@ -6,7 +6,7 @@ import msgspec
 
 from muniment.core import events as e
 from muniment.core.delegation import Delegation
-from muniment.core.identity import Identity
+from muniment.core.identity import Budget, Identity
 from muniment.core.scope import Comparison, Privilege
 from muniment.core.terms import Terms, terms_digest
 from muniment.core.verdict import Evaluation, Obligations, Stage
@@ -138,6 +138,12 @@ VALUES: dict[str, e.Event] = {
     "approvers-missing/1 bare": e.ApproversMissing(stages=(), reasons=()),
     "delegation-given/1": e.DelegationGiven(delegation=DELEGATION, reason=SHA),
     "delegation-ended/1": e.DelegationEnded(delegation="dlg_golden"),
+    "identity-recorded/1 keys": e.IdentityRecorded(
+        identity=Identity(id=CYD, ssh_keys=("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",))
+    ),
+    "identity-recorded/1 budget": e.IdentityRecorded(
+        identity=Identity(id=BOT, owners=(ODA,), budget=Budget(requests_per_hour=6, concurrent_grants=0, longest=900))
+    ),
 }  # fmt: skip
 
 

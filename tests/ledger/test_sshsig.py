@@ -34,7 +34,9 @@ def signed(key: Path, text: bytes = TEXT, namespace: str = "muniment-approval", 
     return done.stdout.decode()
 
 
-def openssh_takes(tmp_path: Path, armour: str, text: bytes = TEXT, namespace: str = "muniment-approval") -> bool:
+def openssh_takes(
+    tmp_path: Path, armour: str, text: bytes = TEXT, namespace: str = "muniment-approval"
+) -> bool:
     file = tmp_path / "judged.sig"
     file.write_text(armour)
     return not keygen("-Y", "check-novalidate", "-n", namespace, "-s", str(file), text=text).returncode
@@ -47,7 +49,9 @@ def key(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "options"), KEYS)
-def test_every_kind_of_key_that_openssh_signs_with(tmp_path: Path, kind: str, options: tuple[str, ...]) -> None:
+def test_every_kind_of_key_that_openssh_signs_with(
+    tmp_path: Path, kind: str, options: tuple[str, ...]
+) -> None:
     path = tmp_path / "key"
     assert not keygen("-q", "-t", kind, *options, "-N", "", "-f", str(path)).returncode
     for more in ((), ("-O", "hashalg=sha256")):
@@ -109,7 +113,9 @@ def by_a_token(kind: str, flags: int) -> str:
         token = ec.generate_private_key(ec.SECP256R1())
         point = token.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         key = packed(kind.encode(), b"nistp256", point, application)
-        signature = packed(*(_mpint(n) for n in decode_dss_signature(token.sign(message, ec.ECDSA(SHA256())))))
+        signature = packed(
+            *(_mpint(n) for n in decode_dss_signature(token.sign(message, ec.ECDSA(SHA256()))))
+        )
     body = packed(kind.encode(), signature) + rest
     return armoured(b"SSHSIG" + struct.pack(">I", 1) + packed(key, namespace, b"", b"sha512", body))
 

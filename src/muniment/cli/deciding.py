@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from muniment.cli.commands import command, group
-from muniment.cli.session import Session, of
+from muniment.cli.session import Session, Usage, of
 from muniment.core.errors import Invalid
 
 if TYPE_CHECKING:
@@ -40,13 +41,42 @@ def approve(
             "--digest", metavar="sha256:…", help="Only if the terms have this digest, as `show` gives it."
         ),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY",
+            help="Sign the approval with this SSH key: a private key file, or the .pub file of one in the agent.",
+        ),
+    ] = None,
+    signature: Annotated[
+        Path | None,
+        typer.Option("--signature", metavar="FILE", help="A signature that was made elsewhere."),
+    ] = None,
+    statement: Annotated[
+        bool, typer.Option("--statement", help="Only print what is to be signed, to sign it elsewhere.")
+    ] = False,
 ) -> None:
     """Say yes. With the last approval that is needed, access is given at once, or at its start."""
-    from muniment.service import deciding
+    from muniment.cli import signing
+    from muniment.service import deciding, looking
+    from muniment.service.signing import statement as to_sign
 
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    ticket = deciding.approve(desk, caller, ticket_id, digest=digest, comment=comment)
+    if sum((sign is not None, signature is not None, statement)) > 1:
+        raise Usage("--sign, --signature and --statement exclude each other", remedy="Give one of them.")
+    desk, caller = session.enter(writes=not statement)
+    if statement:
+        signing.hand_out(to_sign(desk, caller, looking.show(desk, caller, ticket_id)))
+        return
+    armour = None
+    if sign is not None:
+        shown = looking.show(desk, caller, ticket_id)
+        digest = digest or shown.digest  # what is signed is what is approved, whatever happens meanwhile
+        armour = signing.sign(to_sign(desk, caller, shown), sign)
+    elif signature is not None:
+        armour = signing.read_signature(signature)
+    ticket = deciding.approve(desk, caller, ticket_id, digest=digest, comment=comment, signature=armour)
     _carry_on(session, desk, ticket)
 
 

@@ -79,6 +79,8 @@ def _stricter(ticket: Ticket, obligations: Obligations | None, facts: c.Facts) -
     missed = unmet(ticket.terms, obligations, facts)
     if missed:
         return missed.message
+    if obligations.signed is True and any(d.signature is None for d in ticket.decisions):
+        return "approvers must sign their approvals"
     asked = ticket.obligations is not None and ticket.obligations.witnessed is True
     if obligations.witnessed is True and not asked:
         return "witnesses must have seen the approvals, which the ticket does not ask for"

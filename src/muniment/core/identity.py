@@ -102,7 +102,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     manager: IdentityId | None = None
     aliases: tuple[IdentityId, ...] = ()  # other ids of the same subject
     # unset, and so absent from entries, where there are none: entries of the first release have no such fields
-    ssh_keys: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # public keys that sign their approvals; no comments
+    ssh_keys: tuple[str, ...] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # public keys that sign their approvals; no comments
     budget: Budget | msgspec.UnsetType = msgspec.UNSET  # of a service account, workload or agent
 
     @property

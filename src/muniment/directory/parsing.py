@@ -226,7 +226,9 @@ class _Reading:
             except LedgerFault as error:
                 raise _wrong(f"{at}: {error.message}", "Copy the line of the .pub file.") from error
             if (other := self._signers.setdefault(key, ident)) != ident:
-                raise _wrong(f"{at}: this key is {other}'s already", "Each person signs with keys of their own.")
+                raise _wrong(
+                    f"{at}: this key is {other}'s already", "Each person signs with keys of their own."
+                )
             found.append(key)
         return tuple(sorted(set(found))) or msgspec.UNSET
 
@@ -248,7 +250,9 @@ class _Reading:
             except Invalid as error:
                 raise _wrong(f"{at}.longest: {error.message}", error.remedy) from error
         return Budget(
-            requests_per_hour=wanted.requests_per_hour, concurrent_grants=wanted.concurrent_grants, longest=longest
+            requests_per_hour=wanted.requests_per_hour,
+            concurrent_grants=wanted.concurrent_grants,
+            longest=longest,
         )
 
     def _reference(self, text: str, at: str) -> IdentityId:

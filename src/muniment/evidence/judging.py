@@ -151,6 +151,8 @@ def _approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded)
         return f"policy did not let {who} decide stage {stage.name}"
     if event.decision == "deny":
         return None
+    if t.obligations and t.obligations.signed is True and event.signature is None:
+        return f"policy demands that {who} signs the approval, and no signature is there"
     if any(d.approver == who for d in t.decisions):
         return f"{who} has decided already, and counts once"
     if t.approvals_in(stage.name) >= stage.needed:

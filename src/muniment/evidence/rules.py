@@ -16,6 +16,8 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable
+from datetime import timedelta
+from itertools import pairwise
 
 import msgspec
 
@@ -25,16 +27,23 @@ from muniment.core.events import (
     LEDGER_EVENTS,
     REGISTRY_EVENTS,
     TICKET_EVENTS,
+    ApprovalRecorded,
     Event,
+    IdentityDeactivated,
+    IdentityRecorded,
     PolicyAdopted,
     PolicyTextRecorded,
     ProvisioningStarted,
     RequestApproved,
     decode_data,
 )
+from muniment.core.instants import parse_instant
+from muniment.core.statement import NAMESPACE, approval_statement
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.evidence.judging import judge
 from muniment.ledger.entry import Entry
+from muniment.ledger.errors import LedgerFault
+from muniment.ledger.sshsig import fingerprint, parse
 from muniment.ledger.verify import Level
 
 #: how the streams begin that hold tickets
@@ -45,6 +54,9 @@ POLICY = "policy"
 KEYS = "keys"
 #: how the streams begin that say what was erased of a ticket, whose id follows
 ERASURE = "erasure:"
+
+#: how long after a key was withdrawn a node may still take it: as long as a leaver's access may last (I22)
+HEARD_AFTER = timedelta(seconds=60)
 
 _TICKET_KINDS = frozenset(event.kind for event in TICKET_EVENTS)
 _REGISTRY = {
@@ -77,6 +89,23 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return f"leaf {self.index}, ticket {self.ticket!r:.80}, seq {self.seq}, {self.kind}: {self.fault}"
 
 
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose keys were which from some place in the log on."""
+
+    index: int
+    at: str
+    keys: tuple[str, ...]
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """An approval whose signature is genuine; whether the key was the approver's, another part of the log may know."""
+
+    place: Place
+    at: str
+    who: str
+    key: str
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What one `TicketRules` found; plain data, to be sent from one process to another."""
 
@@ -85,6 +114,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     adopted: dict[str, int]  # policy sets: digest, and the index of the entry that put it in force first
     cited: dict[str, Place]  # policy sets that decisions rest on: digest, and the first such decision
     open: int  # tickets that have not ended
+    keys: dict[str, tuple[Keys, ...]] = {}  # of everybody who ever had one
+    signed: tuple[Signed, ...] = ()
 
 
 class TicketRules:
@@ -102,6 +133,8 @@ class TicketRules:
         self._tickets: dict[str, Ticket] = {}
         self._policy = _PolicySets()
         self._cited: dict[str, Place] = {}
+        self._keys: dict[str, list[Keys]] = {}
+        self._signed: list[Signed] = []
         self._checked = 0
         self._fault: Place | None = None
 
@@ -131,7 +164,8 @@ class TicketRules:
         """What was found so far."""
         return Found(
             checked=self._checked, fault=self._fault, adopted=self._policy.adopted, cited=self._cited,
-            open=len(self._tickets),
+            open=len(self._tickets), keys={who: tuple(keys) for who, keys in self._keys.items()},
+            signed=tuple(self._signed),
         )  # fmt: skip
 
     def result(self) -> Level:
@@ -145,11 +179,12 @@ class TicketRules:
     def _judge(self, place: Place, entry: Entry) -> str | None:
         if misplaced := _misplaced(entry):
             return misplaced
-        if (
-            entry.type not in _TICKET_KINDS
-        ):  # of others only policy matters here; kinds not known are no ticket's
-            known = entry.type in KINDS
-            return self._policy.take(decode_data(entry.type, entry.data), place.index) if known else None
+        if entry.type not in _TICKET_KINDS:  # kinds not known are no ticket's
+            if entry.type not in KINDS:
+                return None
+            event = decode_data(entry.type, entry.data)
+            self._take_keys(event, place.index, entry.at)
+            return self._policy.take(event, place.index)
         return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
 
     def _judge_ticket(self, place: Place, entry: Entry, event: Event) -> str | None:
@@ -165,6 +200,8 @@ class TicketRules:
             fault := self._unwitnessed(before, event, place, self._witnessed)
         ):
             return fault
+        if before is not None and (fault := self._signature(before, event, entry, place)):
+            return fault
         if policies := getattr(event, "policies", None):
             self._cited.setdefault(policies, place)
         after = evolve(before, recorded, entry.ticket)
@@ -173,6 +210,30 @@ class TicketRules:
             self._authorised.pop(entry.ticket, None)
         else:
             self._tickets[entry.ticket] = after
+        return None
+
+    def _take_keys(self, event: Event, index: int, at: str) -> None:
+        if isinstance(event, IdentityRecorded):
+            who, keys = event.identity.id, event.identity.signing_keys
+        elif isinstance(event, IdentityDeactivated):
+            who, keys = event.identity, ()
+        else:
+            return
+        if keys or who in self._keys:
+            self._keys.setdefault(who, []).append(Keys(index=index, at=at, keys=keys))
+
+    def _signature(self, t: Ticket, event: Event, entry: Entry, place: Place) -> str | None:
+        """The approver's own, over exactly this approval in this log; the key is looked at in `combine`."""
+        if not isinstance(event, ApprovalRecorded) or event.signature is None:
+            return None
+        try:
+            found = parse(event.signature)
+            if found.namespace != NAMESPACE:
+                return f"the signature of {event.approver} is for {found.namespace!r:.60}, not for approvals"
+            found.verify(approval_statement(entry.log, t, event.approver, event.digest))
+        except LedgerFault as fault:
+            return f"the signature of {event.approver} does not verify: {fault.message}"
+        self._signed.append(Signed(place=place, at=entry.at, who=event.approver, key=found.key_line))
         return None
 
     def _unwitnessed(
@@ -209,12 +270,34 @@ def combine(parts: Iterable[Found]) -> Level:
         if digest not in adopted or adopted[digest] > place.index:
             fault = f"it rests on the policy set {digest:.80}, which was not adopted before"
             faults.append(msgspec.structs.replace(place, fault=fault))
+    keys: dict[str, list[Keys]] = {}
+    for part in parts:
+        for who, recorded in part.keys.items():
+            keys.setdefault(who, []).extend(recorded)
+    for each in (signed for part in parts for signed in part.signed):
+        if not _had(each, sorted(keys.get(each.who, []), key=lambda known: known.index)):
+            fault = f"it is signed with {fingerprint(each.key)}, which was no key of {each.who} on record"
+            faults.append(msgspec.structs.replace(each.place, fault=fault))
     first = min(faults, key=lambda place: place.index, default=None)
     return Level(
         ok=first is None,
         checked=sum(part.checked for part in parts),
         first_fault=first.sentence() if first else None,
     )
+
+
+def _had(signed: Signed, known: list[Keys]) -> bool:
+    """Whether the key was on record as the approver's, before the approval and not withdrawn by then."""
+    before = [each for each in known if each.index < signed.place.index]
+    for each, following in pairwise((*before, None)):
+        if each is None or signed.key not in each.keys:
+            continue
+        if following is None:
+            return True
+        # another node may not have heard of the change yet
+        if parse_instant(signed.at) <= parse_instant(following.at) + HEARD_AFTER:
+            return True
+    return False
 
 
 def _misplaced(entry: Entry) -> str | None:

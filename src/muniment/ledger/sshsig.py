@@ -158,8 +158,10 @@ def _load(kind: bytes, raw: bytes, fields: bytes) -> tuple[_Key, bytes]:
         if curve != b"nistp256":
             raise BadKey("the key is on another curve than it says")
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point), application
-    if kind != b"ssh-ed25519" and kind != b"ssh-rsa" and kind not in _ECDSA:
-        raise BadKey(f"keys of the type {kind!r:.60} do not sign here: use ssh-ed25519, ecdsa, rsa or a security token")
+    if kind not in {b"ssh-ed25519", b"ssh-rsa", *_ECDSA}:
+        raise BadKey(
+            f"keys of the type {kind!r:.60} do not sign here: use ssh-ed25519, ecdsa, rsa or a security token"
+        )
     key = load_ssh_public_key(kind + b" " + base64.b64encode(raw))
     if not isinstance(key, _Key):
         raise BadKey("keys of this type do not sign here")

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from muniment.core import commands as c
 from muniment.core.text import Disclosure
 from muniment.core.ticket import Ticket
 from muniment.service.desk import Caller, Desk
+from muniment.service.signing import put_keys_on_record, signer_of
 
 
 def approve(
-    desk: Desk, caller: Caller, ticket: str, *, digest: str | None, comment: str | None = None
+    desk: Desk,
+    caller: Caller,
+    ticket: str,
+    *,
+    digest: str | None,
+    comment: str | None = None,
+    signature: str | None = None,
 ) -> Ticket:
-    """Say yes to the terms with this digest; None means the terms as they stand now, for a caller who just saw them."""
+    """Say yes to the terms with this digest; None means the terms as they stand now, for a caller who just saw them.
+
+    ``signature``: SSHSIG by a key of the caller's own, over what `signing.statement` says.
+    """
     text = desk.commit_text(comment, "the comment") if comment else None
-    commitment = text.commitment if text else None
-    return desk.act(
-        ticket,
-        caller,
-        lambda t: (c.Approve(digest=digest or t.digest, comment=commitment), (text,) if text else ()),
-        with_authority=True,
-    )
+    if signature is not None:
+        put_keys_on_record(desk, caller)
+
+    def make(t: Ticket) -> tuple[c.Command, tuple[Disclosure, ...]]:
+        said = c.Approve(
+            digest=digest or t.digest, comment=text.commitment if text else None, signature=signature
+        )
+        return said, (text,) if text else ()
+
+    def verified(t: Ticket, facts: c.Facts) -> c.Facts:
+        if signature is None:
+            return facts
+        key = signer_of(desk.store.origin, t, caller.identity, digest or t.digest, signature)
+        return replace(facts, signed_by=key)
+
+    return desk.act(ticket, caller, make, with_authority=True, besides=verified)
 
 
 def deny(desk: Desk, caller: Caller, ticket: str, *, comment: str) -> Ticket:

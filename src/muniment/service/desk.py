@@ -190,6 +190,7 @@ class Desk:
         make: Callable[[Ticket], tuple[c.Command, tuple[Disclosure, ...]]],
         *,
         with_authority: bool = False,
+        besides: Callable[[Ticket, c.Facts], c.Facts] = lambda _, facts: facts,
     ) -> Ticket:
         """Decide a person's command on a ticket and record it; decide again when another writer was first.
 
@@ -198,6 +199,7 @@ class Desk:
             caller: who commands.
             make: the command, and the texts that it commits to, for the ticket as it stands.
             with_authority: ask policy what the caller may decide here.
+            besides: adds to the facts what only this command needs to know.
         """
         for attempt in range(ATTEMPTS):
             stream, ticket = self.store.read(ticket_id)
@@ -205,7 +207,8 @@ class Desk:
                 raise no_such_ticket(ticket_id)
             command, texts = make(ticket)
             now = self.clock.now()
-            events = decide(ticket, command, self.facts(ticket, caller, with_authority=with_authority), now)
+            facts = besides(ticket, self.facts(ticket, caller, with_authority=with_authority))
+            events = decide(ticket, command, facts, now)
             after = fold(ticket, events, caller.actor, now)
             try:
                 self.store.append(

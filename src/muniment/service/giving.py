@@ -27,6 +27,7 @@ from muniment.service import fulfilment as f
 from muniment.service.desk import Desk
 from muniment.service.filing import with_target
 from muniment.service.sealed import under_checkpoint
+from muniment.service.signing import still_theirs
 from muniment.service.taking import take_back
 
 
@@ -106,7 +107,8 @@ def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
         authority = desk.policy.judge_approver(
             ticket, desk.subject(approver.id), requester, beneficiary, target
         )
-        if approver.active and authority.verdict.permitted and decision.stage in authority.stages:
+        entitled = approver.active and authority.verdict.permitted and decision.stage in authority.stages
+        if entitled and still_theirs(decision.signature, approver):
             standing.append(decision.approver)
     facts = replace(desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing))
     return with_target(facts, target, ticket.terms.scope)

@@ -1,0 +1,47 @@
+"""What policy demands of an approver's own signature, at the gate and again before anything is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.lives import LEAD, RW, Life, verdict
+from muniment.core import commands as c
+from muniment.core.errors import Refused
+from muniment.core.events import RequestDenied
+from muniment.core.statement import approval_statement
+
+
+def test_a_signature_is_demanded_where_policy_says_so() -> None:
+    life = Life().submit(verdict(signed=True))
+    assert life.ticket
+    with pytest.raises(Refused) as refused:
+        life.approve()
+    assert refused.value.code == "refused.signature-required"
+    facts = life.lead()
+    signed = c.Approve(digest=life.ticket.digest, signature="sig")
+    with pytest.raises(Refused) as refused:
+        life.do(signed, facts)
+    assert refused.value.code == "refused.signature"
+    life.do(signed, c.msgspec.structs.replace(facts, signed_by="ssh-ed25519 AAAA"))
+    assert life.ticket.status == "approved"
+    assert life.ticket.decisions[0].signature == "sig"
+
+
+def test_an_unsigned_approval_does_not_stand_once_policy_demands_a_signature() -> None:
+    life = Life().submit().approve()
+    facts = life.system(verdict=verdict(signed=True), standing_approvers=(LEAD,))
+    (denied,) = life.do(c.StartProvisioning(held=(), ticketed=()), facts)
+    assert isinstance(denied, RequestDenied)
+    assert denied.reasons == ("policy changed since the approval: approvers must sign their approvals",)
+
+
+def test_the_statement_names_all_that_it_means_and_where_it_counts() -> None:
+    ticket = Life().submit().ticket
+    assert ticket
+    assert approval_statement("log.example/x", ticket, LEAD, "sha256:00") == (
+        b'{"approver":"human:cyd@example.com","decision":"approve","digest":"sha256:00","kind":"muniment-approval/1",'
+        b'"log":"log.example/x","round":0,"ticket":"req_1"}'
+    )
+    other = Life(scope=(RW,), duration=60).submit().ticket
+    assert other
+    assert other.digest != ticket.digest
