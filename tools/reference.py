@@ -358,6 +358,10 @@ _IDENTITY: _Words = {
     "owner": "Who answers for an identity that is not a person.",
     "owners": "Several of them.",
     "aliases": "Other ids of the same subject, of the same kind.",
+    "ssh_keys": "Public keys that sign this person's approvals, as lines of a `.pub` file; see"
+    " [sign approvals](../how-to/sign-approvals.md). Each key is one person's.",
+    "budget": "How much an identity that is not a person may ask for and hold: `requests_per_hour`, `concurrent_grants`,"
+    " `longest`.",
     "active": "`false`: may do nothing and gets nothing new; approvals that wait for provisioning are void. Access that is"
     " active goes on until its end, or until somebody revokes it.",
 }

@@ -40,7 +40,7 @@ def test_the_statement_names_all_that_it_means_and_where_it_counts() -> None:
     assert ticket
     assert approval_statement("log.example/x", ticket, LEAD, "sha256:00") == (
         b'{"approver":"human:cyd@example.com","decision":"approve","digest":"sha256:00","kind":"muniment-approval/1",'
-        b'"log":"log.example/x","round":0,"ticket":"req_1"}'
+        b'"log":"log.example/x","since":"2026-11-23T10:00:00.000000Z","ticket":"req_1"}'
     )
     other = Life(scope=(RW,), duration=60).submit().ticket
     assert other

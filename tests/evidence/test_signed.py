@@ -110,7 +110,7 @@ def test_openssh_verifies_what_the_ledger_holds(signers: Signers) -> None:
     assert state
     statement = (
         f'{{"approver":"human:cyd@example.com","decision":"approve","digest":"{state.digest}",'
-        f'"kind":"muniment-approval/1","log":"{ORIGIN}","round":0,"ticket":"{ticket}"}}'
+        f'"kind":"muniment-approval/1","log":"{ORIGIN}","since":"{state.filed_at}","ticket":"{ticket}"}}'
     )
     folder = signers.folder
     key = signers.office.caller("cyd").identity.signing_keys[0]
@@ -121,7 +121,7 @@ def test_openssh_verifies_what_the_ledger_holds(signers: Signers) -> None:
         "-f", str(folder / "allowed"),
     ]  # fmt: skip
     assert subprocess.run(verify, input=statement.encode(), capture_output=True, check=False).returncode == 0
-    other = statement.replace('"round":0', '"round":1').encode()
+    other = statement.replace("2026", "2027", 1).encode()
     assert subprocess.run(verify, input=other, capture_output=True, check=False).returncode != 0
 
 
