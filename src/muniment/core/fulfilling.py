@@ -67,7 +67,9 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
     )  # fmt: skip
 
 
-def _stricter(ticket: Ticket, obligations: Obligations | None, facts: c.Facts) -> str | None:
+def _stricter(  # noqa: PLR0911  each return is one demand
+    ticket: Ticket, obligations: Obligations | None, facts: c.Facts
+) -> str | None:
     """What policy demands now that the ticket, as approved, does not meet (I9). None if it meets everything."""
     if obligations is None:
         return "it says no longer what access obliges to"
