@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+unexport PYTHONDONTWRITEBYTECODE  # tests start the program hundreds of times
 
 PY := .venv/bin/python
 WORKERS ?= 2# test processes; each starts its own servers
