@@ -17,7 +17,7 @@ from muniment.core.ticket import Ticket
 from muniment.core.verdict import Authority, Evaluation, Obligations, Stage, Verdict
 from muniment.policy.engine import Engine
 from muniment.policy.explain import Explainer, said
-from muniment.policy.loading import nodes, read_folder
+from muniment.policy.loading import Rule, read_folder
 from muniment.policy.slices import Entity, answering_for, approval_slice, catalogued, request_slice
 from muniment.ports import CatalogueEntry, Subject, Target
 
@@ -36,6 +36,7 @@ class CedarPolicy:
         self._engine = Engine(files)
         self._explainer = Explainer(self._engine)
         self.digest = self._engine.digest
+        self.rules: Mapping[str, Rule] = self._engine.rules
 
     @classmethod
     def load(cls, folder: Path) -> CedarPolicy:
@@ -47,16 +48,8 @@ class CedarPolicy:
         return dict(self._engine.files)
 
     def named_groups(self) -> frozenset[str]:
-        """Every group that a condition or an @approvers names, so that `muniment check` can miss one."""
-        rules = self._engine.rules.values()
-        found = {
-            str(n["id"])
-            for rule in rules
-            for n in nodes(rule.source)
-            if n.get("type") == "Group" and "id" in n
-        }
-        approvers = {who for rule in rules if rule.duty for who in rule.duty.named()}
-        return frozenset(found | {a.removeprefix("group:") for a in approvers if a.startswith("group:")})
+        """Every group that a policy names, so that `muniment check` can miss one."""
+        return frozenset(group for rule in self.rules.values() for group in rule.groups())
 
     def judge_request(
         self, terms: Terms, requester: Subject, beneficiary: Subject, target: Target

@@ -23,6 +23,8 @@ from muniment.policy.obligations import COMMON, DUTIES, Duty, parse_duty
 Action: TypeAlias = Literal["request", "approve"]
 ACTIONS: tuple[Action, ...] = ("request", "approve")
 SCHEMA = "schema.cedarschema"
+#: how the names of files with tests end
+TESTS = ".test.toml"
 MAX_FILE = 1 << 20
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -40,19 +42,18 @@ class Rule:
     duty: Duty | None  # of a permit of a request
     source: Mapping[str, Any]  # Cedar's JSON
 
+    def groups(self) -> frozenset[str]:
+        """Every group that its conditions or annotations name."""
+        found = {str(n["id"]) for n in nodes(self.source) if n.get("type") == "Group" and "id" in n}
+        named = self.duty.named() if self.duty else ()
+        return frozenset(found | {who.removeprefix("group:") for who in named if who.startswith("group:")})
+
 
 def read_folder(folder: Path) -> dict[str, str]:
-    """Name and text of each policy file in a folder. Hidden files and ``*.md`` may lie beside them, nothing else."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise _wrong(
-            f"the policy folder {folder} cannot be read: {error.strerror}",
-            "Check [policy] dir in the configuration.",
-        ) from error
+    """Name and text of each policy file in a folder. Hidden files, ``*.md`` and tests may lie beside, nothing else."""
     files = {}
-    for path in paths:
-        if path.name.startswith(".") or path.suffix == ".md":
+    for path in _paths(folder):
+        if path.name.startswith(".") or path.suffix == ".md" or path.name.endswith(TESTS):
             continue
         if path.suffix != ".cedar" or not path.is_file():
             raise _wrong(
@@ -61,6 +62,11 @@ def read_folder(folder: Path) -> dict[str, str]:
             )
         files[path.name] = _read(path)
     return files
+
+
+def read_tests(folder: Path) -> dict[str, str]:
+    """Name and text of each file of tests in a policy folder."""
+    return {path.name: _read(path) for path in _paths(folder) if path.name.endswith(TESTS)}
 
 
 def schema_text() -> str:
@@ -185,6 +191,16 @@ def _last_good(text: str) -> str:
     return (
         f", in the policy after line {text.count(chr(10), 0, good) + 1}" if good else ", in its first policy"
     )
+
+
+def _paths(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise _wrong(
+            f"the policy folder {folder} cannot be read: {error.strerror}",
+            "Check [policy] dir in the configuration.",
+        ) from error
 
 
 def _read(path: Path) -> str:
