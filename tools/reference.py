@@ -308,7 +308,12 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
     }),
     ("[server]", config.ServerSettings, {"listen": _UNUSED}),
     ("[identities]", config.IdentitySettings, {"file": "The identities file."}),
-    ("[policy]", config.PolicySettings, {"dir": "Folder of `*.cedar` files; read when a process starts."}),
+    ("[policy]", config.PolicySettings, {
+        "dir": "Folder of `*.cedar` files, and of their `*.test.toml` tests.",
+        "single_person_trial": "One person changes policies, targets and approver groups by editing files. For trying"
+        " Muniment out; `muniment check` and every evidence bundle say so.",
+        "approvers": "Who may agree to a change of policy, besides operators: `group:NAME` or people.",
+    }),
 )  # fmt: skip
 _TARGET: _Words = {
     "connector": "`openssh` or `postgresql`.",
@@ -446,6 +451,7 @@ class Code:
 #: where the source has no sentence of its own to show, or one that says less
 _MEANINGS = {
     "config.identities": "The identities file cannot be read, or something in it cannot be meant; the sentence names the key.",
+    "config.policy-test": "A table of policy tests cannot be meant; the sentence names file and row.",
     "config.policy": "A policy cannot be read, or something in it cannot be meant; the sentence names file and policy.",
     "error": "Something that has no code of its own.",
     "internal": "Something went wrong that should not: a fault of Muniment's. Run it again with MUNIMENT_DEBUG=1.",

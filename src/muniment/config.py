@@ -85,6 +85,10 @@ class PolicySettings(_Section, frozen=True, kw_only=True):
     """``[policy]``."""
 
     dir: str
+    #: one person changes policies, targets and approver groups, by editing files: for trying Muniment out, and said
+    #: wherever it matters. Without it, what is changed is in force once two people adopted it
+    single_person_trial: bool = False
+    approvers: tuple[str, ...] = ()  # who may agree to a change, besides operators: "group:NAME" or a person
 
 
 class PrivilegeSettings(_Section, frozen=True, kw_only=True):
@@ -229,6 +233,10 @@ def load(path: Path) -> Config:
         raise Misconfigured(
             f"[ledger] quorum is {config.ledger.quorum}, of {len(config.ledger.witnesses)} witnesses",
             remedy='Write a number that they can reach, "all", or "none".',
+        )
+    for approver in config.policy.approvers:
+        _checked(
+            parse_group if approver.startswith("group:") else parse_identity, approver, "[policy] approvers"
         )
     if "://" not in config.store.url:
         raise Misconfigured("[store] url is not a URL", remedy="Write sqlite:///path or postgresql://…")

@@ -42,6 +42,17 @@ OBLIGATIONS = Obligations(
 DELEGATION = Delegation(id="dlg_golden", by=ODA, to=CYD, starts_at=AT, ends_at="2026-11-30T10:00:00.000001Z")
 LINKED_TERMS = msgspec.structs.replace(BARE_TERMS, extends="req_before", bundle=("req_golden", "req_other"))
 
+EVERYTHING = Obligations(
+    stages=(
+        Stage(name="consent of human:oda@example.com", needed=1, approvers=(ODA,), consent=True),
+        Stage(name="dba-leads", needed=2, approvers=("group:dba-leads",)),
+        Stage(name="security", needed=1, approvers=("group:security",), after=("dba-leads",)),
+    ),
+    longest=14400, lapse_after=3600, review_within=86400, native_expiry=True, references=("change",), witnessed=True,
+    scope_bounded=True, sessions_cut=True, signed=True, assurance=3, notify=("group:secops",), remind_after=600,
+    escalate_after=1200, escalate_to=("group:managers",),
+)  # fmt: skip
+
 #: name of the golden line to its value. Add at the end; never change one
 VALUES: dict[str, e.Event] = {
     "request-submitted/1": e.RequestSubmitted(terms=TERMS, digest=terms_digest("req_golden", TERMS), accountable=(ODA,)),
@@ -144,6 +155,22 @@ VALUES: dict[str, e.Event] = {
     "identity-recorded/1 budget": e.IdentityRecorded(
         identity=Identity(id=BOT, owners=(ODA,), budget=Budget(requests_per_hour=6, concurrent_grants=0, longest=900))
     ),
+    "policy-decided/1 everything": e.PolicyDecided(
+        permitted=True, policies=SHA, determining=(), reasons=(), obligations=EVERYTHING, evaluations=(), entities=()
+    ),
+    "policy-adopted/1 by two": e.PolicyAdopted(
+        digest=SHA, files=(e.PolicyFile(name="people.cedar", sha256="ab" * 32),), change="chg_golden", proposed_by=ODA
+    ),
+    "change-proposed/1": e.ChangeProposed(
+        change="chg_golden", base=SHA, policy=SHA, files=(e.PolicyFile(name="people.cedar", sha256="ab" * 32),),
+        settings=(e.PolicyFile(name="targets.json", sha256="cd" * 32),), reason=SHA,
+    ),
+    "change-proposed/1 bare": e.ChangeProposed(change="chg_golden", base=None, policy=SHA, files=(), settings=(), reason=SHA),
+    "change-refused/1": e.ChangeRefused(change="chg_golden", reason=SHA),
+    "settings-adopted/1": e.SettingsAdopted(
+        settings=(e.PolicyFile(name="targets.json", sha256="cd" * 32),), change="chg_golden", proposed_by=ODA
+    ),
+    "settings-adopted/1 bare": e.SettingsAdopted(settings=()),
 }  # fmt: skip
 
 

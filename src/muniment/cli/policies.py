@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,26 +21,42 @@ groups = [app]
 
 @command(app, "check", example="muniment policy check")
 def check(context: typer.Context) -> None:
-    """Read and validate the policies without using them."""
-    from muniment.policy.engine import Engine
-    from muniment.policy.loading import read_folder
+    """Say what is wrong with the policies in the folder, without using them.
+
+    Exit status 2 if they cannot be used at all, 1 if something must be mended before they can be adopted.
+    """
+    from muniment.policy.checking import examine
 
     session = of(context)
     config = session.config()
-    folder = config.path(config.policy.dir)
-    engine = Engine(read_folder(folder))
-    document = {
-        "ok": True,
-        "digest": engine.digest,
-        "policies": [
-            {
-                "id": rule.id, "file": rule.file, "effect": "permit" if rule.permits else "forbid",
-                "actions": list(rule.actions), "message": rule.message,
-            }
-            for rule in engine.rules.values()
-        ],
-    }  # fmt: skip
-    session.emit(document, lambda: _rules(document))
+    document = examine(config.path(config.policy.dir), trial=config.policy.single_person_trial)
+    session.emit(document, lambda: _checked(document))
+    if not document["ok"]:
+        raise typer.Exit(1)
+
+
+@command(app, "test", example="muniment policy test --dir proposed")
+def ask(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Another folder than that of the configuration."),
+    ] = None,
+) -> None:
+    """Ask the rows of the *.test.toml files beside the policies, and compare the answers.
+
+    Exit status 1 if an answer is not the one that a row wants, or if there is no row.
+    """
+    from muniment.policy.checking import ask_tables
+
+    session = of(context)
+    if folder is None:
+        config = session.config()
+        folder = config.path(config.policy.dir)
+    document = ask_tables(folder)
+    session.emit(document, lambda: _tested(document))
+    if not document["ok"]:
+        raise typer.Exit(1)
 
 
 @command(app, "explain", example="muniment policy explain req_01JDC… --as human:aud@example.com")
@@ -60,16 +77,62 @@ def explain(
         )
 
 
-def _rules(document: dict[str, Any]) -> RenderableType:
+def _checked(document: dict[str, Any]) -> RenderableType:
     from rich.console import Group
 
     from muniment.cli import console
 
     rows = [(p["id"], p["effect"], ", ".join(p["actions"]), p["message"] or "") for p in document["policies"]]
-    return Group(
-        console.line(f"{len(rows)} policies are sound: {document['digest']}", console.GOOD),
+    tests = document["tests"]
+    parts: list[RenderableType] = [
         console.table(("policy", "effect", "on", "message"), rows, empty="No policies."),
+        console.line(
+            f"{tests['passed']} of {tests['asked']} tests answer as wanted",
+            _colour(tests["passed"] == tests["asked"]),
+        ),
+    ]
+    for each in document["findings"]:
+        where = each["file"] + (f", {each['policy']}" if each["policy"] else "")
+        colour = console.BAD if each["level"] == "error" else console.LOOK
+        parts += [
+            console.line(f"{each['level']}: {where}: {each['message']}", colour),
+            console.line(f"  {each['remedy']}"),
+        ]
+    parts += [console.line(document["says"], console.LOOK)] if document["says"] else []
+    parts.append(
+        console.line(f"{len(rows)} policies are sound: {document['digest']}", console.GOOD)
+        if document["ok"]
+        else console.line("this set cannot be adopted", console.BAD)
     )
+    return Group(*parts)
+
+
+def _tested(document: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+
+    from muniment.cli import console
+
+    rows = [
+        (
+            "ok" if c["ok"] else "NOT",
+            c["name"],
+            c["got"] if c["ok"] else f"wanted {c['wanted']}; got {c['got']}",
+        )
+        for c in document["cases"]
+    ]
+    passed = sum(c["ok"] for c in document["cases"])
+    return Group(
+        console.table(
+            ("", "row", "answer"), rows, empty="There are no *.test.toml files beside the policies."
+        ),
+        console.line(f"{passed} of {len(rows)} answer as wanted", _colour(document["ok"])),
+    )
+
+
+def _colour(good: bool) -> str:
+    from muniment.cli import console
+
+    return console.GOOD if good else console.BAD
 
 
 def _explained(document: dict[str, Any]) -> RenderableType:

@@ -46,6 +46,8 @@ file = "identities.toml"               # who there is: people, service accounts,
 
 [policy]
 dir = "policies"                       # Cedar: who may ask for what, and who decides
+single_person_trial = true             # for trying out: what you edit is in force, and nobody else has to agree.
+                                       # Remove it before anybody relies on this: changes then take two people
 
 # An SSH certificate authority: it needs no server, so it works at once. `muniment check` says what hosts need.
 [targets.bastion]
@@ -61,6 +63,7 @@ krl = "var/bastion.krl"                # the list of revoked certificates, which
 name = "web-admin"                     # an SSH principal
 description = "Log in on the web servers as their administrator"
 risk = "high"
+bounded = true                         # it reaches one narrow thing and cannot widen itself
 
 [[targets.bastion.privileges]]
 name = "root"
@@ -205,7 +208,7 @@ def _write_all(stage: Path, origin: str) -> None:
     _write(stage / "keys/ledger.key", ledger_key, _SECRET)
     _write(stage / "keys/ssh-ca", authority, _SECRET)
     _write(stage / "keys/ssh-ca.pub", public_line(authority).encode() + b"\n", _PLAIN)
-    for name, text in starter.files().items():
+    for name, text in (*starter.files().items(), *starter.tests().items()):
         _write(stage / "policies" / name, text.encode(), _PLAIN)
     _write(stage / "identities.toml", STARTER.encode(), _PLAIN)
     _write(stage / "muniment.toml", CONFIG.format(origin=origin).encode(), _PLAIN)

@@ -402,6 +402,44 @@ class PolicyAdopted(Event, frozen=True, kw_only=True):
 
     digest: str
     files: tuple[PolicyFile, ...]  # sorted by name; the schema is one of them
+    # Unset where nobody else had to agree: the first set of a ledger, and every set of a single-person trial.
+    change: str | msgspec.UnsetType = msgspec.UNSET  # the proposal that a second person agreed to
+    proposed_by: IdentityId | msgspec.UnsetType = msgspec.UNSET  # who adopted it is the entry's actor
+
+
+class ChangeProposed(Event, frozen=True, kw_only=True):
+    """Somebody wants other policies, targets or approver groups in force. Nothing changes before a second person agrees.
+
+    Every text was recorded before, in full, as parts of files.
+    """
+
+    kind = "change-proposed/1"
+
+    change: str  # id
+    base: str | None  # digest of the policy set in force, which it is meant to replace
+    policy: str  # digest of the set; the base, where only settings change
+    files: tuple[PolicyFile, ...]  # of that set
+    settings: tuple[PolicyFile, ...]  # targets.json, groups.json
+    reason: str  # commitment
+
+
+class ChangeRefused(Event, frozen=True, kw_only=True):
+    """A proposal was taken back, or somebody said no."""
+
+    kind = "change-refused/1"
+
+    change: str
+    reason: str  # commitment
+
+
+class SettingsAdopted(Event, frozen=True, kw_only=True):
+    """Targets with their catalogues, and approver groups with their members, in force from here on."""
+
+    kind = "settings-adopted/1"
+
+    settings: tuple[PolicyFile, ...]
+    change: str | msgspec.UnsetType = msgspec.UNSET  # as in PolicyAdopted
+    proposed_by: IdentityId | msgspec.UnsetType = msgspec.UNSET
 
 
 class TextErased(Event, frozen=True, kw_only=True):
@@ -442,7 +480,7 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
     IdentityRecorded, IdentityDeactivated, TargetRegistered, TargetRetired, DelegationGiven, DelegationEnded,
-    PolicyTextRecorded, PolicyAdopted,
+    PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted,
 )  # fmt: skip
 
 #: of the ledger itself: what was erased beside it, and by which keys it is signed

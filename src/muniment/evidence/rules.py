@@ -64,6 +64,8 @@ _REGISTRY = {
     "target-": "target:",
     "delegation-": "delegation:",
     "policy-": POLICY,
+    "change-": POLICY,
+    "settings-": POLICY,
     "text-": ERASURE,
     "key-": KEYS,
 }

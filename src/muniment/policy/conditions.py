@@ -134,7 +134,7 @@ def _empty_range(found: list[Part]) -> str | None:
                 least[attribute] = max(number + (operator == ">"), least.get(attribute, number))
             if operator in {"<", "<=", "=="}:
                 most[attribute] = min(number - (operator == "<"), most.get(attribute, number))
-            if least.get(attribute, number) > most.get(attribute, number):
+            if attribute in least and attribute in most and least[attribute] > most[attribute]:
                 return "its condition wants a number that there is not"
     return None
 

@@ -1,0 +1,64 @@
+"""`muniment policy` as somebody who writes policies meets it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from acceptance.conftest import Muniment
+
+
+@pytest.fixture
+def here(fresh: Path, tmp_path: Path) -> Muniment:
+    """A folder of its own, with the program run in this process."""
+    shutil.copytree(fresh, tmp_path / "here")
+    return Muniment(tmp_path / "here", here=True)
+
+
+def edit(where: Muniment, name: str, old: str, new: str) -> None:
+    path = where.folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_what_init_writes_passes_check_and_its_own_tests(here: Muniment) -> None:
+    checked = here.json("policy", "check")
+    assert checked.status == 0, checked.err
+    assert {f["rule"] for f in checked.document["findings"]} == {"light-path"}
+    assert {f["level"] for f in checked.document["findings"]} == {"warning"}
+    assert "single-person trial" in checked.document["says"]
+    tested = here.json("policy", "test")
+    assert tested.status == 0
+    assert len(tested.document["cases"]) == checked.document["tests"]["passed"] > 15
+    assert "19 of 19" in here("policy", "test").out
+
+
+def test_out_of_a_trial_a_light_path_is_an_error(here: Muniment) -> None:
+    edit(here, "muniment.toml", "single_person_trial = true", "single_person_trial = false")
+    checked = here.json("policy", "check")
+    assert checked.status == 1
+    assert {f["level"] for f in checked.document["findings"] if f["rule"] == "light-path"} == {"error"}
+    assert "cannot be adopted" in here("policy", "check").out
+
+
+def test_a_policy_that_changed_its_mind_is_named_by_row(here: Muniment) -> None:
+    edit(here, "policies/people.cedar", '@max_duration("4h")', '@max_duration("3h")')
+    tested = here.json("policy", "test")
+    assert tested.status == 1
+    (failed,) = [case for case in tested.document["cases"] if not case["ok"]]
+    assert failed["name"] == "an engineer in production"
+    assert ("longest 4 h" in failed["wanted"], "longest 3 h" in failed["got"]) == (True, True)
+    assert here.json("policy", "check").status == 1
+
+
+def test_another_folder_can_be_tested_and_no_rows_are_no_success(here: Muniment, tmp_path: Path) -> None:
+    shutil.copytree(here.folder / "policies", tmp_path / "proposed")
+    assert here("policy", "test", "--dir", tmp_path / "proposed").status == 0
+    (tmp_path / "proposed" / "starter.test.toml").unlink()
+    assert here("policy", "test", "--dir", tmp_path / "proposed").status == 1
+    (tmp_path / "proposed" / "x.test.toml").write_text("[[request]]")
+    broken = here.json("policy", "test", "--dir", tmp_path / "proposed")
+    assert (broken.status, broken.error["code"]) == (2, "config.policy-test")
