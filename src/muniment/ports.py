@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -216,6 +216,30 @@ class Directory(Protocol):
 
     def everybody(self) -> Iterable[Identity]:
         """All identities, active or not, sorted by id."""
+
+
+# ── Who calls ────────────────────────────────────────────────────────────────
+
+#: what a credential may be narrowed to. ``check`` also widens: whoever enforces access asks about anybody
+Scoped: TypeAlias = Literal["read", "write", "check", "ledger", "metrics"]
+
+
+class Authenticated(msgspec.Struct, frozen=True, kw_only=True):
+    """Who calls, and what their credential is good for."""
+
+    identity: IdentityId
+    scopes: frozenset[Scoped] = frozenset()  # empty: all that the identity may
+
+
+class Authenticator(Protocol):
+    """One way to say who one is: an API token here; sign-in, passkeys and workloads' tokens beside it."""
+
+    def authenticate(self, credential: str, now: datetime) -> Authenticated | None:
+        """Who presents this bearer credential; None if it is not of this kind.
+
+        Raises:
+            Unauthenticated: it is of this kind, and not good: unknown, over, revoked, forged.
+        """
 
 
 # ── Witnesses ────────────────────────────────────────────────────────────────

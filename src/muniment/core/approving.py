@@ -24,11 +24,7 @@ def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -
             code="refused.lapsed",
         )
     if command.digest != ticket.digest:
-        raise Refused(
-            f"the terms of {ticket.id} are not the ones that were shown",
-            remedy=f"Read `muniment show {ticket.id}` again, then decide.",
-            code="refused.stale-approval",
-        )
+        raise stale(ticket)
     _require_signature(ticket, command, facts)
     stage, verdict = _stage_for(ticket, facts, actor, "approve")
     recorded = e.ApprovalRecorded(
@@ -109,3 +105,12 @@ def _stage_for(ticket: Ticket, facts: c.Facts, actor: Identity, act: str) -> tup
             code="refused.by-policy",
         )
     return mine[0], authority.verdict
+
+
+def stale(ticket: Ticket) -> Refused:
+    """What is decided is not what was shown (I3)."""
+    return Refused(
+        f"the terms of {ticket.id} are not the ones that were shown",
+        remedy=f"Read `muniment show {ticket.id}` again, then decide.",
+        code="refused.stale-approval",
+    )

@@ -28,6 +28,12 @@ class Refused(MunimentError):
     code = "refused"
 
 
+class Unauthenticated(MunimentError):
+    """Nobody known asks. What is wrong with a credential is said only to somebody who had a good one."""
+
+    code = "unauthenticated"
+
+
 class NotFound(MunimentError):
     """No such thing, or not one the asker may see. The two look the same on purpose (I33)."""
 
@@ -65,6 +71,12 @@ class Unavailable(MunimentError):
 
     code = "unavailable"
     exit_status = 3
+
+
+class Busy(Unavailable):
+    """More is asked than can be served now. Taking access away goes on (I40)."""
+
+    code = "busy"
 
 
 class TargetUnavailable(Unavailable):

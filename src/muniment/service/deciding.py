@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from muniment.core import commands as c
+from muniment.core.approving import stale
 from muniment.core.text import Disclosure
 from muniment.core.ticket import Ticket
 from muniment.service.desk import Caller, Desk
@@ -45,10 +46,16 @@ def approve(
     return desk.act(ticket, caller, make, with_authority=True, besides=verified)
 
 
-def deny(desk: Desk, caller: Caller, ticket: str, *, comment: str) -> Ticket:
-    """Say no, and why."""
+def deny(desk: Desk, caller: Caller, ticket: str, *, comment: str, digest: str | None = None) -> Ticket:
+    """Say no, and why; with a ``digest``, to the terms that have it."""
     text = desk.commit_text(comment, "the comment")
-    return _act(desk, caller, ticket, c.Deny(comment=text.commitment), text, with_authority=True)
+
+    def make(t: Ticket) -> tuple[c.Command, tuple[Disclosure, ...]]:
+        if digest is not None and digest != t.digest:
+            raise stale(t)
+        return c.Deny(comment=text.commitment), (text,)
+
+    return desk.act(ticket, caller, make, with_authority=True)
 
 
 def withdraw(desk: Desk, caller: Caller, ticket: str) -> Ticket:

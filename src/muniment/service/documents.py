@@ -32,6 +32,11 @@ def ticket_document(desk: Desk, ticket: Ticket) -> Document:
     return ticket_documents(desk, [ticket])[0]
 
 
+def ticket_document_at(desk: Desk, ticket: Ticket, sealed: int) -> Document:
+    """One ticket document as it was when ``sealed`` of its entries were in the tree."""
+    return _ticket(ticket, desk.views.texts(_commitments(ticket)), sealed)
+
+
 def preview_document(preview: Preview) -> Document:
     """What a request would come to."""
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -63,33 +63,69 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
             return Page(items=tuple(found), next=None)
 
 
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a list of what tickets have; the rows of one ticket are never parted."""
+
+    items: list[Document]
+    next: str | None
+
+
 def grants(
     desk: Desk, caller: Caller, *, target: str | None = None, beneficiary: str | None = None
 ) -> list[Document]:
     """What tickets make targets hold now, one row a privilege."""
+    return _whole(
+        lambda before: grants_page(desk, caller, target=target, beneficiary=beneficiary, before=before)
+    )
+
+
+def grants_page(
+    desk: Desk,
+    caller: Caller,
+    *,
+    target: str | None = None,
+    beneficiary: str | None = None,
+    before: str | None = None,
+    limit: int = PAGE,
+) -> Rows:
+    """As `grants`, of so many tickets."""
     live: tuple[Status, ...] = ("provisioning", "active", "revoking")
-    wanted = Filter(statuses=live, target=target, beneficiary=beneficiary)
-    return [
+    wanted = Filter(statuses=live, target=target, beneficiary=beneficiary, before=before, limit=limit)
+    page = tickets(desk, caller, wanted)
+    rows = [
         {
             "ticket": t.id, "beneficiary": t.terms.beneficiary, "target": t.terms.target, "account": t.terms.account,
             **msgspec.to_builtins(privilege), "status": t.status, "expires_at": t.expires_at,
         }
-        for t in _all(desk, caller, wanted)
+        for t in page.items
         for privilege in (t.granted or t.approved)
     ]  # fmt: skip
+    return Rows(items=rows, next=page.next)
 
 
 def findings(
     desk: Desk, caller: Caller, *, target: str | None = None, resolved: bool = False
 ) -> list[Document]:
     """Findings on tickets that the caller may see; open ones unless ``resolved``."""
-    wanted = Filter(with_findings=not resolved, target=target)
-    return [
-        finding_document(t, f.id)
-        for t in _all(desk, caller, wanted)
-        for f in t.findings
-        if bool(f.resolved_at) == resolved
+    return _whole(lambda before: findings_page(desk, caller, target=target, resolved=resolved, before=before))
+
+
+def findings_page(
+    desk: Desk,
+    caller: Caller,
+    *,
+    target: str | None = None,
+    resolved: bool = False,
+    before: str | None = None,
+    limit: int = PAGE,
+) -> Rows:
+    """As `findings`, of so many tickets."""
+    wanted = Filter(with_findings=not resolved, target=target, before=before, limit=limit)
+    page = tickets(desk, caller, wanted)
+    rows = [
+        finding_document(t, f.id) for t in page.items for f in t.findings if bool(f.resolved_at) == resolved
     ]
+    return Rows(items=rows, next=page.next)
 
 
 def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
@@ -155,15 +191,16 @@ def collect(desk: Desk, caller: Caller, ticket_id: str) -> bytes:
     return body
 
 
-def _all(desk: Desk, caller: Caller, wanted: Filter) -> Iterator[Ticket]:
-    """Every ticket that the caller may see, page by page."""
+def _whole(page: Callable[[str | None], Rows]) -> list[Document]:
+    """Every page."""
+    found: list[Document] = []
     before: str | None = None
     while True:
-        page = tickets(desk, caller, replace(wanted, before=before, limit=PAGE))
-        yield from page.items
-        if page.next is None:
-            return
-        before = page.next
+        rows = page(before)
+        found += rows.items
+        if rows.next is None:
+            return found
+        before = rows.next
 
 
 def _awaits(ticket: Ticket, caller: Caller) -> bool:

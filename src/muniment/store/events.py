@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -28,6 +28,8 @@ from muniment.store.marking import Marker
 
 #: folded tickets kept in memory; entries never change, so only newer ones are read again
 CACHED = 4096
+#: how many ids may be taken and not yet committed
+OUT_OF_ORDER = 1024
 
 
 class SqlStore:
@@ -40,6 +42,8 @@ class SqlStore:
         self._cache: OrderedDict[str, tuple[Stream, Ticket]] = OrderedDict()
         self._cache_lock = threading.Lock()
         self.halted: MunimentError | None = None
+        #: told of each ticket that was committed here, before whoever committed it is answered
+        self.committed: list[Callable[[Ticket], None]] = []
         self.clock = clock or self._own_clock()
 
     def _own_clock(self) -> StoreClock:
@@ -150,6 +154,28 @@ class SqlStore:
             version, head = version + 1, "sha256:" + leaf_hash(body).hex()
         return Stream(id=state.id, version=version, head=head), recorded
 
+    # ── what others wrote ──
+
+    def ping(self) -> None:
+        """Raise `StoreUnavailable` unless the store answers."""
+        with reading(self.engine) as connection:
+            connection.execute(select(t.clock.c.mark)).scalar()
+
+    def last_entry(self) -> int:
+        """A mark to ask `written_since` with."""
+        with reading(self.engine) as connection:
+            return int(connection.execute(select(func.max(t.event.c.id))).scalar() or 0)
+
+    def written_since(self, mark: int) -> tuple[int, list[str]]:
+        """Streams written since, perhaps again, and the next mark.
+
+        Ids commit out of order: an older one may show up after a newer one, so some are looked at once more.
+        """
+        query = select(t.event.c.id, t.event.c.stream).where(t.event.c.id > mark - OUT_OF_ORDER)
+        with reading(self.engine) as connection:
+            rows = connection.execute(query).all()
+        return max((row.id for row in rows), default=mark), sorted({row.stream for row in rows})
+
     def count_tickets(self) -> int:
         """How many tickets there are."""
         with reading(self.engine) as connection:
@@ -188,6 +214,10 @@ class SqlStore:
                     self._cache[append.ticket.id] = (result.stream, append.ticket)
                 else:
                     self._cache.pop(append.stream.id, None)
+        for append, result in zip(appends, results, strict=True):
+            if isinstance(result, Appended) and append.ticket and append.events:
+                for listener in self.committed:
+                    listener(append.ticket)
         return results
 
     # ── leases and due work ──

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, and_, bindparam, delete, func, or_, select
 from muniment.core.errors import IntegrityError
 from muniment.core.events import Event, decode_data
 from muniment.core.instants import parse_instant, wire
-from muniment.core.ticket import LIVE, Status, Ticket
+from muniment.core.ticket import ENDS, LIVE, STATUSES, Status, Ticket
 from muniment.ledger.entry import decode_entry
 from muniment.ledger.errors import LedgerFault
 from muniment.ports import Stream
@@ -44,6 +44,17 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     ticket: str
     version: int
     sealed: int
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers for whoever watches."""
+
+    debts: dict[
+        str, tuple[int, float]
+    ]  # target: tickets whose access is over and not seen gone; seconds of the oldest
+    open: dict[Status, int]  # tickets by status, those that have not ended
+    oldest_pending: datetime | None
+    findings: int
 
 
 class SqlViews:
@@ -142,6 +153,37 @@ class SqlViews:
         with writing(self._engine) as connection:
             connection.execute(delete(t.credential).where(t.credential.c.until <= wire(now)))
 
+    def figures(self, now: datetime) -> Figures:
+        """What is open, overdue and to be looked at."""
+        c = t.ticket.c
+        with reading(self._engine) as connection:
+            debts = connection.execute(_DEBTS, {"now": wire(now)}).all()
+            statuses = connection.execute(
+                select(c.status, func.count())
+                .where(c.status.in_(sorted(set(STATUSES) - ENDS)))
+                .group_by(c.status)
+            ).all()
+            oldest = connection.execute(
+                select(c.state).where(c.status == "pending").order_by(c.id).limit(1)
+            ).scalar()
+            findings = connection.execute(
+                select(func.coalesce(func.sum(c.open_findings), 0)).where(c.open_findings > 0)
+            ).scalar_one()
+        return Figures(
+            debts={
+                target: (count, max(0.0, (now - parse_instant(first)).total_seconds()))
+                for target, count, first in debts
+            },
+            open=dict.fromkeys(sorted(set(STATUSES) - ENDS), 0) | dict(statuses),
+            oldest_pending=parse_instant(decode_state(blob(oldest)).filed_at) if oldest is not None else None,
+            findings=int(findings),
+        )
+
+    def not_begun(self, before: datetime) -> bool:
+        """Whether access that was over by then is still nobody's work: no attempt to take it away is on record."""
+        with reading(self._engine) as connection:
+            return connection.execute(_NOT_BEGUN, {"before": wire(before)}).first() is not None
+
     def registered(self, prefix: str) -> dict[str, tuple[Stream, Event]]:
         """The last recorded event of each registry stream that begins with ``prefix``."""
         with reading(self._engine) as connection:
@@ -194,6 +236,21 @@ def _decode_registered(kind: str, data: bytes) -> Event:
         ) from error
 
 
+_TAKING = ("expire", "revoke")
+_DEBTS = (
+    select(t.ticket.c.target, func.count(), func.min(t.ticket.c.due_at))
+    .where(t.ticket.c.due_at <= bindparam("now"), t.ticket.c.action.in_(_TAKING))
+    .group_by(t.ticket.c.target)
+)
+_NOT_BEGUN = (
+    select(t.ticket.c.id)
+    .where(
+        t.ticket.c.due_at <= bindparam("before"),
+        t.ticket.c.action.in_(_TAKING),
+        t.ticket.c.status == "active",
+    )
+    .limit(1)
+)
 _UNSEALED = (
     select(t.outbox.c.stream, func.count().label("waiting"))
     .where(t.outbox.c.stream.in_(bindparam("streams", expanding=True)))

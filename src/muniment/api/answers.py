@@ -1,0 +1,350 @@
+"""What routes answer, as types: for the OpenAPI document, and held against real answers by tests.
+
+`service.documents` makes these; the names of members are the public contract.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+
+from msgspec import Meta
+
+from muniment.core.events import Cause, Severity
+from muniment.core.ticket import Status
+
+Instant: TypeAlias = Annotated[
+    str, Meta(description="RFC 3339, in UTC", extra_json_schema={"format": "date-time"})
+]
+Duration: TypeAlias = Annotated[
+    str, Meta(description="ISO 8601, like PT2H", extra_json_schema={"format": "duration"})
+]
+
+
+class Privilege(TypedDict):
+    privilege: str
+    resource: str | None
+
+
+class Window(TypedDict):
+    starts_at: Instant | None
+    duration: Duration
+    expires_at: Instant | None
+
+
+class Use(TypedDict):
+    events: int
+    first_at: Instant
+    last_at: Instant
+    privileges: list[Privilege]
+
+
+class PolicyPart(TypedDict):
+    digest: str | None
+    permitted: bool
+    determining: list[str]
+    reasons: list[str]
+    obligations: dict[str, Any]
+
+
+class Stage(TypedDict):
+    name: str
+    needed: int
+    approvers: list[str]
+    satisfied: bool
+
+
+class PreviewStage(TypedDict):
+    name: str
+    needed: int
+    approvers: list[str]
+
+
+class Decision(TypedDict):
+    approver: str
+    decision: Literal["approve", "deny"]
+    stage: str
+    at: Instant
+    authority: list[str]
+    digest: str
+    signature: str | None
+    comment: str | None
+
+
+class Comparison(TypedDict):
+    missing: list[Privilege]
+    excess: list[Privilege]
+
+
+class Failure(TypedDict):
+    code: str
+    message: str
+
+
+class Kept(TypedDict):
+    privilege: str
+    resource: str | None
+    ticket: str
+
+
+class Revocation(TypedDict):
+    cause: Cause
+    by: str
+    reason: str | None
+    ordered_at: Instant
+    observed_gone_at: Instant | None
+    failure: str | None
+    sessions_ended: int
+    attested_by: str | None
+    kept: list[Kept]
+
+
+class Review(TypedDict):
+    due_at: Instant
+    reviewer: str | None
+    outcome: Literal["appropriate", "inappropriate"] | None
+    comment: str | None
+    at: Instant | None
+
+
+class Check(TypedDict):
+    check: str
+    holds: bool
+    waived: str | None
+
+
+class Closure(TypedDict):
+    at: Instant
+    checks: list[Check]
+
+
+class Finding(TypedDict):
+    id: str
+    ticket: str
+    target: str
+    type: str
+    severity: Severity
+    message: str
+    scope: list[Privilege]
+    raised_at: Instant
+    resolved_at: Instant | None
+    resolved_by: str | None
+
+
+class LedgerPart(TypedDict):
+    events: int
+    sealed: int
+
+
+class Ticket(TypedDict):
+    id: str
+    status: Status
+    kind: Literal["standard", "break_glass"]
+    requester: str
+    beneficiary: str
+    target: str
+    account: str
+    requested: list[Privilege]
+    approved: list[Privilege]
+    granted: list[Privilege]
+    used: Use | None
+    justification: str
+    references: dict[str, str]
+    window: Window
+    filed_at: Instant
+    lapses_at: Instant | None
+    digest: str
+    policy: PolicyPart
+    stages: list[Stage]
+    decisions: list[Decision]
+    comparison: Comparison | None
+    native_expiry: Instant | None
+    handle: dict[str, str]
+    failure: Failure | None
+    revocation: Revocation | None
+    review: Review | None
+    closure: Closure | None
+    findings: list[Finding]
+    ledger: LedgerPart
+
+
+class Tickets(TypedDict):
+    items: list[Ticket]
+    next: str | None
+
+
+class Event(TypedDict):
+    seq: int
+    at: Instant
+    actor: str
+    via: str
+    type: str
+    data: dict[str, Any]
+
+
+class Events(TypedDict):
+    items: list[Event]
+    next: None
+
+
+class Preview(TypedDict):
+    permitted: bool
+    reasons: list[str]
+    stages: list[PreviewStage]
+    possible_approvers: list[str]
+    effective_scope: list[Privilege]
+    longest_duration: Duration | None
+
+
+class Grant(TypedDict):
+    ticket: str
+    beneficiary: str
+    target: str
+    account: str
+    privilege: str
+    resource: str | None
+    status: Status
+    expires_at: Instant | None
+
+
+class Grants(TypedDict):
+    items: list[Grant]
+    next: str | None
+
+
+class Findings(TypedDict):
+    items: list[Finding]
+    next: str | None
+
+
+class CataloguePart(TypedDict):
+    privilege: str
+    resource: str | None
+    description: str
+    risk: Literal["low", "medium", "high", "critical"]
+
+
+class Target(TypedDict):
+    id: str
+    connector: str
+    environment: str
+    owners: list[str]
+    privileges: list[CataloguePart]
+    capabilities: dict[str, bool]
+
+
+class Targets(TypedDict):
+    items: list[Target]
+    next: None
+
+
+Holding = TypedDict(
+    "Holding",
+    {
+        "account": str, "privilege": str, "resource": str | None, "grantor": str | None,
+        "class": Literal["ticketed", "unexplained"], "ticket": str | None,
+    },
+)  # fmt: skip
+
+
+class Holdings(TypedDict):
+    items: list[Holding]
+    next: None
+
+
+class Credential(TypedDict):
+    ticket: str
+    credential: str
+
+
+class Whoami(TypedDict):
+    id: str
+    name: str
+    active: bool
+    groups: list[str]
+    roles: list[str]
+    owners: list[str]
+    manager: str | None
+    aliases: list[str]
+    kind: str
+    via: str
+
+
+class Witness(TypedDict):
+    name: str
+    url: str
+    cosigned_at: str | None
+    absent: str | None
+
+
+class Quorum(TypedDict):
+    needed: int
+    met: bool
+
+
+class Checkpoint(TypedDict):
+    origin: str
+    size: int
+    root: str
+    vkey: str
+    vkeys: list[str]
+    checkpoint: str
+    witnesses: list[Witness]
+    quorum: Quorum
+
+
+class Health(TypedDict):
+    status: Literal["ok"]
+
+
+class Ready(TypedDict):
+    status: Literal["ok"]
+    store: str
+    ledger: str
+
+
+class Problem(TypedDict):
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    remedy: str
+
+
+# AuthZEN
+
+
+class DecisionContext(TypedDict, total=False):
+    ticket: str
+    expires_at: Instant
+    reason: str
+    error: dict[str, Any]
+
+
+class Decided(TypedDict):
+    decision: bool
+    context: DecisionContext
+
+
+class Evaluations(TypedDict):
+    evaluations: list[Decided]
+
+
+class FoundPage(TypedDict):
+    next_token: str
+    count: int
+    total: int
+
+
+class Found(TypedDict):
+    page: FoundPage
+    results: list[dict[str, str]]
+
+
+class Metadata(TypedDict):
+    policy_decision_point: str
+    access_evaluation_endpoint: str
+    access_evaluations_endpoint: str
+    search_subject_endpoint: str
+    search_resource_endpoint: str
+    search_action_endpoint: str

@@ -1,0 +1,379 @@
+"""The application: the table of routes on Litestar, and the one gate that every request passes.
+
+    limits → who calls → may they call this → body → handler → answer or problem
+
+Litestar routes, reads bodies up to a limit, streams and serves the lifecycle; what a route means stands in its table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import ServerSentEvent
+
+from muniment.api import access, estate, health, ledger, openapi, problems, tickets
+from muniment.api.load import Load
+from muniment.api.numbers import Numbers, Watch
+from muniment.api.routes import Call, Plain, Route, Routes
+from muniment.api.stream import events
+from muniment.core.errors import Busy, MunimentError, NotFound, Refused, Unauthenticated
+from muniment.core.identity import SYSTEM, Identity
+from muniment.ports import Authenticated, Authenticator
+from muniment.service.desk import Caller, Desk
+from muniment.service.holding import Holdings
+from muniment.service.tokens import TokenAuthenticator
+from muniment.store.tokens import SqlTokens
+
+#: bytes; the longest sound request is far smaller
+MAX_BODY = 1 << 16
+#: streams open at once
+MAX_STREAMS = 256
+VIA = "api"
+
+log = structlog.get_logger("muniment.api")
+
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
+_NOBODY = Caller(identity=Identity(id=SYSTEM, roles=()), via=VIA)
+
+root = Routes("operation")
+
+
+@root.get("/v1/stream", answer="text/event-stream", quick=True)
+def stream(call: Call) -> ServerSentEvent:
+    """Follow what happens, as server-sent events in the ledger's order. Goes on after ``Last-Event-ID``."""
+    office: Office = call.office
+    if office.streams >= MAX_STREAMS:
+        raise Busy("too many streams are open", remedy="Ask again later.")
+    return ServerSentEvent(office.follow(call), headers={"X-Accel-Buffering": "no"})
+
+
+@root.get("/openapi.json", answer=dict[str, Any], scope=None, quick=True)
+def describe_api(call: Call) -> dict[str, Any]:
+    """Get the OpenAPI 3.1 document."""
+    described: dict[str, Any] = call.office.described
+    return described
+
+
+#: everything that can be called
+TABLE: tuple[Route, ...] = tuple(
+    route
+    for part in (tickets.routes, estate.routes, ledger.routes, access.routes, root, health.routes)
+    for route in part
+)
+
+
+@dataclass(kw_only=True)
+class Office:
+    """What a serving process has: the desk, who may call, how much is taken on, what is held."""
+
+    desk: Desk
+    url: str = "http://127.0.0.1:8642"  # as clients reach it
+    public_ledger: bool = False
+    certificates: bytes = b""  # of time-stamping authorities, for evidence
+    rate: int = 200
+    at_once: int = 64
+    authenticators: tuple[Authenticator, ...] = ()
+    load: Load = field(init=False)
+    holdings: Holdings = field(init=False)
+    numbers: Numbers = field(init=False)
+    described: dict[str, Any] = field(init=False)
+    threads: ThreadPoolExecutor = field(init=False)
+    followers: ThreadPoolExecutor = field(init=False)
+    streams: int = 0
+    closing: bool = False
+    _watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Build what has no life of its own yet."""
+        self.load = Load(rate=self.rate, at_once=self.at_once)
+        self.holdings = Holdings(self.desk)
+        self.numbers = Numbers(self.desk, self.load, self.holdings)
+        self.described = openapi.document(TABLE, self.url)
+        self._watch = Watch(self.desk, self.load)
+        self.threads = ThreadPoolExecutor(self.load.threads, "muniment-api")
+        self.followers = ThreadPoolExecutor(4, "muniment-stream")
+        if not self.authenticators:
+            self.authenticators = (TokenAuthenticator(SqlTokens(self.desk.store.engine)),)
+
+    def open(self) -> None:
+        """Fill the index, begin to watch."""
+        self.holdings.start()
+        self._watch.start()
+
+    def close(self) -> None:
+        """Let what runs end."""
+        self.closing = True
+        self._watch.stop()
+        self.holdings.stop()
+        self.threads.shutdown(wait=True)
+        self.followers.shutdown(wait=False)
+
+    # ── who calls ──
+
+    def known(self, credential: str) -> tuple[Caller, Authenticated]:
+        """Who presents a credential.
+
+        Raises:
+            Unauthenticated: nobody, or somebody the directory does not know or knows as deactivated.
+        """
+        now = self.desk.clock.now()
+        for authenticator in self.authenticators:
+            found = authenticator.authenticate(credential, now)
+            if found is not None:
+                identity = self.desk.directory.get(found.identity)
+                if identity is None or not identity.active:
+                    raise Unauthenticated(
+                        "whose token this is, is not active any more", remedy="An operator can see to it."
+                    )
+                return Caller(identity=identity, via=VIA), found
+        raise Unauthenticated("the credential is of no known kind", remedy=_HOW)
+
+    def follow(self, call: Call) -> Any:
+        """A client's stream; over when its token is, or when we close."""
+        credential, start = call.raw.decode(), call.key
+
+        def caller() -> Caller | None:
+            try:
+                return None if self.closing else self.known(credential)[0]
+            except MunimentError:
+                return None
+
+        async def counted() -> Any:
+            self.streams += 1
+            try:
+                begin = int(start) + 1 if start and start.isdigit() and len(start) < 16 else None
+                async for event in events(self.desk, caller, begin, self.followers):
+                    yield event
+            finally:
+                self.streams -= 1
+
+        return counted()
+
+
+_HOW = "Send Authorization: Bearer with a token that `muniment token create` made."
+
+
+def application(office: Office) -> Litestar:
+    """The ASGI application."""
+    secure = office.url.startswith("https://")
+
+    async def close() -> None:
+        office.closing = True
+        await asyncio.get_running_loop().run_in_executor(None, office.close)
+
+    return Litestar(
+        route_handlers=[_handler(office, route, secure) for route in TABLE],
+        openapi_config=None,
+        request_max_body_size=MAX_BODY,
+        exception_handlers={HTTPException: partial(_unrouted, secure), Exception: partial(_unrouted, secure)},
+        on_startup=[office.open],
+        on_shutdown=[close],
+        logging_config=None,
+    )
+
+
+def _handler(office: Office, route: Route, secure: bool) -> HTTPRouteHandler:
+    async def answer(request: Request[Any, Any, Any]) -> Response[Any]:
+        return await _answer(office, route, request, secure)
+
+    path = re.sub(r"{(\w+)}", r"{\1:str}", route.path)
+    return HTTPRouteHandler(path, http_method=route.method, status_code=route.status, name=route.name)(answer)
+
+
+async def _answer(
+    office: Office, route: Route, request: Request[Any, Any, Any], secure: bool
+) -> Response[Any]:
+    began = time.perf_counter()
+    given = request.headers.get("x-request-id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    who = ""
+    try:
+        with office.load.one(route):
+            caller, proof = await _admit(office, route, request)
+            who = caller.identity.id
+            office.load.count(who, route)
+            call = Call(
+                route=route,
+                desk=office.desk,
+                caller=caller,
+                scopes=proof.scopes,
+                names={name: str(value) for name, value in request.path_params.items()},
+                parameters=_parameters(request),
+                raw=await request.body() if route.method == "POST" else _credential(request).encode(),
+                key=request.headers.get("idempotency-key")
+                if route.keyed
+                else request.headers.get("last-event-id"),
+                office=office,
+            )
+            if route.quick:
+                response = _respond(route, _run(call))
+            else:
+                loop = asyncio.get_running_loop()
+                response = _respond(route, await loop.run_in_executor(office.threads, _run, call))
+    except HTTPException as error:
+        response = _refuse(_translated(error))
+    except MunimentError as error:
+        response = _refuse(error)
+    except Exception as error:
+        log.exception("a request failed unexpectedly", route=route.name, request=request_id, exc_info=error)
+        response = _refuse(_internal())
+    _finish(response, request_id, secure)
+    seconds = time.perf_counter() - began
+    office.numbers.requests.labels(route.method, route.path, response.status_code).inc()
+    office.numbers.seconds.labels(route.method, route.path).observe(seconds)
+    if not route.quick:
+        log.info(
+            "answered", method=route.method, route=route.path, status=response.status_code, request=request_id,
+            ms=round(seconds * 1000, 1), who=who,
+        )  # fmt: skip
+    return response
+
+
+async def _admit(
+    office: Office, route: Route, request: Request[Any, Any, Any]
+) -> tuple[Caller, Authenticated]:
+    """Who calls, if they may call this."""
+    if route.scope is None or (office.public_ledger and route.path.startswith("/ledger/")):
+        return _NOBODY, Authenticated(identity=SYSTEM)
+    credential = _credential(request)
+    if not credential:
+        raise Unauthenticated("nobody says who calls", remedy=_HOW)
+    now = office.desk.clock.now()
+    if all(getattr(each, "remembered", _never)(credential, now) for each in office.authenticators):
+        caller, proof = office.known(credential)
+    else:
+        loop = asyncio.get_running_loop()
+        caller, proof = await loop.run_in_executor(office.threads, office.known, credential)
+    if proof.scopes and route.scope not in proof.scopes:
+        raise Refused(
+            f"the token is not good for this: it lacks the scope {route.scope}",
+            remedy=f"Make one with --scope {route.scope}.",
+            code="refused.scope",
+        )
+    # a token that was made for just this stands for the role
+    if (
+        route.roles
+        and not route.roles & set(caller.identity.roles)
+        and not (route.scope in {"ledger", "metrics"} and route.scope in proof.scopes)
+    ):
+        raise Refused(
+            f"this is for the role {' or '.join(sorted(route.roles))}",
+            remedy="Ask somebody who has it.",
+            code="refused.role",
+        )
+    return caller, proof
+
+
+def _never(_credential: str, _now: Any) -> bool:
+    return False
+
+
+def _credential(request: Request[Any, Any, Any]) -> str:
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else ""
+
+
+def _parameters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _run(call: Call) -> Any:
+    """Handle and encode, both in the thread of the call."""
+    result = call.route.run(call)
+    return result if isinstance(result, Plain | ServerSentEvent) else msgspec.json.encode(result)
+
+
+def _respond(route: Route, result: Any) -> Response[Any]:
+    if isinstance(result, ServerSentEvent):
+        return result.to_asgi_response(None, None) if False else result
+    if isinstance(result, Plain):
+        return Response(
+            result.body, status_code=route.status, media_type=result.media_type, headers=dict(result.headers)
+        )
+    return Response(result, status_code=route.status, media_type="application/json")
+
+
+def _refuse(error: MunimentError) -> Response[Any]:
+    status = problems.status_of(error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status is not HTTPStatus.SERVICE_UNAVAILABLE:
+        log.error("refused", error=error.message, code=error.code)
+    return Response(
+        msgspec.json.encode(problems.problem(error)),
+        status_code=status.value,
+        media_type=problems.MEDIA_TYPE,
+        headers=problems.headers(status),
+    )
+
+
+def _finish(response: Response[Any], request_id: str, secure: bool) -> None:
+    for name, value in (_SAFE | (_HTTPS if secure else {}) | {"X-Request-ID": request_id}).items():
+        response.headers.setdefault(name, value)
+
+
+def _internal() -> MunimentError:
+    return MunimentError(
+        "something went wrong that should not",
+        remedy="The log says what, under the request's id.",
+        code="internal",
+    )
+
+
+def _translated(error: HTTPException) -> MunimentError:
+    """Litestar's own refusals."""
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return NotFound("there is no such path", remedy="/openapi.json lists them.")
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return MunimentError(
+                "the path has no such method", remedy="/openapi.json lists them.", code="method-not-allowed"
+            )
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return MunimentError(
+                f"the body is longer than {MAX_BODY} bytes", remedy="Send less.", code="too-large"
+            )
+        case status if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return MunimentError(
+                f"the request cannot be read: {error.detail:.200}",
+                remedy="/openapi.json says what belongs here.",
+                code="invalid.json",
+            )
+        case _:
+            return _internal()
+
+
+def _unrouted(secure: bool, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """What fails before a route is found."""
+    del request
+    if isinstance(error, HTTPException):
+        response = _refuse(_translated(error))
+        for name, value in (error.headers or {}).items():
+            response.headers.setdefault(name, value)
+    else:
+        log.error("a request failed unexpectedly", exc_info=error)
+        response = _refuse(_internal())
+    _finish(response, uuid.uuid4().hex, secure)
+    return response

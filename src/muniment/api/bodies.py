@@ -1,0 +1,234 @@
+"""What clients send, as closed types.
+
+A member that nobody knows is refused, so that nobody is led to believe that it did something (F1, F6: an approval
+cannot carry scope).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from muniment.core.ticket import Status
+
+Identity: TypeAlias = Annotated[
+    str, Meta(min_length=3, max_length=280, description="kind:name, like human:ann@example.com")
+]
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4000)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+Digest: TypeAlias = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Cursor: TypeAlias = Annotated[
+    str, Meta(pattern="^req_[0-9A-HJKMNP-TV-Z]{26}$", description="`next` of the page before")
+]
+Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all that is sent."""
+
+
+class Privilege(Body, frozen=True, kw_only=True):
+    """What is asked for, in the target's own words."""
+
+    privilege: Name
+    resource: Name | None = None
+
+
+class Request(Body, frozen=True, kw_only=True):
+    """A ticket to file, or to preview."""
+
+    target: Name
+    scope: Annotated[tuple[Privilege, ...], Meta(min_length=1, max_length=100)]
+    justification: Text
+    duration: Annotated[
+        str, Meta(min_length=2, max_length=40, description="ISO 8601, like PT2H; or 2h, 90m, 1d")
+    ]
+    beneficiary: Identity | None = None
+    starts_at: (
+        Annotated[str, Meta(max_length=40, description="RFC 3339; else once it is approved")] | None
+    ) = None
+    references: Annotated[dict[str, str], Meta(max_length=20)] = {}
+    break_glass: bool = False
+    incident: Name | None = None
+    public_key: Annotated[str, Meta(max_length=16384)] | None = None
+
+
+class Preview(Request, frozen=True, kw_only=True):
+    """As a request; a reason is not needed to look."""
+
+    justification: Annotated[str, Meta(max_length=4000)] = ""
+
+
+class Decision(Body, frozen=True, kw_only=True):
+    """Yes or no to exactly the terms with this digest."""
+
+    decision: Literal["approve", "deny"]
+    digest: Digest
+    comment: Text | None = None
+    signature: Annotated[str, Meta(max_length=16384)] | None = None
+
+
+class Reason(Body, frozen=True, kw_only=True):
+    """Why."""
+
+    reason: Text
+
+
+class Review(Body, frozen=True, kw_only=True):
+    """How access was used."""
+
+    outcome: Literal["appropriate", "inappropriate"]
+    comment: Text
+
+
+class Waiver(Body, frozen=True, kw_only=True):
+    """A closure check that somebody answers for."""
+
+    check: Name
+    reason: Text
+
+
+# Queries
+
+
+class Page(Body, frozen=True, kw_only=True):
+    """Which part of a list, newest first."""
+
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+class Tickets(Page, frozen=True, kw_only=True):
+    """Which tickets."""
+
+    status: tuple[Status, ...] = ()
+    beneficiary: Identity | None = None
+    target: Name | None = None
+    awaiting_me: bool = False
+
+
+class Grants(Page, frozen=True, kw_only=True):
+    """Which grants."""
+
+    target: Name | None = None
+    beneficiary: Identity | None = None
+
+
+class Findings(Page, frozen=True, kw_only=True):
+    """Which findings."""
+
+    target: Name | None = None
+    resolved: bool = False
+
+
+# AuthZEN, which tells everybody to ignore what they do not know
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """Who. ``type`` is the kind of identity, or "user" for a human; ``id`` is what follows the colon."""
+
+    type: Annotated[str, Meta(max_length=64)]
+    id: Annotated[str, Meta(max_length=280)]
+    properties: dict[str, Any] | None = None
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """``name`` is the privilege."""
+
+    name: Annotated[str, Meta(max_length=255)]
+    properties: dict[str, Any] | None = None
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """``type`` is "target"; a privilege that is narrowed to a resource has it as ``properties.resource``."""
+
+    type: Annotated[str, Meta(max_length=64)]
+    id: Annotated[str, Meta(max_length=255)]
+    properties: dict[str, Any] | None = None
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """Does this subject hold this now?"""
+
+    subject: Subject
+    action: Action
+    resource: Resource
+    context: dict[str, Any] | None = None
+
+
+class PartOfEvaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several; what is left out is taken from above."""
+
+    subject: Subject | None = None
+    action: Action | None = None
+    resource: Resource | None = None
+    context: dict[str, Any] | None = None
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How several are worked through."""
+
+    evaluations_semantic: Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"] = (
+        "execute_all"
+    )
+
+
+class Evaluations(PartOfEvaluation, frozen=True, kw_only=True):
+    """Several questions at once."""
+
+    evaluations: Annotated[tuple[PartOfEvaluation, ...], Meta(max_length=1000)] = ()
+    options: Options = Options()
+
+
+class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of the results."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    token: Annotated[str, Meta(max_length=64)] = ""
+
+
+class SearchedSubject(msgspec.Struct, frozen=True, kw_only=True):
+    """A subject whose id is wanted."""
+
+    type: Annotated[str, Meta(max_length=64)]
+    id: Annotated[str, Meta(max_length=280)] | None = None
+    properties: dict[str, Any] | None = None
+
+
+class SearchedResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource whose id is wanted."""
+
+    type: Annotated[str, Meta(max_length=64)]
+    id: Annotated[str, Meta(max_length=255)] | None = None
+    properties: dict[str, Any] | None = None
+
+
+class SubjectSearch(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds this now?"""
+
+    subject: SearchedSubject
+    action: Action
+    resource: Resource
+    context: dict[str, Any] | None = None
+    page: SearchPage = SearchPage()
+
+
+class ResourceSearch(msgspec.Struct, frozen=True, kw_only=True):
+    """On which targets does this subject hold this now?"""
+
+    subject: Subject
+    action: Action
+    resource: SearchedResource
+    context: dict[str, Any] | None = None
+    page: SearchPage = SearchPage()
+
+
+class ActionSearch(msgspec.Struct, frozen=True, kw_only=True):
+    """What does this subject hold on this target now?"""
+
+    subject: Subject
+    resource: Resource
+    context: dict[str, Any] | None = None
+    page: SearchPage = SearchPage()

@@ -1,0 +1,82 @@
+"""How much is taken on: per caller, at once, and while access that is over has not been taken away (I40).
+
+Shedding is an answer at once, 429, instead of a queue: what is shed can be asked again with its key. Routes that take
+access away are never shed, and have threads that nobody else can hold. All of this is touched by the event loop alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from muniment.api.routes import Route
+from muniment.core.errors import Busy
+
+#: callers whose rate is remembered
+CALLERS = 10_000
+#: threads that only urgent routes get
+RESERVED = 8
+
+
+class Load:
+    """What is under way."""
+
+    def __init__(self, *, rate: int, at_once: int) -> None:
+        """``rate``: requests a second of one caller, in the long run. ``at_once``: requests under way together."""
+        self._rate, self._at_once = float(rate), at_once
+        self._buckets: OrderedDict[str, tuple[float, float]] = (
+            OrderedDict()
+        )  # what is left, and when that was
+        self.under_way = 0
+        self.shed = 0
+        #: set while taking away is behind: `numbers.Watch`
+        self.behind = False
+
+    @property
+    def threads(self) -> int:
+        """How many are ever needed."""
+        return self._at_once + RESERVED
+
+    @contextmanager
+    def one(self, route: Route) -> Iterator[None]:
+        """One request, or `Busy`."""
+        if not route.urgent and not route.quick:
+            if self.under_way >= self._at_once:
+                self.shed += 1
+                raise Busy(
+                    "too many requests are under way", remedy="Ask again in a second, with the same key."
+                )
+            if route.work and self.behind:
+                self.shed += 1
+                raise Busy(
+                    "access that is over is not taken away in time, so no new requests are taken",
+                    remedy="Ask again later, with the same key. An operator should see that the controllers run.",
+                    code="busy.revocation",
+                )
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+    def count(self, caller: str, route: Route) -> None:
+        """Another request of a caller, or `Busy`."""
+        if route.urgent or route.quick:
+            return
+        now = time.monotonic()
+        left, then = self._buckets.pop(caller, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        if len(self._buckets) >= CALLERS:
+            self._buckets.popitem(last=False)
+        self._buckets[caller] = (max(left - 1, 0.0), now)
+        if left < 1:
+            self.shed += 1
+            raise Busy(
+                "you ask too often", remedy="Ask again in a second, with the same key.", code="busy.rate"
+            )
+
+    @property
+    def _burst(self) -> float:
+        return self._rate * 2

@@ -1,0 +1,165 @@
+"""The OpenAPI 3.1 document, made from the table of routes and the types they name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from muniment.api import answers, problems
+from muniment.api.routes import Route
+
+_REF = "#/components/schemas/{name}"
+#: what may come instead of the answer, and when
+_REFUSED = {
+    400: "The body is not JSON",
+    401: "No good credential",
+    403: "The rules, the role or the token's scope forbid it",
+    404: "Not there, or not for the caller to see: the two look the same",
+    409: "The ticket stands otherwise than the command supposes",
+    413: "The body is too large",
+    422: "The input cannot be meant",
+    429: "Too much at once, or too often",
+    502: "The target answered no",
+    503: "Something needed did not answer; nothing was recorded",
+}
+
+
+def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
+    """The whole document."""
+    kinds = [
+        kind for r in routes for kind in (r.answer, r.body) if kind is not None and not isinstance(kind, str)
+    ]
+    kinds.append(answers.Problem)
+    named = list({id(kind): kind for kind in kinds}.values())
+    schemas, components = msgspec.json.schema_components(named, ref_template=_REF)
+    by_kind = {id(kind): schema for kind, schema in zip(named, schemas, strict=True)}
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(path_of(route), {})[route.method.lower()] = _operation(route, by_kind)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Muniment",
+            "version": version("muniment"),
+            "summary": "Privileged access by ticket, with evidence that anyone can verify.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": url}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "tags": [{"name": tag} for tag in dict.fromkeys(r.tag for r in routes)],
+    }
+
+
+def path_of(route: Route) -> str:
+    """The path as OpenAPI writes it."""
+    return re.sub(r"{(\w+):path}", r"{\1}", route.path)
+
+
+def _operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
+    text = inspect.getdoc(route.run) or ""
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": text.partition("\n")[0],
+        "tags": [route.tag],
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
+        "responses": _responses(route, by_kind),
+        "security": [{"token": []}] if route.scope else [],
+    }
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True, "content": {"application/json": {"schema": by_kind[id(route.body)]}}
+        }  # fmt: skip
+    if route.scope:
+        operation["x-scope"] = route.scope
+    if route.roles:
+        operation["x-roles"] = sorted(route.roles)
+    if links := _links(route):
+        operation["responses"][str(route.status)]["links"] = links
+    return operation
+
+
+def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
+    patterns = {"ticket": "^req_[0-9A-HJKMNP-TV-Z]{26}$", "finding": "^req_[0-9A-HJKMNP-TV-Z]{26}:[0-9]+$"}
+    for name in route.names:
+        schema = {"type": "string", "minLength": 1} | (
+            {"pattern": patterns[name]} if name in patterns else {}
+        )
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameters(route: Route) -> Iterable[dict[str, Any]]:
+    if route.query is None:
+        return
+    schema = msgspec.json.schema(route.query)["$defs"][route.query.__name__]
+    for name, each in schema["properties"].items():
+        yield {"name": name, "in": "query", "required": False, "schema": _plain(each)}
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query has no null: what is not there is left out."""
+    every = [part for part in schema.get("anyOf", ()) if part != {"type": "null"}]
+    return (
+        every[0] if len(every) == 1 else {k: v for k, v in schema.items() if k != "default" or v is not None}
+    )
+
+
+def _headers(route: Route) -> Iterable[dict[str, Any]]:
+    if route.keyed:
+        yield {
+            "name": "Idempotency-Key", "in": "header", "required": False,
+            "description": "The client's own name for this command: asked again with it, it is answered again and done once.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        }  # fmt: skip
+
+
+def _responses(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
+    if isinstance(route.answer, str):
+        good: dict[str, Any] = {route.answer: {"schema": {"type": "string"}}}
+    else:
+        good = {"application/json": {"schema": by_kind[id(route.answer)]}}
+    found = {str(route.status): {"description": "Done", "content": good}}
+    problem = {problems.MEDIA_TYPE: {"schema": by_kind[id(answers.Problem)]}}
+    for status in _possible(route):
+        found[str(status)] = {"description": _REFUSED[status], "content": problem}
+    return found
+
+
+def _possible(route: Route) -> list[int]:
+    found = {503}
+    if route.scope:
+        found |= {401, 403, 404}
+    if not route.quick:
+        found |= {429}
+    if route.method == "POST":
+        found |= {400, 409, 413, 422}
+    if route.query is not None:
+        found |= {422}
+    if route.names:
+        found |= {404, 409, 502}
+    return sorted(found)
+
+
+def _links(route: Route) -> dict[str, Any]:
+    """What one can do with a ticket that a route answers."""
+    if route.name != "file_request":
+        return {}
+    named = {"ticket": "$response.body#/id"}
+    return {
+        name: {"operationId": name, "parameters": named}
+        for name in ("get_request", "list_events", "withdraw", "give_back", "revoke", "collect_credential")
+    } | {
+        "decide": {
+            "operationId": "decide",
+            "parameters": named,
+            "requestBody": {"decision": "approve", "digest": "$response.body#/digest"},
+        }
+    }

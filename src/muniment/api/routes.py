@@ -1,0 +1,193 @@
+"""What a route is.
+
+The table of all of them is data: authorisation, limits, the OpenAPI document, the reference page and the tests of who
+may call what are all made from it.
+
+A handler is a plain function from a `Call` to what it answers. It runs in a thread, like everything that reads the
+store; one that is ``quick`` only looks into memory, and runs at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from muniment.core.errors import Invalid
+from muniment.core.identity import Role
+from muniment.core.ticket import Ticket
+from muniment.ports import Scoped
+from muniment.service.answering import once
+from muniment.service.desk import Caller, Desk
+from muniment.service.documents import Document
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+#: the id of a ticket, as `service.filing.new_id` makes it
+TICKET = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """An answer that is not JSON."""
+
+    body: bytes
+    media_type: str = "application/octet-stream"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One way in."""
+
+    method: Literal["GET", "POST"]
+    path: str  # with {names}
+    run: Callable[[Call], Any]
+    answer: Any  # the type of what it answers, or a media type where that is not JSON
+    scope: Scoped | None  # what a narrowed token must be good for; None: anybody may call it
+    roles: frozenset[Role] = frozenset()  # one of these; empty: any
+    body: Any = None
+    query: Any = None
+    status: int = 200
+    keyed: bool = False  # takes an Idempotency-Key
+    urgent: bool = False  # takes access away: never shed, never held up (I40)
+    work: bool = False  # brings new work: shed first
+    quick: bool = False  # answers from memory, on the event loop
+    tag: str = ""
+
+    @property
+    def name(self) -> str:
+        """Unique, and stable for generated clients."""
+        return self.run.__name__
+
+    @property
+    def names(self) -> list[str]:
+        """What stands in braces in the path."""
+        return re.findall(r"{(\w+)(?::path)?}", self.path)
+
+
+class Routes:
+    """A part of the table, filled by decorators."""
+
+    def __init__(self, tag: str) -> None:
+        """``tag`` groups them in documents."""
+        self.tag, self.table = tag, list[Route]()
+
+    def get(self, path: str, **more: Any) -> Callable[[Handler], Handler]:
+        """A route that changes nothing (F7)."""
+        return self._add("GET", path, {"scope": "read"} | more)
+
+    def post(self, path: str, **more: Any) -> Callable[[Handler], Handler]:
+        """A route that does something."""
+        return self._add("POST", path, {"scope": "write"} | more)
+
+    def _add(
+        self, method: Literal["GET", "POST"], path: str, more: dict[str, Any]
+    ) -> Callable[[Handler], Handler]:
+        def take(run: Handler) -> Handler:
+            self.table.append(Route(method=method, path=path, run=run, tag=self.tag, **more))
+            return run
+
+        return take
+
+    def __iter__(self) -> Iterator[Route]:
+        """In the order in which they were written."""
+        return iter(self.table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request, as a handler sees it."""
+
+    route: Route
+    desk: Desk
+    caller: Caller
+    scopes: frozenset[str]
+    names: Mapping[str, str]  # from the path
+    parameters: Mapping[str, Iterable[str]]  # from the query
+    raw: bytes
+    key: str | None = None
+    office: Any = None  # what the process has beside the desk: `app.Office`
+
+    @property
+    def body(self) -> Any:
+        """The body, as the route's type says. Strict: what nobody knows is refused, and nothing is converted."""
+        return decoded(self.raw, self.route.body)
+
+    @property
+    def query(self) -> Any:
+        """The query, as the route's type says."""
+        return asked(self.parameters, self.route.query)
+
+    @property
+    def ticket(self) -> str:
+        """The ticket's id in the path. What cannot be one is not there; it never reaches the store."""
+        return ticket_id(self.names["ticket"])
+
+    def command(self, act: Callable[[Caller], Ticket]) -> Document:
+        """Run a command, once for each key that the client gives."""
+        digest = hashlib.sha256(self.route.method.encode())
+        for part in (self.route.path, *self.names.values()):
+            digest.update(b"\0" + part.encode())
+        digest.update(b"\0" + self.raw)
+        return once(self.desk, self.caller, self.key, digest.hexdigest(), act)
+
+
+def ticket_id(text: str) -> str:
+    """Raises `NotFound`, as for one that is not there."""
+    from muniment.service.desk import no_such_ticket  # noqa: PLC0415
+
+    if not TICKET.fullmatch(text):
+        raise no_such_ticket(text)
+    return text
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def decoded(raw: bytes, kind: Any) -> Any:
+    """JSON of a known shape."""
+    try:
+        return _decoder(kind).decode(raw)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"the body is not what belongs here: {error!s:.300}",
+            remedy="/openapi.json says what does.",
+            code="invalid.body",
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"the body is not JSON: {error!s:.200}", remedy="Send one JSON object.", code="invalid.json"
+        ) from error
+    except RecursionError as error:
+        raise Invalid(
+            "the body is nested too deep", remedy="/openapi.json says what belongs here.", code="invalid.json"
+        ) from error
+
+
+def asked(parameters: Mapping[str, Iterable[str]], kind: Any) -> Any:
+    """A query of a known shape: each name once, unless it is a list."""
+    lists = {f.encode_name for f in msgspec.structs.fields(kind) if "tuple" in str(f.type)}
+    given: dict[str, Any] = {}
+    for name, values in parameters.items():
+        every = list(values)
+        if name not in lists and len(every) != 1:
+            raise Invalid(
+                f"{name!r:.40} is there more than once", remedy="Give it once.", code="invalid.query"
+            )
+        given[name] = every if name in lists else every[0]
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"the query is not what belongs here: {error!s:.300}",
+            remedy="/openapi.json says what does.",
+            code="invalid.query",
+        ) from error
