@@ -306,7 +306,15 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "every": _UNUSED,
         "ca": _UNUSED,
     }),
-    ("[server]", config.ServerSettings, {"listen": _UNUSED}),
+    ("[server]", config.ServerSettings, {
+        "listen": "Where `serve` listens: address and port.",
+        "url": "How clients reach it, if not by that address: `https://muniment.example.com`.",
+        "certificate": "PEM file, for https; with `key`. Else something in front of it does TLS.",
+        "key": "PEM file of the certificate's key.",
+        "public_ledger": "Whether `/ledger/…` is there for everybody, or for the auditor's role alone.",
+        "rate": "Requests a second that one caller may make in the long run; twice as many in a burst.",
+        "at_once": "Requests that are worked on at the same time; more are told to come again.",
+    }),
     ("[identities]", config.IdentitySettings, {"file": "The identities file."}),
     ("[policy]", config.PolicySettings, {
         "dir": "Folder of `*.cedar` files, and of their `*.test.toml` tests.",

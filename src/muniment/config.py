@@ -28,6 +28,8 @@ PATH_SETTINGS = frozenset({"krl", "register"})
 
 _TARGET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 _ORIGIN = re.compile(r"[a-z0-9][a-z0-9./_-]{0,254}", re.ASCII)
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", re.ASCII)
+_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", re.ASCII)
 T = TypeVar("T")
 
 
@@ -73,6 +75,25 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     """``[server]``."""
 
     listen: str = "127.0.0.1:8642"
+    url: str | None = None  # as clients reach it, if not by the address it listens on
+    certificate: str | None = None  # PEM files, for https
+    key: str | None = None
+    public_ledger: bool = False
+    rate: int = 200
+    at_once: int = 64
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``listen``."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def public_url(self) -> str:
+        """Without a slash at its end."""
+        if self.url:
+            return self.url.rstrip("/")
+        return f"{'https' if self.certificate else 'http'}://{self.listen}"
 
 
 class IdentitySettings(_Section, frozen=True, kw_only=True):
@@ -223,6 +244,7 @@ def load(path: Path) -> Config:
         raise Misconfigured(
             "[ledger] origin is not a name", remedy="Write it like ledger.example.com/muniment."
         )
+    _check_server(config.server)
     _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
     _checked(parse_duration, config.ledger.heartbeat, "[ledger] heartbeat")
     if config.ledger.timestamps:
@@ -241,6 +263,25 @@ def load(path: Path) -> Config:
     if "://" not in config.store.url:
         raise Misconfigured("[store] url is not a URL", remedy="Write sqlite:///path or postgresql://…")
     return config
+
+
+def _check_server(server: ServerSettings) -> None:
+    if not _LISTEN.fullmatch(server.listen) or not 0 < server.address[1] < 65536:
+        raise Misconfigured(
+            "[server] listen is not an address and a port", remedy='Write "127.0.0.1:8642" or "[::1]:8642".'
+        )
+    if (server.certificate is None) != (server.key is None):
+        raise Misconfigured(
+            "[server] certificate and key go together", remedy="Name both PEM files, or neither."
+        )
+    if server.url is not None and not _URL.fullmatch(server.url):
+        raise Misconfigured(
+            "[server] url is not a URL", remedy='Write it like "https://muniment.example.com".'
+        )
+    if server.rate < 1 or server.at_once < 1:
+        raise Misconfigured(
+            "[server] rate and at_once are at least 1", remedy="Leave them out for the defaults."
+        )
 
 
 def _table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
 
 if TYPE_CHECKING:
+    from muniment.api.serving import ApiServer
     from muniment.ledger.note import Signer
     from muniment.ports import Clock, Target
     from muniment.service.desk import Desk
@@ -28,8 +29,10 @@ class SystemRandom:
         return secrets.token_bytes(count)
 
 
-def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
+def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = True) -> Desk:
     """Build every adapter a process needs. ``clock`` replaces the store's own in tests.
+
+    Without ``signing`` the process has no key of the ledger, and cannot seal (I32).
 
     Raises:
         Misconfigured: a setting, key, policy or identity cannot be used; the message says which.
@@ -45,7 +48,7 @@ def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
     from muniment.store.tile_directory import TileDirectory
     from muniment.store.views import SqlViews
 
-    signers = _signers(config)
+    signers = _signers(config) if signing else ()
     # the ledger's key changes in time; what marks our rows does not, so it is best a secret of its own
     mark = config.secret(config.store.mark_key or config.ledger.key)
     store = open_store(config.store_url, config.ledger.origin, mark_key(mark.encode()), clock)
@@ -63,6 +66,27 @@ def open_desk(config: Config, *, clock: Clock | None = None) -> Desk:
     with suppress(RolledBack):  # reading goes on; whatever would write is refused with this error
         guard(desk)
     return desk
+
+
+def open_api(config: Config, desk: Desk) -> ApiServer:
+    """Build the HTTP server. It listens on nothing yet."""
+    from muniment.api.app import Office
+    from muniment.api.serving import Address, ApiServer
+
+    server, timestamps = config.server, config.ledger.timestamps
+    host, port = server.address
+    office = Office(
+        desk=desk, url=server.public_url, public_ledger=server.public_ledger, rate=server.rate, at_once=server.at_once,
+        certificates=config.path(timestamps.roots).read_bytes() if timestamps else b"",
+    )  # fmt: skip
+    return ApiServer(
+        office,
+        Address(
+            host=host, port=port,
+            certificate=config.path(server.certificate) if server.certificate else None,
+            key=config.path(server.key) if server.key else None,
+        ),
+    )  # fmt: skip
 
 
 def build_target(config: Config, settings: TargetSettings) -> Target:
@@ -126,4 +150,4 @@ def run() -> None:
     """The ``muniment`` program."""
     from muniment.cli.app import main
 
-    sys.exit(main(find_config, open_desk))
+    sys.exit(main(find_config, open_desk, open_api))

@@ -146,7 +146,6 @@ def test_a_key_file_with_nul_bytes_or_a_private_key(shared: Muniment, tmp_path: 
         (["review", "req_nothing", "--outcome", "fine", "--comment", "x"], "usage", 2),
         (["deny", "req_nothing"], "usage", 2),
         (["ledger", "prove", "req_nothing"], "not-found", 1),
-        (["serve", "--only", "api"], "usage.no-api", 2),
         (["serve", "--only", "\x1b[2J"], "usage", 2),
         (["aprove", "req_nothing"], "usage", 2),
         (["policy"], "usage", 2),

@@ -309,7 +309,7 @@ def _run(call: Call) -> Any:
 
 def _respond(route: Route, result: Any) -> Response[Any]:
     if isinstance(result, ServerSentEvent):
-        return result.to_asgi_response(None, None) if False else result
+        return result
     if isinstance(result, Plain):
         return Response(
             result.body, status_code=route.status, media_type=result.media_type, headers=dict(result.headers)

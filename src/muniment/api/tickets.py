@@ -65,13 +65,15 @@ def decide(call: Call) -> Document:
     """Approve or deny exactly the terms with this digest."""
     said: bodies.Decision = call.body
     ticket, desk = call.ticket, call.desk
-    if said.signature is not None:
-        raise Invalid(
-            "signed decisions are not taken yet", remedy="Leave the signature out.", code="invalid.signature"
-        )
     if said.decision == "approve":
         return call.command(
-            lambda caller: deciding.approve(desk, caller, ticket, digest=said.digest, comment=said.comment)
+            lambda caller: deciding.approve(
+                desk, caller, ticket, digest=said.digest, comment=said.comment, signature=said.signature
+            )
+        )
+    if said.signature is not None:
+        raise Invalid(
+            "only approvals are signed", remedy="Leave the signature out.", code="invalid.signature"
         )
     if said.comment is None:
         raise Invalid("a denial needs a comment", remedy="Say why; the requester reads it.")

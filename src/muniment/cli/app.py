@@ -27,9 +27,10 @@ from muniment.cli import (
     policies,
     proving,
     serving,
+    tokens,
 )
 from muniment.cli.commands import group
-from muniment.cli.session import Session
+from muniment.cli.session import Served, Session
 from muniment.core.errors import MunimentError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def build() -> Any:
         proving,
         evidence,
         serving,
+        tokens,
         administering,
     ):
         for each in part.groups:
@@ -81,12 +83,13 @@ def _program(
 
 def main(
     find_config: Callable[[str | None], Config],
-    open_desk: Callable[[Config], Desk],
+    open_desk: Callable[..., Desk],
+    open_api: Callable[[Config, Desk], Served],
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Run the program and return its exit status. ``arguments`` are the process's own by default."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    session = Session(find_config=find_config, open_desk=open_desk)
+    session = Session(find_config=find_config, open_desk=open_desk, open_api=open_api)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows its number
             stream.reconfigure(errors="backslashreplace")

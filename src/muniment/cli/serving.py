@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415  imported where used, so that `muniment --help` starts fast
-"""``muniment serve``: the controllers, until told to stop."""
+"""``muniment serve``: the API and the controllers, until told to stop."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
 from muniment.cli.commands import command, group
-from muniment.cli.session import Usage, of, record
+from muniment.cli.session import of, record
 from muniment.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
+    from muniment.cli.session import Session
     from muniment.config import Config
+    from muniment.service.desk import Desk
 
 #: seconds for passes under way to end
 GRACE = 30.0
@@ -36,49 +38,64 @@ SINGLE_PROCESS = (
 )
 
 
-@command(app, "serve", section="Run", example="muniment serve --only controllers")
+@command(app, "serve", section="Run", example="muniment serve\nmuniment serve --only controllers")
 def serve(
     context: typer.Context,
     only: Annotated[
         Literal["controllers", "api"] | None,
-        typer.Option("--only", help="Which part. This version has the controllers alone."),
+        typer.Option("--only", help="Which part, where nodes are split; else both in one process."),
     ] = None,
 ) -> None:
-    """Give, take back and seal on time, until SIGTERM or Ctrl-C."""
-    if only == "api":
-        raise Usage(
-            "this version has no API to serve",
-            remedy="Run `muniment serve --only controllers`.",
-            code="usage.no-api",
-        )
-    from muniment.controllers.runtime import Controllers
-    from muniment.core.instants import parse_duration
-
+    """Serve the API; give, take back and seal on time. Until SIGTERM or Ctrl-C."""
     session = of(context)
     config = session.config()
-    desk = session.desk()
+    # without controllers there is nothing to sign, and so no key to lose (I32)
+    desk = session.open_desk(config, signing=only != "api")
     record(desk)
     _log_to_stderr()
     stop = _stop_on_signals()
-    every = parse_duration(config.ledger.checkpoint_interval)
-    controllers = Controllers(desk, node=_node(), seal_every=every)
-    for sentence in _openings(config, only):
+    for sentence in SINGLE_PROCESS if config.store.url.startswith("sqlite") else ():
         session.note(sentence)
-    controllers.start()
-    session.note(f"The controllers run, for {len(desk.targets)} targets. SIGTERM or Ctrl-C ends them.")
+    parts = _parts(session, config, desk, only)
+    for part in parts:
+        part.start()
+    session.note("SIGTERM or Ctrl-C ends it.")
     stop.wait()
-    if not controllers.stop(GRACE):
+    # requests first: what they recorded is sealed by the controllers' last beat
+    slow = [part for part in parts if not part.stop(GRACE)]
+    if slow:
         raise Unavailable(
-            f"a pass did not end within {GRACE:.0f} s",
+            f"what was under way did not end within {GRACE:.0f} s",
             remedy="Nothing is lost: what it was about is due again at the next start.",
             code="unavailable.slow-stop",
         )
-    session.emit({"stopped": True}, lambda: "Stopped; everything that was recorded is sealed.")
+    said = "Stopped." if only == "api" else "Stopped; everything that was recorded is sealed."
+    session.emit({"stopped": True}, lambda: said)
 
 
-def _openings(config: Config, only: str | None) -> list[str]:
-    said = [] if only else ["This version serves no API and no web pages yet."]
-    return [*said, *(SINGLE_PROCESS if config.store.url.startswith("sqlite") else ())]
+class _Part(Protocol):
+    def start(self) -> None: ...
+
+    def stop(self, timeout: float) -> bool: ...
+
+
+def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> list[_Part]:
+    """What runs, in the order in which it ends."""
+    from muniment.controllers.people import People
+    from muniment.controllers.runtime import Controllers
+    from muniment.core.instants import parse_duration
+
+    parts: list[_Part] = []
+    if only != "controllers":
+        server = session.open_api(config, desk)
+        parts.append(server)
+        session.note(f"The API is at {server.url}; `muniment token create` makes tokens for it.")
+    parts.append(People(desk))
+    if only != "api":
+        every = parse_duration(config.ledger.checkpoint_interval)
+        parts.append(Controllers(desk, node=_node(), seal_every=every))
+        session.note(f"The controllers run, for {len(desk.targets)} targets.")
+    return parts
 
 
 def _node() -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -29,12 +29,27 @@ class Usage(MunimentError):
     exit_status = 2
 
 
+class Served(Protocol):
+    """A server of the API; main knows which."""
+
+    @property
+    def url(self) -> str:
+        """As clients reach it."""
+
+    def start(self) -> None:
+        """Listen. Raises `Misconfigured` where that cannot be."""
+
+    def stop(self, timeout: float) -> bool:
+        """Answer what is under way, then end; say whether that was in time."""
+
+
 @dataclass
 class Session:
     """One run of the program. The common options fill it in, from wherever on the line they stand."""
 
     find_config: Callable[[str | None], Config]
-    open_desk: Callable[[Config], Desk]
+    open_desk: Callable[..., Desk]
+    open_api: Callable[[Config, Desk], Served]
     config_file: str | None = None
     as_json: bool = False
     identity: str | None = None

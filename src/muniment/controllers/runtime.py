@@ -17,11 +17,10 @@ from muniment.core.due import Action, due
 from muniment.core.errors import Conflict, LeaseLost, MunimentError
 from muniment.core.ticket import Ticket
 from muniment.ports import Due
-from muniment.service.desk import CONTROLLER, Desk
+from muniment.service.desk import Desk
 from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
 from muniment.service.lapsing import lapse
-from muniment.service.registry import record_registry
 from muniment.service.sealing import seal
 
 #: how far ahead the sweep looks, so that the heap wakes at the instant itself
@@ -30,8 +29,8 @@ SWEEP_SECONDS = 1.0
 SWEEP_LIMIT = 5000
 #: how often credentials that are over are deleted
 TIDY_EVERY = timedelta(minutes=1)
-#: how soon a change of the directory counts
-DIRECTORY_SECONDS = 2.0
+#: how long a client may ask again under the same key
+KEYS_KEPT = timedelta(days=7)
 #: how long a thread that computes keeps others waiting. Measured (bench/expiry.py): with Python's 5 ms, recording what
 #: is over holds up taking away what is due next; p99 of the lag is a third lower with this
 SWITCH_SECONDS = 0.0005
@@ -67,7 +66,6 @@ class Controllers:
             "schedule": self._schedule,
             "sweep": self._sweep,
             "seal": self._seal,
-            "people": self._watch_people,
         }
         for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=f"muniment-{name}", daemon=True)
@@ -205,20 +203,11 @@ class Controllers:
                         self._enqueue(item)
                 if now >= tidy_at:  # what nobody collected in time is of use to nobody
                     self._desk.views.drop_stale_credentials(now)
+                    self._desk.views.forget_answered(now - KEYS_KEPT)
                     tidy_at = now + TIDY_EVERY
             except MunimentError as error:
                 log.warning("the store cannot be swept", error=error.message, code=error.code)
             self._stopping.wait(SWEEP_SECONDS)
-
-    def _watch_people(self) -> None:
-        """Take up changes of the directory, and put them on record."""
-        while not self._stopping.wait(DIRECTORY_SECONDS):
-            try:
-                if self._desk.directory.reload_if_changed():
-                    changed = record_registry(self._desk, CONTROLLER)
-                    log.info("the directory changed", facts=changed)
-            except MunimentError as error:
-                log.error("the directory cannot be read", error=error.message, code=error.code)  # noqa: TRY400  ours: the sentence says it all
 
     def _seal(self) -> None:
         """Seal on a beat; once more at the end, so that a graceful stop leaves nothing unsealed."""
