@@ -375,8 +375,9 @@ _IDENTITY: _Words = {
     " [sign approvals](../how-to/sign-approvals.md). Each key is one person's.",
     "budget": "How much an identity that is not a person may ask for and hold: `requests_per_hour`, `concurrent_grants`,"
     " `longest`.",
-    "active": "`false`: may do nothing and gets nothing new; approvals that wait for provisioning are void. Access that is"
-    " active goes on until its end, or until somebody revokes it.",
+    "active": "`false`: may do nothing and gets nothing new. Within a minute `muniment serve` revokes access that rests on"
+    " them, denies what they asked for, and voids approvals of theirs that wait. So for a machine without an active"
+    " person who answers for it, and for an entry that is gone.",
 }
 _GROUP: _Words = {"members": "Identities and groups (`group:NAME`) that are in it."}
 _ENVIRONMENT: _Words = {

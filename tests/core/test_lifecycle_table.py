@@ -84,6 +84,7 @@ COMMANDS = {
     "record grant": lambda t: c.RecordGrant(granted=(RW,)),
     "fail provisioning": lambda t: c.FailProvisioning(code="target.rejected", message="no"),
     "end": lambda t: c.End(cause="offboarded"),
+    "offboard": lambda t: c.Offboard(gone=(LEAD,)),
     "record revocation": lambda t: c.RecordRevocation(),
     "fail revocation": lambda t: c.FailRevocation(code="target.unavailable", message="no answer"),
     "record use": lambda t: c.RecordUse(
@@ -122,6 +123,10 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("fail provisioning", "provisioning"): {"controller"},
     ("end", "provisioning"): {"controller"},
     ("end", "active"): {"controller"},
+    ("offboard", "pending"): {"controller"},
+    ("offboard", "approved"): {"controller"},
+    ("offboard", "provisioning"): {"controller"},
+    ("offboard", "active"): {"controller"},
     ("record revocation", "revoking"): {"controller"},
     ("fail revocation", "revoking"): {"controller"},
     ("record use", "active"): {"controller"},

@@ -1,23 +1,27 @@
-"""Changes of the directory, taken up by every process that decides."""
+"""Changes of the directory, taken up by every process that decides; and the end of what rests on people who are gone."""
 
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import structlog
 
 from muniment.core.errors import MunimentError
 from muniment.service.desk import CONTROLLER, Desk
+from muniment.service.offboarding import offboard
 from muniment.service.registry import record_registry
 
 #: how soon a change of the directory counts
 DIRECTORY_SECONDS = 2.0
+#: how often open tickets are compared with the directory though nothing changed here
+LEAVERS_EVERY = timedelta(seconds=20)
 
 log = structlog.get_logger("muniment.controllers")
 
 
 class People:
-    """Takes up changes of the directory, and puts them on record."""
+    """Takes up changes of the directory, puts them on record, and ends what rests on people who are gone (I22)."""
 
     def __init__(self, desk: Desk) -> None:
         """Not yet looking; `start` begins."""
@@ -36,10 +40,20 @@ class People:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        look_at = self._desk.clock.now()
         while not self._stopping.wait(DIRECTORY_SECONDS):
+            changed = False
             try:
-                if self._desk.directory.reload_if_changed():
-                    changed = record_registry(self._desk, CONTROLLER)
-                    log.info("the directory changed", facts=changed)
+                changed = self._desk.directory.reload_if_changed()
+                if changed:
+                    log.info("the directory changed", facts=record_registry(self._desk, CONTROLLER))
             except MunimentError as error:
                 log.error("the directory cannot be read", error=error.message, code=error.code)  # noqa: TRY400  ours: the sentence says it all
+            try:
+                now = self._desk.clock.now()
+                if changed or now >= look_at:
+                    look_at = now + LEAVERS_EVERY
+                    for ticket in offboard(self._desk):
+                        log.warning("ended for somebody who is gone", ticket=ticket.id, status=ticket.status)
+            except MunimentError as error:
+                log.error("leavers cannot be looked for", error=error.message, code=error.code)  # noqa: TRY400  as above

@@ -115,6 +115,12 @@ class End(Command, frozen=True, kw_only=True):
     cause: Cause
 
 
+class Offboard(Command, frozen=True, kw_only=True):
+    """People with a part in it may be gone: end what rests on them."""
+
+    gone: tuple[IdentityId, ...]  # deactivated, without an owner, or no longer in the directory; aliases too
+
+
 class RecordRevocation(Command, frozen=True, kw_only=True):
     """The target was seen without it."""
 
@@ -147,6 +153,7 @@ ControllersCommand: TypeAlias = (
     | RecordGrant
     | FailProvisioning
     | End
+    | Offboard
     | RecordRevocation
     | FailRevocation
     | RecordUse

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from muniment.core import aftermath, approving, filing, fulfilling
+from muniment.core import aftermath, approving, filing, fulfilling, leaving
 from muniment.core import commands as c
 from muniment.core.closure import closable, run_checks
 from muniment.core.errors import Refused
@@ -38,6 +38,7 @@ WHEN: dict[type[c.Command], frozenset[Status]] = {
     c.RecordGrant: frozenset({"provisioning"}),
     c.FailProvisioning: frozenset({"approved", "provisioning"}),
     c.End: frozenset({"provisioning", "active"}),
+    c.Offboard: frozenset({"pending", "approved", "provisioning", "active"}),
     c.RecordRevocation: frozenset({"revoking"}),
     c.FailRevocation: frozenset({"revoking"}),
     c.RecordUse: frozenset({"active", "revoking", "revoked"}),
@@ -52,6 +53,7 @@ _RULES: dict[type[c.Command], Callable[[Ticket, Any, c.Facts, datetime], tuple[E
     c.RecordGrant: fulfilling.record_grant,
     c.FailProvisioning: fulfilling.fail,
     c.End: fulfilling.end,
+    c.Offboard: leaving.offboard,
     c.RecordRevocation: fulfilling.record_revocation,
     c.FailRevocation: fulfilling.fail_revocation,
     c.RecordUse: fulfilling.record_use,

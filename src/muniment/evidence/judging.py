@@ -33,7 +33,7 @@ WHEN: dict[type[e.Event], frozenset[Status]] = {
     e.PolicyDecided: frozenset({"pending"}),
     e.ApprovalRecorded: frozenset({"pending"}),
     e.RequestApproved: frozenset({"pending"}),
-    e.ApprovalsVoided: frozenset({"approved"}),
+    e.ApprovalsVoided: frozenset({"pending", "approved"}),
     e.RequestDenied: frozenset({"pending", "approved"}),
     e.RequestWithdrawn: frozenset({"pending", "approved"}),
     e.RequestLapsed: frozenset({"pending", "approved"}),
@@ -182,7 +182,9 @@ def _voided(t: Ticket, event: e.ApprovalsVoided, _: Recorded) -> str | None:
 
 def _denied(t: Ticket, event: e.RequestDenied, recorded: Recorded) -> str | None:
     if event.by == "policy":
-        return "policy denies what it permitted" if t.permitted and t.status == "pending" else None
+        # a controller may: when the beneficiary, or whoever answers for it, is gone
+        taken_back = t.permitted and t.status == "pending" and recorded.actor != SYSTEM
+        return "policy denies what it permitted" if taken_back else None
     said = t.decisions[-1] if t.decisions else None
     if event.by != recorded.actor or said is None or (said.approver, said.decision) != (event.by, "deny"):
         return f"{event.by} denies it, and no such decision is on file"

@@ -12,7 +12,7 @@ import msgspec
 from muniment.core import commands as c
 from muniment.core.errors import Conflict, Misconfigured, NotFound, Refused
 from muniment.core.events import Event
-from muniment.core.identity import SYSTEM, Identity, IdentityId, parse_identity
+from muniment.core.identity import SYSTEM, Identity, IdentityId, is_human, parse_identity
 from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
 from muniment.core.text import Disclosure, clean_text, disclose
@@ -303,10 +303,10 @@ def accountable(*subjects: Subject) -> tuple[IdentityId, ...]:
 
 
 def answered_for(subject: Subject) -> bool:
-    """Active, and for a non-human identity with an active owner."""
+    """Active, and whoever is not a person with an active person who answers for it, directly or through others."""
     if not subject.identity.active:
         return False
-    return not subject.identity.owners or any(owner.active for owner in subject.owners)
+    return is_human(subject.identity.id) or any(o.active and is_human(o.id) for o in subject.owners)
 
 
 def in_stage(approvers: tuple[str, ...], identity: Identity) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Engine, and_, bindparam, delete, func, or_, select
 
 from muniment.core.errors import IntegrityError
-from muniment.core.events import Event, decode_data
+from muniment.core.events import Event, IdentityDeactivated, decode_data
 from muniment.core.instants import parse_instant, wire
 from muniment.core.ticket import ENDS, LIVE, STATUSES, Status, Ticket
 from muniment.ledger.entry import decode_entry
@@ -21,6 +21,9 @@ from muniment.store.events import decode_state
 
 #: more than anybody reads; longer lists are asked for page by page
 PAGE = 1000
+#: people in one question to the database
+CHUNK = 500
+_OPEN: tuple[Status, ...] = ("pending", "approved", "provisioning", "active")
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +200,27 @@ class SqlViews:
                 )
                 for r in rows
             }
+
+    def deactivated(self) -> set[str]:
+        """Identities that were recorded as gone from the directory."""
+        start = "identity:"
+        query = select(t.registry.c.stream).where(
+            t.registry.c.kind == IdentityDeactivated.kind,
+            t.registry.c.stream.startswith(start, autoescape=True),
+        )
+        with reading(self._engine) as connection:
+            return {stream.removeprefix(start) for (stream,) in connection.execute(query)}
+
+    def open_of(self, people: Collection[str]) -> set[str]:
+        """Tickets that wait or give access, with one of these as requester or beneficiary."""
+        c, found, order = t.ticket.c, set[str](), sorted(people)
+        with reading(self._engine) as connection:
+            for start in range(0, len(order), CHUNK):
+                for column in (c.requester, c.beneficiary):  # each by its own index
+                    some = column.in_(order[start : start + CHUNK])
+                    query = select(c.id).where(some, c.status.in_(_OPEN))
+                    found.update(ticket for (ticket,) in connection.execute(query))
+        return found
 
     def live_targets(self) -> set[str]:
         """Targets that hold, or may hold, something for a ticket."""
