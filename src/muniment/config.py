@@ -65,7 +65,8 @@ class LedgerSettings(_Section, frozen=True, kw_only=True):
     openbao_ca: str | None = None
     tiles: str | None = None
     checkpoint_interval: str = "1s"
-    witnesses: tuple[str, ...] = ()  # "<vkey> <url>"
+    witnesses: tuple[str, ...] = ()  # "<vkey> <url>", and the URL of its monitoring if that differs
+    witness_ca: str | None = None  # PEM file for https, if not the system's
     quorum: int | Literal["all", "none"] = "none"  # how many witnesses make a checkpoint as good as it can be
     heartbeat: str = "1h"  # how old the newest cosignature may become
     timestamps: TimestampSettings | None = None

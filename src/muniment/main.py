@@ -17,7 +17,7 @@ from muniment.core.scope import Privilege
 if TYPE_CHECKING:
     from muniment.api.serving import ApiServer
     from muniment.ledger.note import Signer
-    from muniment.ports import Clock, Target
+    from muniment.ports import Clock, Target, Witness
     from muniment.service.desk import Desk
 
 
@@ -62,6 +62,8 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         random=SystemRandom(),
         signers=signers,
         tiles=TileDirectory(config.path(config.ledger.tiles)) if config.ledger.tiles else None,
+        witnesses=_witnesses(config),
+        quorum=_quorum(config),
     )
     with suppress(RolledBack):  # reading goes on; whatever would write is refused with this error
         guard(desk)
@@ -139,6 +141,24 @@ def _signers(config: Config) -> tuple[Signer, ...]:
             code="config.ledger-key",
         )
     return signers
+
+
+def _witnesses(config: Config) -> tuple[Witness, ...]:
+    if not config.ledger.witnesses:
+        return ()
+    from muniment.anchors.http import Http
+    from muniment.anchors.witnesses import TIMEOUT, read_witnesses
+
+    ca = config.path(config.ledger.witness_ca) if config.ledger.witness_ca else None
+    return read_witnesses(config.ledger.witnesses, Http(ca=ca, timeout=TIMEOUT))
+
+
+def _quorum(config: Config) -> int:
+    """How many witnesses; 0 for none."""
+    quorum = config.ledger.quorum
+    if isinstance(quorum, int):
+        return quorum
+    return len(config.ledger.witnesses) if quorum == "all" else 0
 
 
 def find_config(named: str | None) -> Config:

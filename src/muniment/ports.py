@@ -253,12 +253,18 @@ class Cosigned(msgspec.Struct, frozen=True, kw_only=True):
     line: str  # the signature line as it stands in a note
 
 
+class Objection(msgspec.Struct, frozen=True, kw_only=True):
+    """A witness's answer: what it was shown does not fit what it has seen. Its word alone; the note is evidence."""
+
+    message: str  # what it says it has seen
+    note: str | None  # the checkpoint of ours that it has, as it hands it out; not verified
+
+
 class Witness(Protocol):
     """Somebody outside who is shown every checkpoint. Source: c2sp.org/tlog-witness.
 
-    ``cosign`` is given the signed note, the size that the witness is thought to have seen, and a function from an
-    older size to the consistency proof from there. It raises `RolledBack` when the witness has seen a larger or
-    another tree of ours, and `Unavailable` when it gives no answer that counts.
+    Raises, from `cosign` and `latest`: `WitnessUnavailable` when no answer came in time, and `WitnessRefused` for one
+    that does not count: nothing is a cosignature here before its signature verified.
     """
 
     @property
@@ -273,8 +279,17 @@ class Witness(Protocol):
     def url(self) -> str:
         """Where it is asked."""
 
-    def cosign(self, note: str, seen: int, proof: Callable[[int], list[bytes]]) -> Cosigned:
-        """Show it a checkpoint."""
+    def cosign(self, note: str, seen: int, proof: Callable[[int], list[bytes]]) -> Cosigned | Objection:
+        """Show it a checkpoint.
+
+        Args:
+            note: the signed checkpoint.
+            seen: how many entries it is thought to have seen; it says so itself if it is another number.
+            proof: from an older size, the consistency proof to this checkpoint.
+        """
+
+    def latest(self, origin: str) -> str | None:
+        """The newest checkpoint of the ledger ``origin`` that it has cosigned; None if there is none. Not verified."""
 
 
 # ── Store ────────────────────────────────────────────────────────────────────

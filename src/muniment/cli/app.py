@@ -28,6 +28,7 @@ from muniment.cli import (
     proving,
     serving,
     tokens,
+    witness,
 )
 from muniment.cli.commands import group
 from muniment.cli.session import Served, Session
@@ -56,6 +57,7 @@ def build() -> Any:
         evidence,
         serving,
         tokens,
+        witness,
         administering,
     ):
         for each in part.groups:

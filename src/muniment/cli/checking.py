@@ -14,6 +14,7 @@ from muniment.core.errors import Invalid, MunimentError
 from muniment.core.instants import wire
 from muniment.core.text import clean_name
 from muniment.service.filing import account_of
+from muniment.service.witnessing import attendance, consult, standing
 
 if TYPE_CHECKING:
     from muniment.config import Config
@@ -44,6 +45,7 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
             "origin": config.ledger.origin,
             "vkey": vkeys[0] if vkeys else None,
             "vkeys": vkeys,
+            "witnesses": _witnesses(desk),
         },
         "policies": {"digest": desk.policy.digest, "files": sorted(desk.policy.files())},
         "identities": {"known": len(people), "active": sum(1 for each in people if each.active)},
@@ -68,6 +70,21 @@ def _keys(desk: Desk) -> tuple[list[str | None], list[str]]:
             f"nothing was sealed since {wire(since)}, so nothing new is given; `muniment serve` seals, and says why not"
         )
     return vkeys, trouble
+
+
+def _witnesses(desk: Desk) -> dict[str, Any]:
+    """Whether they answer, and whose word the newest published checkpoint is."""
+    rolled_back: str | None = None
+    try:
+        consult(desk)
+    except MunimentError as error:
+        rolled_back = error.message
+    known = attendance(desk, desk.ledger.kept.published_size())
+    unreachable = {name: error.message for name, error in desk.attention.absences().items()}
+    return {
+        "says": standing(known), "needed": desk.quorum, "rolled_back": rolled_back,
+        "known": [w | {"reachable": w["name"] not in unreachable, "problem": unreachable.get(w["name"])} for w in known],
+    }  # fmt: skip
 
 
 def _target(desk: Desk, target: Target) -> dict[str, Any]:
@@ -118,6 +135,7 @@ def _without_owners(desk: Desk, target: Target) -> list[str]:
 def render(document: dict[str, Any]) -> RenderableType:
     """For people."""
     ledger, people = document["ledger"], document["identities"]
+    witnesses = ledger["witnesses"]
     parts: list[RenderableType] = [
         console.pairs(
             [
@@ -126,9 +144,15 @@ def render(document: dict[str, Any]) -> RenderableType:
                 ("identities", _fine(f"{people['known']}, of whom {people['active']} active")),
                 ("store", _fine(document["store"])),
                 ("ledger", _fine(f"{ledger['origin']}, public key {ledger['vkey'] or 'unknown'}")),
+                ("newest checkpoint", _fine(witnesses["says"])),
             ]
         )
     ]
+    if witnesses["rolled_back"]:
+        parts.append(console.line(f"problem: {witnesses['rolled_back']}", console.BAD))
+    for each in witnesses["known"]:
+        said = ("answers", console.GOOD) if each["reachable"] else (each["problem"], console.BAD)
+        parts.append(Text.assemble(console.line(f"witness {each['name']} "), console.line(*said)))
     for target in document["targets"]:
         parts += [Text(), *_render_target(target)]
     parts += [console.line(f"warning: {words}", console.LOOK) for words in document["warnings"]]

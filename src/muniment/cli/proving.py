@@ -29,6 +29,7 @@ def checkpoint(context: typer.Context) -> None:
 
     session = of(context)
     document = ledgering.checkpoint(session.desk())
+    session.note(f"This checkpoint is {document['says']}.")
     session.emit(document, lambda: document["checkpoint"].rstrip("\n"))
 
 

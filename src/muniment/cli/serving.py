@@ -52,7 +52,7 @@ def serve(
     # without controllers there is nothing to sign, and so no key to lose (I32)
     desk = session.open_desk(config, signing=only != "api")
     record(desk)
-    _log_to_stderr()
+    log_to_stderr()
     stop = _stop_on_signals()
     for sentence in SINGLE_PROCESS if config.store.url.startswith("sqlite") else ():
         session.note(sentence)
@@ -93,7 +93,8 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> li
     parts.append(People(desk))
     if only != "api":
         every = parse_duration(config.ledger.checkpoint_interval)
-        parts.append(Controllers(desk, node=_node(), seal_every=every))
+        heartbeat = parse_duration(config.ledger.heartbeat)
+        parts.append(Controllers(desk, node=_node(), seal_every=every, heartbeat=heartbeat))
         session.note(f"The controllers run, for {len(desk.targets)} targets.")
     return parts
 
@@ -116,7 +117,8 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Log lines on stderr: for people at a terminal, else JSON."""
     import structlog
 
     from muniment.cli import console

@@ -120,7 +120,9 @@ def record(desk: Desk) -> None:
     from muniment.core.identity import SYSTEM
     from muniment.ports import Actor
     from muniment.service.registry import record_registry
+    from muniment.service.witnessing import consult
 
+    consult(desk)
     record_registry(desk, Actor(id=SYSTEM, via=VIA))
 
 

@@ -22,6 +22,7 @@ from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
 from muniment.service.lapsing import lapse
 from muniment.service.sealing import seal
+from muniment.service.witnessing import ask
 
 #: how far ahead the sweep looks, so that the heap wakes at the instant itself
 LOOKAHEAD = timedelta(seconds=10)
@@ -46,9 +47,24 @@ log = structlog.get_logger("muniment.controllers")
 class Controllers:
     """All loops of one process. Several processes may run on one PostgreSQL store: leases and fences keep order."""
 
-    def __init__(self, desk: Desk, *, node: str, seal_every: timedelta = timedelta(seconds=1)) -> None:
-        """``node`` names this process in leases; it must be unique among processes alive at once."""
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        node: str,
+        seal_every: timedelta = timedelta(seconds=1),
+        heartbeat: timedelta = timedelta(hours=1),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            desk: the adapters.
+            node: names this process in leases; it must be unique among processes alive at once.
+            seal_every: how often what waits is sealed and published.
+            heartbeat: how old the newest cosignature of an unchanged ledger may become.
+        """
         self._desk, self._node, self._seal_every = desk, node, seal_every.total_seconds()
+        self._heartbeat = heartbeat
         self._heap: list[tuple[datetime, int, Due]] = []
         self._queued: dict[str, tuple[Action, datetime]] = {}  # what the heap or a worker has for each ticket
         self._attempts: dict[str, int] = {}
@@ -66,6 +82,7 @@ class Controllers:
             "schedule": self._schedule,
             "sweep": self._sweep,
             "seal": self._seal,
+            "anchors": self._anchor,
         }
         for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=f"muniment-{name}", daemon=True)
@@ -220,6 +237,22 @@ class Controllers:
                 log.critical("the ledger cannot be sealed", error=error.message, code=error.code)
             if stopping:
                 return
+
+    def _anchor(self) -> None:
+        """Show what was published to the witnesses. In a thread of its own: one that is slow holds up no sealing."""
+        absent: dict[str, MunimentError] = {}
+        while not self._stopping.wait(self._seal_every):
+            try:
+                before, absent = absent, ask(self._desk, at_least_every=self._heartbeat)
+            except MunimentError as error:
+                log.critical("the ledger cannot be witnessed", error=error.message, code=error.code)
+                continue
+            for name in absent.keys() - before.keys():
+                log.error(
+                    "a witness is absent", witness=name, error=absent[name].message, code=absent[name].code
+                )
+            for name in before.keys() - absent.keys():
+                log.info("a witness answers again", witness=name)
 
 
 class _After:

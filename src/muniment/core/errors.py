@@ -149,3 +149,15 @@ class StampRefused(MunimentError):
     """The time-stamping authority answered no, or something that is not a time-stamp of this checkpoint."""
 
     code = "timestamp.refused"
+
+
+class WitnessUnavailable(Unavailable):
+    """A witness did not answer. It is absent from the checkpoint, which every report says, and is asked again."""
+
+    code = "witness.unavailable"
+
+
+class WitnessRefused(MunimentError):
+    """A witness answered no, or something that is not its cosignature of this checkpoint."""
+
+    code = "witness.refused"

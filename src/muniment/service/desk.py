@@ -37,6 +37,7 @@ from muniment.ports import (
     Target,
     Witness,
 )
+from muniment.service.attention import Attention
 from muniment.store.events import SqlStore
 from muniment.store.sequencer import SqlLedger
 from muniment.store.tile_directory import TileDirectory
@@ -82,6 +83,7 @@ class Desk:
     #: who is asked to cosign each checkpoint, and how many of them make a quorum; 0: none is awaited
     witnesses: tuple[Witness, ...] = ()
     quorum: int = 0
+    attention: Attention = field(default_factory=Attention)
     #: told of every ticket that changed, after it is durable: controllers wake up by it
     changed: list[Callable[[Ticket], None]] = field(default_factory=list)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from muniment.core.errors import NotFound
-from muniment.core.instants import wire
 from muniment.evidence.progress import Progress
 from muniment.ledger.checkpoint import open_checkpoint
 from muniment.ledger.head import Checkpoint
@@ -19,28 +17,21 @@ from muniment.service.documents import Document
 from muniment.service.publishing import cosigned_note
 from muniment.service.sealing import seal
 from muniment.service.verifying import verify_store
-from muniment.service.witnessing import ask, witnessed_size
+from muniment.service.witnessing import ask, attendance, standing, witnessed_size
 
 
 def checkpoint(desk: Desk) -> Document:
     """Seal what waits, show it to the witnesses, and return the signed checkpoint over everything."""
     seal(desk)
-    absent = ask(desk)
+    ask(desk)
     size = desk.ledger.kept.published_size()
     note = cosigned_note(desk, size)
     head = Checkpoint.parse(parse_note(note).text)
-    times = {each.name: each.time for each in reversed(desk.ledger.kept.cosignatures(size))}
+    witnesses = attendance(desk, size)
     return {
         "origin": head.origin, "size": head.size, "root": "sha256:" + head.root.hex(), "vkey": vkey(desk),
         "vkeys": [verifier.vkey for verifier in desk.verifiers], "checkpoint": note,
-        "witnesses": [
-            {
-                "name": w.name, "url": w.url,
-                "cosigned_at": wire(datetime.fromtimestamp(times[w.name], UTC)) if w.name in times else None,
-                "absent": absent[w.name].message if w.name in absent else None,
-            }
-            for w in desk.witnesses
-        ],
+        "witnesses": witnesses, "says": standing(witnesses),
         "quorum": {"needed": desk.quorum, "met": bool(desk.quorum) and witnessed_size(desk) >= size},
     }  # fmt: skip
 

@@ -28,7 +28,7 @@ def under_checkpoint(desk: Desk, works: Collection[f.Work], progress: f.Progress
         if missing and desk.signers:
             seal(desk)
             if desk.witnesses and any(_witnessed(w.ticket) for w in works):
-                ask(desk)
+                ask(desk, only_quorum=True)
             missing = _missing(desk, works)
     except MunimentError as error:
         progress.again |= {w.ticket.id: error for w in works}

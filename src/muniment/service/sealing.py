@@ -6,6 +6,7 @@ from muniment.core.errors import Misconfigured
 from muniment.service.desk import Desk
 from muniment.service.guarding import guard
 from muniment.service.publishing import publish
+from muniment.service.witnessing import consult
 
 
 def seal(desk: Desk) -> str:
@@ -21,6 +22,7 @@ def seal(desk: Desk) -> str:
             "there is no ledger key here", remedy="Set [ledger] key, or run this where the key is."
         )
     guard(desk)
+    consult(desk)
     while desk.ledger.integrate():
         pass
     kept = desk.ledger.sign(desk.signers)

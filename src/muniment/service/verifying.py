@@ -25,10 +25,10 @@ from muniment.service.desk import Desk
 from muniment.service.documents import Document
 from muniment.service.publishing import cosigned_note
 from muniment.service.sealing import seal
+from muniment.service.witnessing import OPERATOR_ONLY, attendance
 from muniment.store.ledger_source import StoreSource
 from muniment.store.rebuild import differences
 
-OPERATOR_ONLY = "operator-signed only: no witness has confirmed that others were shown the same ledger"
 NO_TIMES = "claimed times were not checked: no witness and no time-stamp says when"
 
 
@@ -66,7 +66,7 @@ def verify_store(
         found["V2"] = _nothing_removed(desk, found["V2"])
     if "V4" in found and found["V4"].ok:
         found["V4"] = _read_models(desk, found["V4"])
-    return _document(whole, found, trust or desk.trust)
+    return _document(whole, found, trust or desk.trust, attendance(desk, newest.size))
 
 
 def verify_directory(
@@ -94,11 +94,21 @@ def verify_directory(
     return _document(whole, found, trust)
 
 
-def _document(whole: Whole, levels: dict[str, Level], trust: TrustPolicy) -> Document:
+def _document(
+    whole: Whole, levels: dict[str, Level], trust: TrustPolicy, witnesses: list[Document] | None = None
+) -> Document:
     cosigned = whole.trusted.cosigned if whole.trusted else ()
     says = []
     if not any(line.time for line in cosigned):
         says.append(OPERATOR_ONLY)
+    present = {(line.name, line.key_id) for line in cosigned if line.time}
+    known = {w["name"]: w["absent"] for w in witnesses or ()}
+    absent = {
+        w.name: known.get(w.name) or "absent: it has not cosigned this checkpoint"
+        for w in trust.witnesses
+        if (w.verifier.name, w.verifier.key_id) not in present
+    }
+    says += [f"{name} is {why}" for name, why in absent.items()]
     if "V5" in levels and levels["V5"].checked == 0:
         says.append(NO_TIMES)
     return {
@@ -111,6 +121,7 @@ def _document(whole: Whole, levels: dict[str, Level], trust: TrustPolicy) -> Doc
             for line in cosigned
             if line.time
         ],
+        "absent": absent,
         "quorum": {"name": trust.quorum, "met": bool(whole.trusted and whole.trusted.quorum_met)},
         "says": "; ".join(says),
     }

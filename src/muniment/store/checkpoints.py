@@ -6,11 +6,11 @@ evidence of *when* entries were there. None is ever deleted.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Engine, Row, func, select, update
+from sqlalchemy import Engine, Row, and_, func, select, update
 
 from muniment.core.errors import IntegrityError, Invalid
 from muniment.core.instants import parse_instant, wire
@@ -136,16 +136,21 @@ class SqlCheckpoints:
         with reading(self._engine) as connection:
             return [_line(row) for row in connection.execute(query)]
 
-    def cosigned_sizes(self, names: Collection[str]) -> Iterator[tuple[int, str]]:
-        """(size, witness) of each answer by these witnesses, largest size first."""
-        query = (
-            select(t.cosignature.c.size, t.cosignature.c.name)
+    def last_cosigned(self, names: Collection[str]) -> dict[str, tuple[int, CosignatureLine]]:
+        """Of each of these witnesses the answer to the largest checkpoint, its newest one, and that size."""
+        newest = (
+            select(t.cosignature.c.name, func.max(t.cosignature.c.size).label("size"))
             .where(t.cosignature.c.name.in_(names))
-            .distinct()
-            .order_by(t.cosignature.c.size.desc())
+            .group_by(t.cosignature.c.name)
+            .subquery()
+        )
+        query = (
+            select(t.cosignature)
+            .join(newest, and_(t.cosignature.c.name == newest.c.name, t.cosignature.c.size == newest.c.size))
+            .order_by(t.cosignature.c.time)
         )
         with reading(self._engine) as connection:
-            yield from ((row.size, row.name) for row in connection.execute(query))
+            return {row.name: (row.size, _line(row)) for row in connection.execute(query)}
 
     def published(self) -> list[Published]:
         """Every published checkpoint, smallest first."""
