@@ -67,8 +67,7 @@ def add_checkpoint(record: Record, cosigners: Sequence[Cosigner], body: bytes, n
 
 def _admitted(record: Record, body: bytes) -> _Submitted:
     """Well formed, of a log that is known, and signed by it."""
-    with _refusing(400):
-        asked = _read(body)
+    asked = _read(body)
     keys = record.keys_of(asked.head.origin)
     if not keys:
         raise _Refused(Reply(status=404, body=f"the log {asked.head.origin!r:.80} is not known here\n"))
@@ -101,29 +100,28 @@ def _moved(record: Record, cosigners: Sequence[Cosigner], asked: _Submitted, now
 
 def _read(body: bytes) -> _Submitted:
     """Take a request apart, strictly."""
-    text = read_text(body, limit=MAX_REQUEST, what="the request", fault=BadNote)
-    top, empty, checkpoint = text.partition("\n\n")
-    first, *hashes = top.split("\n")
-    if not empty or not first.startswith("old "):
-        raise BadProof("a request is an old size, hashes, an empty line and a checkpoint")
-    if len(hashes) > MAX_HASHES:
-        raise BadProof(f"the request has {len(hashes)} hashes; {MAX_HASHES} are the most any tree needs")
-    note = parse_note(checkpoint)
-    return _Submitted(
-        old=read_decimal(first[4:], what="the old size", fault=BadProof),
-        proof=tuple(
+    with _refusing(400):
+        text = read_text(body, limit=MAX_REQUEST, what="the request", fault=BadNote)
+        top, empty, checkpoint = text.partition("\n\n")
+        first, *hashes = top.split("\n")
+        if not empty or not first.startswith("old "):
+            raise BadProof("a request is an old size, hashes, an empty line and a checkpoint")
+        if len(hashes) > MAX_HASHES:
+            raise BadProof(f"the request has {len(hashes)} hashes; {MAX_HASHES} are the most any tree needs")
+        old = read_decimal(first[4:], what="the old size", fault=BadProof)
+        proof = tuple(
             read_base64(each, what=f"hash {at} of the proof", fault=BadProof, length=HASH)
             for at, each in enumerate(hashes)
-        ),
-        note=note,
-        head=Checkpoint.parse(note.text),
-    )
+        )
+        note = parse_note(checkpoint)
+    # no entries and the root of some is no slip of form to the specification: it asks for 422
+    with _refusing(422 if note.text.split("\n")[1:2] == ["0"] else 400):
+        head = Checkpoint.parse(note.text)
+    return _Submitted(old=old, proof=proof, note=note, head=head)
 
 
 def _check_growth(before: Seen | None, asked: _Submitted) -> None:
     """Raise a `LedgerFault` unless the checkpoint has grown from what was seen."""
-    if asked.head.size == 0 and asked.head.root != Frontier().root():
-        raise BadProof("a checkpoint over no entries has the root of the empty tree")
     if asked.old == 0 and asked.proof:
         raise BadProof("from an empty tree there is nothing to prove")
     root = before.root if before else Frontier().root()

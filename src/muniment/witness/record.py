@@ -63,11 +63,13 @@ class Record:
                 remedy="`muniment witness init` makes a new one. One whose file was lost needs a new key and name.",
                 code="witness.no-record",
             )
-        with self._reading() as connection:
-            try:
+        try:
+            with self._reading() as connection:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
-            except sqlite3.DatabaseError:
-                version = None
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, sqlite3.OperationalError):
+                raise
+            version = None  # "file is not a database"
         if version != 1:
             raise Misconfigured(
                 f"{path} is not the file of a witness",
