@@ -1,4 +1,8 @@
-"""People's decisions on a request: approve, deny. Each is one person's, in one stage, on exactly the terms shown."""
+"""People's decisions on a request: approve, deny. Each is one person's, in one stage, on exactly the terms shown.
+
+A stage is open once the ones before it are satisfied, and until it is satisfied itself. Who decides has the authority
+in their own right, or by a delegation from somebody who has it and has not used it.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,23 @@ from datetime import datetime
 
 from muniment.core import commands as c
 from muniment.core import events as e
+from muniment.core.delegation import require_delegate
 from muniment.core.errors import Refused
 from muniment.core.identity import Identity
-from muniment.core.separation import require_independent, require_one_vote
+from muniment.core.separation import excluded, require_independent, require_one_vote, require_person
 from muniment.core.ticket import Ticket
-from muniment.core.verdict import Stage, Verdict
+from muniment.core.verdict import Authority, Stage
 
 
 def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
     """Record one person's yes; with the last one needed, the request is approved."""
-    actor = _decider(ticket, facts, "approve")
+    actor = decider(facts, "approve")
     require_one_vote(ticket, actor)
-    if now >= ticket.lapses_at:
-        raise Refused(
-            f"{ticket.id} lapsed at {ticket.lapses_at:%H:%M} UTC",
-            remedy="File it again.",
-            code="refused.lapsed",
-        )
-    if command.digest != ticket.digest:
-        raise stale(ticket)
+    require_current(ticket, command.digest, now)
+    stage, authority = stage_for(ticket, facts, actor, "approve", now)
     _require_signature(ticket, command, facts)
-    stage, verdict = _stage_for(ticket, facts, actor, "approve")
-    recorded = e.ApprovalRecorded(
-        approver=actor.id, decision="approve", stage=stage.name, digest=command.digest, policies=verdict.policies,
-        authority=verdict.determining, evaluations=verdict.evaluations, entities=verdict.entities,
-        comment=command.comment, signature=command.signature,
-    )  # fmt: skip
-    if any(ticket.approvals_in(s.name) + (s.name == stage.name) < s.needed for s in ticket.stages):
+    recorded = _recorded(ticket, actor, stage, authority, command)
+    if any(ticket.short_of(s) > (s.name == stage.name) for s in ticket.stages):
         return (recorded,)
     approvers = (*(d.approver for d in ticket.decisions), actor.id)
     return recorded, e.RequestApproved(
@@ -58,53 +52,29 @@ def _require_signature(ticket: Ticket, command: c.Approve, facts: c.Facts) -> No
 
 def deny(ticket: Ticket, command: c.Deny, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
     """Record one person's no, which ends the ticket. Whoever approved earlier may still say no."""
-    del now
-    actor = _decider(ticket, facts, "deny")
-    stage, verdict = _stage_for(ticket, facts, actor, "deny")
-    recorded = e.ApprovalRecorded(
-        approver=actor.id, decision="deny", stage=stage.name, digest=ticket.digest, policies=verdict.policies,
-        authority=verdict.determining, evaluations=verdict.evaluations, entities=verdict.entities,
-        comment=command.comment, signature=None,
-    )  # fmt: skip
-    return recorded, e.RequestDenied(by=actor.id, reasons=())
+    actor = decider(facts, "deny")
+    stage, authority = stage_for(ticket, facts, actor, "deny", now)
+    return _recorded(ticket, actor, stage, authority, command), e.RequestDenied(by=actor.id, reasons=())
 
 
-def _decider(ticket: Ticket, facts: c.Facts, act: str) -> Identity:
+def decider(facts: c.Facts, act: str) -> Identity:
+    """The active person who decides. Raises `Refused`."""
     if facts.actor is None:
         raise Refused("only people decide", code="refused.not-a-person")
-    require_independent(ticket, facts.actor, facts.accountable, act)
+    require_person(facts.actor, act)
     return facts.actor
 
 
-def _stage_for(ticket: Ticket, facts: c.Facts, actor: Identity, act: str) -> tuple[Stage, Verdict]:
-    """The first open stage this person is in, and the verdict that lets them decide it."""
-    authority = facts.authority
-    open_stages = ticket.open_stages()
-    could = (
-        ", ".join(dict.fromkeys(a for s in open_stages for a in s.approvers)) or "an approver named by policy"
-    )
-    if authority is None or authority.approver != actor.id or not authority.stages:
+def require_current(ticket: Ticket, digest: str, now: datetime) -> None:
+    """Raise `Refused` when the ticket has lapsed, or its terms are not the ones that were shown."""
+    if now >= ticket.lapses_at:
         raise Refused(
-            f"{actor.id} is not an approver of {ticket.id}",
-            remedy=f"These could {act} it: {could}.",
-            code="refused.not-an-approver",
+            f"{ticket.id} lapsed at {ticket.lapses_at:%H:%M} UTC",
+            remedy="File it again.",
+            code="refused.lapsed",
         )
-    eligible = open_stages if act == "approve" else ticket.stages
-    mine = [s for s in eligible if s.name in authority.stages]
-    if not mine:
-        raise Refused(
-            f"the stage of {ticket.id} that {actor.id} is in has its approvals",
-            remedy=f"It waits for: {could}.",
-            code="refused.stage-satisfied",
-        )
-    if not authority.verdict.permitted:
-        why = "; ".join(authority.verdict.reasons)
-        raise Refused(
-            f"policy does not let {actor.id} {act} {ticket.id}: {why}",
-            remedy=f"These could: {could}.",
-            code="refused.by-policy",
-        )
-    return mine[0], authority.verdict
+    if digest != ticket.digest:
+        raise stale(ticket)
 
 
 def stale(ticket: Ticket) -> Refused:
@@ -114,3 +84,104 @@ def stale(ticket: Ticket) -> Refused:
         remedy=f"Read `muniment show {ticket.id}` again, then decide.",
         code="refused.stale-approval",
     )
+
+
+def stage_for(
+    ticket: Ticket, facts: c.Facts, actor: Identity, act: str, now: datetime
+) -> tuple[Stage, Authority]:
+    """The first stage that this person may decide now, and what lets them: their own authority, else another's.
+
+    Raises:
+        Refused: neither; the reason is that of their own authority, if they have any.
+    """
+    try:
+        return _in_own_right(ticket, facts, actor, act)
+    except Refused as refusal:
+        why = refusal
+    for authority in facts.delegated:
+        try:
+            return _for_another(ticket, authority, facts, actor, act, now)
+        except Refused as refusal:
+            if why.code == "refused.not-an-approver":
+                why = refusal
+    raise why
+
+
+def _in_own_right(ticket: Ticket, facts: c.Facts, actor: Identity, act: str) -> tuple[Stage, Authority]:
+    authority = facts.authority
+    mine = authority.stages if authority is not None and authority.approver == actor.id else ()
+    consents = any(s.consent is True and s.name in mine for s in ticket.stages)
+    others = {ticket.terms.requester, ticket.terms.beneficiary}.isdisjoint((actor.id, *actor.aliases))
+    if not (consents and others):  # owners agree to what their machine gets, and decide nothing else about it
+        require_independent(ticket, actor, facts.accountable, act)
+    elif not excluded(ticket, facts.accountable).isdisjoint((actor.id, *actor.aliases)):
+        mine = tuple(s.name for s in ticket.stages if s.consent is True and s.name in mine)
+    if authority is None or not mine:
+        raise Refused(
+            f"{actor.id} is not an approver of {ticket.id}",
+            remedy=f"These could {act} it: {_could(ticket)}.",
+            code="refused.not-an-approver",
+        )
+    return _first(ticket, authority, mine, actor, act), authority
+
+
+def _for_another(  # noqa: PLR0917  as `stage_for`, and whose authority
+    ticket: Ticket, authority: Authority, facts: c.Facts, actor: Identity, act: str, now: datetime
+) -> tuple[Stage, Authority]:
+    require_independent(ticket, actor, facts.accountable, act)
+    delegation = authority.delegation
+    if not delegation or authority.approver != delegation.by:
+        raise Refused(f"{actor.id} decides for nobody here", code="refused.not-delegated")
+    require_delegate(delegation, actor, excluded(ticket, facts.accountable), facts.superiors, now)
+    if act == "approve" and any(delegation.by in d.voters for d in ticket.decisions):
+        raise Refused(
+            f"the vote of {delegation.by} on {ticket.id} is given already",
+            remedy="Each person counts once; another approver is needed.",
+            code="refused.already-decided",
+        )
+    theirs = tuple(s.name for s in ticket.stages if s.consent is not True and s.name in authority.stages)
+    return _first(ticket, authority, theirs, actor, act), authority
+
+
+def _first(ticket: Ticket, authority: Authority, stages: tuple[str, ...], actor: Identity, act: str) -> Stage:
+    """The first of these stages that can be decided now, if policy lets them."""
+    eligible = ticket.open_stages() if act == "approve" else ticket.reached_stages()
+    mine = [s for s in eligible if s.name in stages]
+    could = _could(ticket)
+    if not mine and any(s.name in stages for s in ticket.stages if s not in ticket.reached_stages()):
+        raise Refused(
+            f"the stage of {ticket.id} that {actor.id} is in is not open yet",
+            remedy=f"It waits for others first: {could}.",
+            code="refused.stage-not-open",
+        )
+    if not mine:
+        raise Refused(
+            f"the stage of {ticket.id} that {actor.id} is in has its approvals",
+            remedy=f"It waits for: {could}.",
+            code="refused.stage-satisfied",
+        )
+    if not authority.verdict.permitted:
+        why = "; ".join(authority.verdict.reasons)
+        raise Refused(
+            f"policy does not let {authority.approver} {act} {ticket.id}: {why}",
+            remedy=f"These could: {could}.",
+            code="refused.by-policy",
+        )
+    return mine[0]
+
+
+def _could(ticket: Ticket) -> str:
+    named = dict.fromkeys(a for s in ticket.open_stages() for a in s.approvers)
+    return ", ".join(named) or "an approver named by policy"
+
+
+def _recorded(
+    ticket: Ticket, actor: Identity, stage: Stage, authority: Authority, command: c.Approve | c.Deny
+) -> e.ApprovalRecorded:
+    approves, verdict = isinstance(command, c.Approve), authority.verdict
+    return e.ApprovalRecorded(
+        approver=actor.id, decision="approve" if approves else "deny", stage=stage.name, digest=ticket.digest,
+        policies=verdict.policies, authority=verdict.determining, evaluations=verdict.evaluations, entities=verdict.entities,
+        comment=command.comment, signature=command.signature if isinstance(command, c.Approve) else None,
+        on_behalf=authority.delegation,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from muniment.core.events import CheckResult
 from muniment.core.instants import parse_instant
 from muniment.core.scope import covers
-from muniment.core.separation import excluded
+from muniment.core.separation import biased
 from muniment.core.ticket import Ticket
 
 
@@ -20,14 +20,14 @@ def _approved_before_provisioned(t: Ticket) -> bool:
         t.approved_at is not None
         and t.starts_at is not None
         and parse_instant(t.approved_at) <= parse_instant(t.starts_at)
-        and all(t.approvals_in(s.name) >= s.needed for s in t.stages)
+        and not any(map(t.short_of, t.stages))
     )
 
 
 def _nobody_alone(t: Ticket) -> bool:
     """No approval came from somebody with a stake in it, and no person counts twice."""
-    people = [d.approver for d in t.decisions]
-    return not excluded(t).intersection(people) and len(set(people)) == len(people)
+    people = [who for d in t.decisions for who in d.voters]
+    return not any(biased(t, d) for d in t.decisions) and len(set(people)) == len(people)
 
 
 def _approvals_bind_terms(t: Ticket) -> bool:

@@ -14,6 +14,7 @@ from muniment.core.events import Cause, Kept
 from muniment.core.identity import Identity, IdentityId
 from muniment.core.scope import Scope
 from muniment.core.terms import Terms
+from muniment.core.ticket import Ticket
 from muniment.core.verdict import Authority, Verdict
 
 
@@ -43,6 +44,21 @@ class Deny(Command, frozen=True, kw_only=True):
     """Say no. One is enough."""
 
     comment: str  # commitment
+
+
+class Counter(Command, frozen=True, kw_only=True):
+    """Offer to agree to less than was asked. Null: as it was asked."""
+
+    digest: str  # of the terms that were shown
+    duration: int | None = None
+    scope: Scope | None = None
+    comment: str  # commitment
+
+
+class Accept(Command, frozen=True, kw_only=True):
+    """Take exactly the offer with this digest."""
+
+    offer: str
 
 
 class Withdraw(Command, frozen=True, kw_only=True):
@@ -85,6 +101,23 @@ class Resolve(Command, frozen=True, kw_only=True):
 
 class Lapse(Command, frozen=True, kw_only=True):
     """Nobody decided in time."""
+
+
+class Remind(Command, frozen=True, kw_only=True):
+    """Nobody decided for a while."""
+
+    approvers: tuple[IdentityId, ...]  # who could
+
+
+class Escalate(Command, frozen=True, kw_only=True):
+    """Nobody decided for long."""
+
+
+class NoteMissing(Command, frozen=True, kw_only=True):
+    """Who could decide was looked up: these stages have nobody left."""
+
+    stages: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 class StartProvisioning(Command, frozen=True, kw_only=True):
@@ -146,9 +179,14 @@ class RecordUse(Command, frozen=True, kw_only=True):
     privileges: Scope
 
 
-PeoplesCommand: TypeAlias = Submit | Approve | Deny | Withdraw | Return | Revoke | Review | Waive | Resolve
+PeoplesCommand: TypeAlias = (
+    Submit | Approve | Deny | Counter | Accept | Withdraw | Return | Revoke | Review | Waive | Resolve
+)
 ControllersCommand: TypeAlias = (
     Lapse
+    | Remind
+    | Escalate
+    | NoteMissing
     | StartProvisioning
     | RecordGrant
     | FailProvisioning
@@ -169,6 +207,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     auditor: bool = False  # the actor has the auditor's role
     verdict: Verdict | None = None  # policy on the request (Submit, StartProvisioning)
     authority: Authority | None = None  # the actor's own (Approve, Deny, Review)
+    delegated: tuple[Authority, ...] = ()  # of others, who handed theirs to the actor
+    superiors: tuple[IdentityId, ...] = ()  # everybody above the actor
+    extended: Ticket | None = None  # what the request extends, as it stands now
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
     active: bool = True  # requester, beneficiary and an owner are active
     signed_by: str | None = None  # the actor's own key that the command's signature verified with (Approve)

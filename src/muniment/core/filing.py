@@ -1,4 +1,4 @@
-"""A request before people decide on it: submit, withdraw, lapse. What they decide is in `approving`."""
+"""A request before people decide on it: submit, withdraw. What they decide is in `approving`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import Invalid, Refused
+from muniment.core.extending import require_extension
 from muniment.core.identity import Identity, is_human
 from muniment.core.instants import LONGEST, spoken
 from muniment.core.terms import Terms, terms_digest
@@ -17,6 +18,8 @@ from muniment.core.verdict import DEFAULT_BREAK_GLASS_REVIEW, Obligations, Verdi
 
 #: a start this far in the past is a slow client, not a mistake
 PAST_TOLERANCE = timedelta(minutes=1)
+#: tickets that are filed together
+MAX_BUNDLE = 20
 
 
 def submit(command: c.Submit, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
@@ -38,19 +41,32 @@ def submit(command: c.Submit, facts: c.Facts, now: datetime) -> tuple[e.Event, .
                 remedy="Give it an owner in the directory.",
                 code="refused.no-owner",
             )
+    if terms.extends:
+        require_extension(terms, facts.extended, now)
+    if terms.bundle:
+        _require_bundle(command.ticket, terms.bundle)
     digest = terms_digest(command.ticket, terms)
     filed = e.RequestSubmitted(terms=terms, digest=digest, accountable=facts.accountable)
+    return filed, *judged(terms, verdict, facts)
+
+
+def judged(terms: Terms, verdict: Verdict, facts: c.Facts) -> tuple[e.Event, ...]:
+    """Policy's verdict on terms that are put before it, and what follows from it at once.
+
+    Raises:
+        Refused: something the requester can mend at once.
+    """
     obligations = _obligations(terms, verdict)
     decided = e.PolicyDecided(
         permitted=verdict.permitted, policies=verdict.policies, determining=verdict.determining,
         reasons=verdict.reasons, obligations=obligations, evaluations=verdict.evaluations, entities=verdict.entities,
     )  # fmt: skip
     if not verdict.permitted or obligations is None:
-        return filed, decided, e.RequestDenied(by="policy", reasons=verdict.reasons)
+        return decided, e.RequestDenied(by="policy", reasons=verdict.reasons)
     _require_obligations(terms, obligations, facts)
     if obligations.stages:
-        return filed, decided
-    return filed, decided, e.RequestApproved(approvers=(), scope=terms.scope, duration=terms.duration)
+        return (decided,)
+    return decided, e.RequestApproved(approvers=(), scope=terms.scope, duration=terms.duration)
 
 
 def withdraw(ticket: Ticket, command: c.Withdraw, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
@@ -58,16 +74,6 @@ def withdraw(ticket: Ticket, command: c.Withdraw, facts: c.Facts, now: datetime)
     del command, now
     require_own(ticket, facts, "withdraw")
     return (e.RequestWithdrawn(),)
-
-
-def lapse(ticket: Ticket, command: c.Lapse, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
-    """End a request that nobody decided, or whose window is over before access could begin."""
-    del command, facts
-    if ticket.expiry and now >= ticket.expiry:
-        return (e.RequestLapsed(reason="its window was over before access could begin"),)
-    if ticket.status == "pending" and now >= ticket.lapses_at:
-        return (e.RequestLapsed(reason="nobody decided in time"),)
-    return ()
 
 
 def require_own(ticket: Ticket, facts: c.Facts, act: str) -> Identity:
@@ -107,6 +113,12 @@ def _require_sound(terms: Terms, now: datetime) -> None:
         )
     if terms.kind == "break_glass" and not terms.incident:
         raise Invalid("break-glass needs an incident", remedy="Name it with --incident.")
+
+
+def _require_bundle(ticket: str, bundle: tuple[str, ...]) -> None:
+    """Every ticket of a bundle names all of them, itself among them, each once."""
+    if ticket not in bundle or len(set(bundle)) != len(bundle) or not 2 <= len(bundle) <= MAX_BUNDLE:
+        raise Invalid(f"a bundle is 2 to {MAX_BUNDLE} tickets", remedy="File them with `muniment bundle`.")
 
 
 def _require_obligations(terms: Terms, obligations: Obligations, facts: c.Facts) -> None:

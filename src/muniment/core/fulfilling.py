@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import Refused
+from muniment.core.extending import cut_short, hands_over
 from muniment.core.filing import unmet
 from muniment.core.instants import parse_instant, spoken, wire
 from muniment.core.scope import Scope, compare
@@ -32,7 +33,9 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
     """Judge the authority once more (I4, I9), fix the window, and record the intent (I1)."""
     begins = max(now, ticket.terms.start or now)
     expires = (ticket.terms.start or now) + ticket.terms.length
-    if begins > now:
+    if reason := ticket.terms.extends and cut_short(facts.extended):
+        return (e.RequestLapsed(reason=reason),)
+    if begins > now and not hands_over(ticket, facts.extended, now):
         raise Refused(f"{ticket.id} begins at {wire(begins)}", code="refused.early")
     if expires <= now:
         return (e.RequestLapsed(reason="its window was over before access could begin"),)
@@ -75,7 +78,7 @@ def _stricter(  # noqa: PLR0911  each return is one demand
         return "it says no longer what access obliges to"
     if ticket.terms.duration > obligations.longest:
         return f"at most {spoken(timedelta(seconds=obligations.longest))} are allowed"
-    short = [s.name for s in obligations.stages if ticket.approvals_in(s.name) < s.needed]
+    short = [s.name for s in obligations.stages if ticket.short_of(s)]
     if short:
         return f"it needs more approvals in {', '.join(short)}"
     missed = unmet(ticket.terms, obligations, facts)

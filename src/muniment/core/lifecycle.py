@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from muniment.core import aftermath, approving, filing, fulfilling, leaving
+from muniment.core import aftermath, approving, countering, filing, fulfilling, leaving, waiting
 from muniment.core import commands as c
 from muniment.core.closure import closable, run_checks
 from muniment.core.errors import Refused
@@ -27,6 +27,8 @@ from muniment.core.ticket import Recorded, Status, Ticket, evolve
 WHEN: dict[type[c.Command], frozenset[Status]] = {
     c.Approve: frozenset({"pending"}),
     c.Deny: frozenset({"pending"}),
+    c.Counter: frozenset({"pending"}),
+    c.Accept: frozenset({"pending"}),
     c.Withdraw: frozenset({"pending", "approved"}),
     c.Return: frozenset({"provisioning", "active"}),
     c.Revoke: frozenset({"approved", "provisioning", "active"}),
@@ -34,6 +36,9 @@ WHEN: dict[type[c.Command], frozenset[Status]] = {
     c.Waive: frozenset({"revoking", "revoked"}),
     c.Resolve: frozenset({"provisioning", "active", "revoking", "revoked"}),
     c.Lapse: frozenset({"pending", "approved"}),
+    c.Remind: frozenset({"pending"}),
+    c.Escalate: frozenset({"pending"}),
+    c.NoteMissing: frozenset({"pending"}),
     c.StartProvisioning: frozenset({"approved"}),
     c.RecordGrant: frozenset({"provisioning"}),
     c.FailProvisioning: frozenset({"approved", "provisioning"}),
@@ -47,8 +52,13 @@ WHEN: dict[type[c.Command], frozenset[Status]] = {
 _RULES: dict[type[c.Command], Callable[[Ticket, Any, c.Facts, datetime], tuple[Event, ...]]] = {
     c.Approve: approving.approve,
     c.Deny: approving.deny,
+    c.Counter: countering.counter,
+    c.Accept: countering.accept,
     c.Withdraw: filing.withdraw,
-    c.Lapse: filing.lapse,
+    c.Lapse: waiting.lapse,
+    c.Remind: waiting.remind,
+    c.Escalate: waiting.escalate,
+    c.NoteMissing: waiting.note_missing,
     c.StartProvisioning: fulfilling.start,
     c.RecordGrant: fulfilling.record_grant,
     c.FailProvisioning: fulfilling.fail,

@@ -29,6 +29,8 @@ Status: TypeAlias = Literal[
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
 ENDS: frozenset[Status] = frozenset({"closed", "denied", "withdrawn", "lapsed", "failed"})
+#: how long before its start an extension may be given, while what it extends holds the same
+HAND_OVER = timedelta(seconds=60)
 #: the target may hold something for a ticket in one of these
 LIVE: frozenset[Status] = frozenset({"provisioning", "active", "revoking"})
 
@@ -202,17 +204,62 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         return min(undecided, self.expiry) if self.expiry else undecided
 
     @property
+    def ready(self) -> datetime | None:
+        """When controllers may begin: at its start; an extension a moment before, so that there is no gap."""
+        start = self.start
+        return start - HAND_OVER if start and self.terms.extends else start
+
+    @property
+    def waiting_since(self) -> datetime:
+        """Since when nobody has decided anything."""
+        return parse_instant(max(self.filed_at, self.reopened_at or "", *(d.at for d in self.decisions)))
+
+    @property
+    def remind_at(self) -> datetime | None:
+        """When approvers are reminded next; None if never, or if they were since the last decision."""
+        after = self.obligations.remind_after if self.obligations else None
+        since = self.waiting_since
+        if not after or (self.reminded_at and parse_instant(self.reminded_at) >= since):
+            return None
+        return since + timedelta(seconds=after)
+
+    @property
+    def escalate_at(self) -> datetime | None:
+        """When others may decide as well; None if never, or if they may already."""
+        after = self.obligations.escalate_after if self.obligations else None
+        return None if not after or self.escalated_at else self.waiting_since + timedelta(seconds=after)
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
-        """The approvals that policy demands."""
-        return self.obligations.stages if self.obligations else ()
+        """The approvals that policy demands; once it is escalated, from others as well."""
+        owed = self.obligations
+        if owed is None:
+            return ()
+        if not self.escalated_at or not owed.escalate_to:
+            return owed.stages
+        more = owed.escalate_to
+        return tuple(
+            s if s.consent is True else replace(s, approvers=tuple(dict.fromkeys((*s.approvers, *more))))
+            for s in owed.stages
+        )
 
     def approvals_in(self, stage: str) -> int:
         """How many approvals of one stage stand."""
         return sum(1 for d in self.decisions if d.stage == stage and d.decision == "approve")
 
+    def short_of(self, stage: Stage) -> int:
+        """How many more people a stage needs. Who files a request for a machine of their own agrees to it by that."""
+        agreed = stage.consent is True and self.terms.requester in stage.approvers
+        return max(0, stage.needed - self.approvals_in(stage.name) - agreed)
+
+    def reached_stages(self) -> tuple[Stage, ...]:
+        """Stages that may be decided: the ones before them are satisfied."""
+        satisfied = {s.name for s in self.stages if not self.short_of(s)}
+        return tuple(s for s in self.stages if satisfied.issuperset(s.after or ()))
+
     def open_stages(self) -> tuple[Stage, ...]:
-        """Stages that still need somebody."""
-        return tuple(s for s in self.stages if self.approvals_in(s.name) < s.needed)
+        """Of these, the stages that still need somebody."""
+        return tuple(s for s in self.reached_stages() if self.short_of(s))
 
     def waived(self, check: str) -> IdentityId | None:
         """Who waived a closure check, if anybody did."""

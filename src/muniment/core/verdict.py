@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from muniment.core.delegation import Delegation
 from muniment.core.identity import IdentityId
 
 #: a request that nobody decides ends by itself
@@ -90,3 +91,5 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     approver: IdentityId
     stages: tuple[str, ...]  # names of the stages this person is in, in the ticket's order
     verdict: Verdict
+    #: under which somebody else may use it
+    delegation: Delegation | msgspec.UnsetType = msgspec.UNSET
