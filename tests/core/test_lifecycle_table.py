@@ -73,6 +73,8 @@ RELATIONS = {
 COMMANDS = {
     "approve": lambda t: c.Approve(digest=t.digest),
     "deny": lambda t: c.Deny(comment=WORDS),
+    "counter": lambda t: c.Counter(digest=t.digest, duration=60, comment=WORDS),
+    "accept": lambda t: c.Accept(offer="sha256:00"),  # nobody made an offer here; `test_countering` has one
     "withdraw": lambda t: c.Withdraw(),
     "return": lambda t: c.Return(),
     "revoke": lambda t: c.Revoke(reason=WORDS),
@@ -80,6 +82,9 @@ COMMANDS = {
     "waive": lambda t: c.Waive(check="gone" if t.status == "revoking" else "reviewed", reason=WORDS),
     "resolve": lambda t: c.Resolve(finding="1", reason=WORDS),
     "lapse": lambda t: c.Lapse(),
+    "remind": lambda t: c.Remind(approvers=(LEAD,)),
+    "escalate": lambda t: c.Escalate(),
+    "note missing": lambda t: c.NoteMissing(stages=("dba-leads",), reasons=("nobody",)),
     "start provisioning": lambda t: c.StartProvisioning(held=(), ticketed=()),
     "record grant": lambda t: c.RecordGrant(granted=(RW,)),
     "fail provisioning": lambda t: c.FailProvisioning(code="target.rejected", message="no"),
@@ -105,6 +110,7 @@ INDEPENDENT = {"approver who decided", "another approver", "approver whom policy
 ALLOWED: dict[tuple[str, str], set[str]] = {
     ("approve", "pending"): {"approver who decided", "another approver"},
     ("deny", "pending"): {"approver who decided", "another approver"},
+    ("counter", "pending"): {"approver who decided", "another approver"},
     ("withdraw", "pending"): OWN,
     ("withdraw", "approved"): OWN,
     ("return", "provisioning"): OWN,
@@ -116,6 +122,9 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("waive", "revoking"): INDEPENDENT,
     ("waive", "revoked"): INDEPENDENT,
     ("lapse", "pending"): {"controller"},
+    ("remind", "pending"): {"controller"},
+    ("escalate", "pending"): {"controller"},
+    ("note missing", "pending"): {"controller"},
     ("lapse", "approved"): {"controller"},
     ("start provisioning", "approved"): {"controller"},
     ("record grant", "provisioning"): {"controller"},

@@ -27,9 +27,9 @@ from muniment.ledger.merkle import leaf_hash
 from muniment.main import open_desk
 from muniment.ports import Actor
 from muniment.service import deciding
+from muniment.service.attending import attend
 from muniment.service.filing import Ask, file_request
 from muniment.service.giving import give
-from muniment.service.lapsing import lapse
 from muniment.service.registry import record_registry
 from muniment.service.sealing import seal
 from muniment.service.taking import take_back
@@ -99,7 +99,7 @@ class Office:
 
     def lapse(self, ticket: str) -> None:
         self.later(25 * 3600)
-        lapse(self.desk, [ticket])
+        attend(self.desk, [ticket])
 
     def later(self, seconds: float) -> None:
         self.clock.at += timedelta(seconds=seconds)

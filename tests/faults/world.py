@@ -40,12 +40,12 @@ from muniment.ledger.entry import decode_entry
 from muniment.policy import starter
 from muniment.policy.cedar import CedarPolicy
 from muniment.ports import CatalogueEntry, CheckReport, Connector, Observation, Order, Outcome, Target
+from muniment.service.attending import attend
 from muniment.service.deciding import approve, give_back, revoke
 from muniment.service.desk import Desk
 from muniment.service.filing import Ask, file_request
 from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
-from muniment.service.lapsing import lapse
 from muniment.service.ledgering import verify
 from muniment.service.sealing import seal
 from muniment.service.taking import take_back
@@ -371,8 +371,8 @@ class World:
         """What a controller does once with a batch."""
         self.holder += 1
         holder = f"{os.getpid()}-{id(self)}-{self.holder}"
-        if action == "lapse":
-            return lapse(self.desk, tickets)
+        if action in {"lapse", "remind", "escalate"}:
+            return attend(self.desk, tickets)
         return (give if action == "provision" else take_back)(self.desk, target, tickets, holder)
 
     def step(self, *actions: Action) -> bool:

@@ -74,9 +74,9 @@ def wait(session: Session, desk: Desk, ticket: Ticket) -> tuple[Ticket, Muniment
     while True:
         now = desk.clock.now()
         if ticket.status == "pending" and ticket.lapses_at <= now:
-            from muniment.service.lapsing import lapse
+            from muniment.service.attending import attend
 
-            lapse(desk, [ticket.id])
+            attend(desk, [ticket.id])
         ticket, trouble = settle(session, desk, reread(desk, ticket))
         if ticket.status == "active":
             return ticket, None

@@ -17,10 +17,10 @@ from muniment.core.due import Action, due
 from muniment.core.errors import Conflict, LeaseLost, MunimentError
 from muniment.core.ticket import Ticket
 from muniment.ports import Due
+from muniment.service.attending import attend
 from muniment.service.desk import Desk
 from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
-from muniment.service.lapsing import lapse
 from muniment.service.sealing import seal
 from muniment.service.witnessing import ask
 
@@ -156,7 +156,7 @@ class Controllers:
 
     def _worker(self, item: Due) -> Worker:
         family = _family(item.action)
-        key = family if family == "lapse" else f"{family} {item.target}"
+        key = family if family == "attend" else f"{family} {item.target}"
         with self._wake:
             if key not in self._workers:
                 self._workers[key] = self._new_worker(key, family, item)
@@ -168,8 +168,8 @@ class Controllers:
             return Taker(self._desk, item.target, self._holder, after.again, after.done)
 
         def run(batch: list[str]) -> Progress:
-            if family == "lapse":
-                return lapse(self._desk, batch)
+            if family == "attend":
+                return attend(self._desk, batch)
             return give(self._desk, item.target, batch, self._holder())
 
         return Worker(key, run, after.again, after.done)
@@ -269,5 +269,5 @@ class _After:
 
 
 def _family(action: Action) -> str:
-    """Actions that one worker serves: expiring and revoking are the same work."""
-    return {"expire": "take", "revoke": "take", "provision": "give", "lapse": "lapse"}[action]
+    """Actions that one worker serves: expiring and revoking are the same work, and so is all that waits for people."""
+    return {"expire": "take", "revoke": "take", "provision": "give"}.get(action, "attend")

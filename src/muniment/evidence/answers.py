@@ -31,16 +31,18 @@ def missing_approval(t: Ticket) -> str | None:
     """The first stage that has not its people; each counts once, and only a yes counts."""
     for stage in t.stages:
         people = {d.approver for d in t.decisions if d.stage == stage.name and d.decision == "approve"}
+        if stage.consent is True and t.terms.requester in stage.approvers:  # asking is agreeing
+            people.add(t.terms.requester)
         if len(people) < stage.needed:
             return f"stage {stage.name} needs {stage.needed} approvals and has {len(people)}"
     return None
 
 
-def outside(approvers: tuple[str, ...], event: e.ApprovalRecorded) -> bool:
+def outside(approvers: tuple[str, ...], event: e.ApprovalRecorded | e.CounterOffered, who: str) -> bool:
     """Not in any of the stage's groups, as recorded. A stage that names people may mean an alias, which is not here."""
     if any(not a.startswith("group:") for a in approvers):
         return False
-    uid = _person(event.approver)
+    uid = _person(who)
     groups = {
         f"group:{parent['id']}"
         for entity in event.entities

@@ -23,8 +23,9 @@ from muniment.core.identity import SYSTEM, is_human
 from muniment.core.instants import LONGEST, parse_instant
 from muniment.core.scope import compare, covers, scope
 from muniment.core.terms import terms_digest
-from muniment.core.ticket import Recorded, Status, Ticket
-from muniment.evidence.answers import allows, misasked, missing_approval, outside, stake, uid
+from muniment.core.ticket import HAND_OVER, Recorded, Status, Ticket
+from muniment.evidence import decisions
+from muniment.evidence.answers import misasked, missing_approval, stake
 
 _LIVE: frozenset[Status] = frozenset({"provisioning", "active", "revoking", "revoked"})
 
@@ -32,6 +33,11 @@ _LIVE: frozenset[Status] = frozenset({"provisioning", "active", "revoking", "rev
 WHEN: dict[type[e.Event], frozenset[Status]] = {
     e.PolicyDecided: frozenset({"pending"}),
     e.ApprovalRecorded: frozenset({"pending"}),
+    e.CounterOffered: frozenset({"pending"}),
+    e.CounterAccepted: frozenset({"pending"}),
+    e.ApproversReminded: frozenset({"pending"}),
+    e.RequestEscalated: frozenset({"pending"}),
+    e.ApproversMissing: frozenset({"pending"}),
     e.RequestApproved: frozenset({"pending"}),
     e.ApprovalsVoided: frozenset({"pending", "approved"}),
     e.RequestDenied: frozenset({"pending", "approved"}),
@@ -56,7 +62,7 @@ WHEN: dict[type[e.Event], frozenset[Status]] = {
 _ROUNDING = timedelta(seconds=1)
 #: recorded by controllers, which look at targets; nobody says of himself that his access is gone
 _CONTROLLERS = (
-    e.ApprovalsVoided, e.RequestLapsed, e.ProvisioningStarted, e.GrantObserved, e.ProvisioningFailed, e.UseObserved,
+    e.ApproversReminded, e.RequestEscalated, e.ApproversMissing, e.ApprovalsVoided, e.RequestLapsed, e.ProvisioningStarted, e.GrantObserved, e.ProvisioningFailed, e.UseObserved,
     e.RevocationFailed, e.RevocationObserved,
 )  # fmt: skip
 
@@ -107,6 +113,8 @@ def _submitted(event: e.RequestSubmitted, recorded: Recorded, stream: str) -> st
         return "it is break-glass without an incident"
     if not all(map(is_human, (terms.requester, terms.beneficiary))) and not event.accountable:
         return "nobody answers for a requester or beneficiary who is not a person"
+    if terms.bundle and stream not in terms.bundle:
+        return "it is not in the bundle that it names"
     return None
 
 
@@ -127,39 +135,6 @@ def _policy_decided(t: Ticket, event: e.PolicyDecided, _: Recorded) -> str | Non
     if any(stage.needed < 1 for stage in owed.stages):
         return "a stage needs nobody"
     return misasked(t, event.evaluations)
-
-
-def _approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded) -> str | None:  # noqa: C901  a list of rules
-    who = event.approver
-    if not t.permitted:
-        return "somebody decides what policy did not permit"
-    if recorded.actor != who:
-        return f"it is recorded by {recorded.actor} in the name of {who}"
-    if fault := stake(t, who, "decides on it"):
-        return fault
-    if event.digest != t.digest:
-        return f"{who} was shown other terms: the decision binds to another digest"
-    stage = next((s for s in t.stages if s.name == event.stage), None)
-    if stage is None:
-        return f"there is no stage {event.stage!r:.60}"
-    if outside(stage.approvers, event):
-        return f"{who} is in none of the groups that stage {stage.name} asks"
-    answers = [a for a in event.evaluations if a.context.get("stage") == stage.name]
-    if not answers or not all(
-        allows(a, "approve", who) and a.resource == uid("Request", t.id) for a in answers
-    ):
-        return f"policy did not let {who} decide stage {stage.name}"
-    if event.decision == "deny":
-        return None
-    if t.obligations and t.obligations.signed is True and event.signature is None:
-        return f"policy demands that {who} signs the approval, and no signature is there"
-    if any(d.approver == who for d in t.decisions):
-        return f"{who} has decided already, and counts once"
-    if t.approvals_in(stage.name) >= stage.needed:
-        return f"stage {stage.name} had its approvals already"
-    if parse_instant(recorded.at) >= t.lapses_at:
-        return "it had lapsed by then"
-    return None
 
 
 def _request_approved(t: Ticket, event: e.RequestApproved, _: Recorded) -> str | None:
@@ -210,7 +185,8 @@ def _started(t: Ticket, event: e.ProvisioningStarted, recorded: Recorded) -> str
         return fault
     if t.approved_at is None or begins < parse_instant(t.approved_at):
         return "access begins before it was approved"
-    if begins > parse_instant(recorded.at):
+    early = begins - parse_instant(recorded.at)
+    if early > (HAND_OVER if t.terms.extends else timedelta()):
         return "access is given before it begins"
     if t.terms.start and begins < t.terms.start:
         return "access begins before it was asked for"
@@ -330,7 +306,11 @@ def _closed(t: Ticket, event: e.RequestClosed, _: Recorded) -> str | None:
 _Rule: TypeAlias = Callable[[Ticket, Any, Recorded], str | None]
 _RULES: dict[type[e.Event], _Rule] = {
     e.PolicyDecided: _policy_decided,
-    e.ApprovalRecorded: _approval_recorded,
+    e.ApprovalRecorded: decisions.approval_recorded,
+    e.CounterOffered: decisions.counter_offered,
+    e.CounterAccepted: decisions.counter_accepted,
+    e.ApproversReminded: decisions.reminded,
+    e.RequestEscalated: decisions.escalated,
     e.RequestApproved: _request_approved,
     e.ApprovalsVoided: _voided,
     e.RequestDenied: _denied,

@@ -12,12 +12,15 @@ from muniment.core.instants import iso_duration, wire
 from muniment.core.ticket import Recorded, Ticket
 from muniment.core.verdict import Stage
 from muniment.ports import Target
+from muniment.service.approvers import missing
 from muniment.service.desk import Desk
 from muniment.service.filing import Preview
 
 Document = dict[str, Any]
 #: what stands where a text was erased
 ERASED = "(erased)"
+#: of a stage, in lists: one ticket by itself says more
+_NOBODY = "nobody could decide it when that was last looked up"
 
 
 def ticket_documents(desk: Desk, tickets: Sequence[Ticket]) -> list[Document]:
@@ -28,8 +31,13 @@ def ticket_documents(desk: Desk, tickets: Sequence[Ticket]) -> list[Document]:
 
 
 def ticket_document(desk: Desk, ticket: Ticket) -> Document:
-    """One ticket document."""
-    return ticket_documents(desk, [ticket])[0]
+    """One ticket document; of a stage that nobody can satisfy now it says so, as it was just looked up."""
+    document = ticket_documents(desk, [ticket])[0]
+    if ticket.status == "pending":
+        said = missing(desk, ticket)
+        for stage in document["stages"]:
+            stage["missing"] = said.get(stage["name"])
+    return document
 
 
 def ticket_document_at(desk: Desk, ticket: Ticket, sealed: int) -> Document:
@@ -122,16 +130,27 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
             "obligations": _obligations(t),
         },
         "stages": [
-            {**stage_document(s), "satisfied": t.approvals_in(s.name) >= s.needed} for s in t.stages
+            {
+                **stage_document(s), "satisfied": not t.short_of(s), "open": s in t.open_stages(),
+                "missing": _NOBODY if s.name in (t.missing or ()) else None,
+            }
+            for s in t.stages
         ],
         "decisions": [
             {
                 "approver": d.approver, "decision": d.decision, "stage": d.stage, "at": _short(d.at),
                 "authority": list(d.authority), "digest": d.digest, "signature": d.signature,
                 "comment": texts.get(d.comment, ERASED) if d.comment else None,
+                "on_behalf_of": d.on_behalf.by if d.on_behalf else None,
+                "delegation": d.on_behalf.id if d.on_behalf else None,
             }
             for d in t.decisions
         ],
+        "offer": _offer(t, texts),
+        "reminded_at": _short(t.reminded_at or None),
+        "escalated_at": _short(t.escalated_at or None),
+        "extends": terms.extends or None,
+        "bundle": list(terms.bundle or ()),
         "comparison": msgspec.to_builtins(t.comparison) if t.comparison else None,
         "native_expiry": _short(t.native_expiry),
         "handle": dict(t.handle),
@@ -156,6 +175,17 @@ def finding_document(ticket: Ticket, finding: str) -> Document:
         "id": f"{ticket.id}:{found.id}", "ticket": ticket.id, "target": ticket.terms.target, "type": found.type,
         "severity": found.severity, "message": found.message, "scope": msgspec.to_builtins(found.scope),
         "raised_at": _short(found.raised_at), "resolved_at": _short(found.resolved_at), "resolved_by": found.resolved_by,
+    }  # fmt: skip
+
+
+def _offer(t: Ticket, texts: Mapping[str, str]) -> Document | None:
+    if not t.offer or t.status != "pending":
+        return None
+    offered = t.offer.terms
+    return {
+        "by": t.offer.by, "stage": t.offer.stage, "digest": t.offer.digest, "at": _short(t.offer.at),
+        "scope": msgspec.to_builtins(offered.scope), "duration": iso_duration(timedelta(seconds=offered.duration)),
+        "comment": texts.get(t.offer.comment, ERASED),
     }  # fmt: skip
 
 
@@ -220,6 +250,7 @@ def _review(t: Ticket, texts: Mapping[str, str]) -> Document | None:
 
 def _commitments(t: Ticket) -> Iterable[str]:
     found = [t.terms.justification, *(d.comment for d in t.decisions)]
+    found += [t.offer.comment if t.offer else None]
     found += [t.revocation.reason if t.revocation else None, t.review.comment if t.review else None]
     return [c for c in found if c]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from muniment.core import commands as c
 from muniment.core.errors import Invalid
-from muniment.core.identity import Identity, IdentityId, kind_of, parse_identity
+from muniment.core.identity import IdentityId, kind_of, parse_identity
 from muniment.core.instants import LONGEST, wire
 from muniment.core.lifecycle import decide
 from muniment.core.scope import Privilege, Scope, parse_scope
@@ -18,7 +18,8 @@ from muniment.core.text import clean_name
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Stage, Verdict
 from muniment.ports import Append, Stream, Target
-from muniment.service.desk import Caller, Desk, accountable, answered_for, fold, in_stage
+from muniment.service.approvers import everybody, missing
+from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -86,21 +87,12 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
     target, terms = _terms(desk, caller, ask, "sha256:" + "0" * 64)
     verdict, facts = _judge(desk, caller, terms, target)
     stages = verdict.obligations.stages if verdict.obligations else ()
-    barred = {terms.requester, terms.beneficiary, *facts.accountable}
-    people = _possible(desk, stages, barred)
-    reasons = verdict.reasons
-    for stage in stages:
-        able = [p for p in people if in_stage(stage.approvers, p)]
-        if len(able) < stage.needed:
-            reasons = (
-                *reasons,
-                f"stage {stage.name} needs {stage.needed}, and only {len(able)} could approve",
-            )
+    asked = _as_if_filed(terms, verdict, facts, desk.clock.now())
     return Preview(
         permitted=verdict.permitted,
-        reasons=reasons,
+        reasons=(*verdict.reasons, *missing(desk, asked).values()),
         stages=stages,
-        possible_approvers=tuple(p.id for p in people),
+        possible_approvers=everybody(desk, asked),
         effective_scope=terms.scope,
         longest_duration=timedelta(seconds=verdict.obligations.longest) if verdict.obligations else None,
     )
@@ -225,15 +217,9 @@ def with_target(facts: c.Facts, target: Target, wanted: Scope) -> c.Facts:
     )
 
 
-def _possible(desk: Desk, stages: tuple[Stage, ...], barred: set[IdentityId]) -> list[Identity]:
-    found: dict[IdentityId, Identity] = {}
-    for approver in (a for s in stages for a in s.approvers):
-        if approver.startswith("group:"):
-            members = desk.directory.members(approver.removeprefix("group:"))
-        else:
-            one = desk.directory.get(approver)
-            members = (one,) if one else ()
-        found |= {
-            m.id: m for m in members if m.active and m.kind == "human" and not barred & {m.id, *m.aliases}
-        }
-    return sorted(found.values(), key=lambda identity: identity.id)
+def _as_if_filed(terms: Terms, verdict: Verdict, facts: c.Facts, now: datetime) -> Ticket:
+    """The ticket that these terms would be, to look at who could decide it."""
+    return Ticket(
+        id="req_preview", status="pending", version=0, filed_at=wire(now), updated_at=wire(now), terms=terms, digest="",
+        accountable=facts.accountable, permitted=verdict.permitted, obligations=verdict.obligations,
+    )  # fmt: skip

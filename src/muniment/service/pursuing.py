@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from muniment.core.due import due
 from muniment.core.ticket import Ticket
+from muniment.service.attending import attend
 from muniment.service.desk import Desk, no_such_ticket
 from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
-from muniment.service.lapsing import lapse
 from muniment.service.taking import take_back
 
 #: approved → provisioning → active, or → revoking → closed, and once more for what changed meanwhile
@@ -42,6 +42,6 @@ def _read(desk: Desk, ticket_id: str) -> Ticket:
 
 
 def _pass(desk: Desk, ticket: Ticket, action: str, holder: str) -> Progress:
-    if action == "lapse":
-        return lapse(desk, [ticket.id])
-    return (give if action == "provision" else take_back)(desk, ticket.terms.target, [ticket.id], holder)
+    if action in {"provision", "expire", "revoke"}:
+        return (give if action == "provision" else take_back)(desk, ticket.terms.target, [ticket.id], holder)
+    return attend(desk, [ticket.id])
