@@ -24,6 +24,7 @@ HOW = {
     "sshd": "as root: tools/test-servers (Debian: openssh-server openssh-client)",
     "softhsm": "as root: tools/test-servers (Debian: softhsm2 opensc)",
     "openbao": "tools/setup",
+    "go": "as root: tools/test-servers (Debian: golang-go golang-golang-x-mod-dev)",
 }
 MISSING = "server missing: "
 
@@ -31,6 +32,8 @@ _SSHD = Path(
     "/usr/sbin/sshd"
 )  # sshd starts itself again for each connection, so it must be called by its whole path
 _START_LIMIT = 30.0  # seconds
+#: where Debian puts the sources of Go packages
+GO_PATH = Path("/usr/share/gocode")
 
 
 def missing(name: str) -> NoReturn:
@@ -51,7 +54,12 @@ def postgres(major: int) -> TemporaryPostgres:
 
 def require(name: str) -> None:
     """What ``@pytest.mark.server(name)`` asks for, without starting anything."""
-    found = {"postgres18": 18 in installed(), "postgres15": 15 in installed(), "sshd": _have_openssh()}
+    found = {
+        "postgres18": 18 in installed(),
+        "postgres15": 15 in installed(),
+        "sshd": _have_openssh(),
+        "go": bool(shutil.which("go")) and (GO_PATH / "src/golang.org/x/mod/sumdb").is_dir(),
+    }
     if not found[name]:
         missing(name)
 
@@ -236,6 +244,21 @@ def gone(pid: int, within: float = 5.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def build_go(sources: Path, program: Path) -> Path:
+    """Build a Go program of the repository's own against Debian's packages: without modules, and without a network."""
+    environment = {
+        **os.environ, "GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOFLAGS": "", "GOPROXY": "off", "CGO_ENABLED": "0",
+        "GOCACHE": str(program.parent / "cache"),
+    }  # fmt: skip
+    done = subprocess.run(
+        ["go", "build", "-o", program, "."], cwd=sources, env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.fail(f"{sources} does not build:\n{done.stderr}", pytrace=False)
+    return program
 
 
 def _run(*command: str | Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+import servers
 from evidence.office import Office
+from evidence.published import SecondVerifier
 
 
 class Archive(NamedTuple):
@@ -28,3 +31,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     tickets = {kind: getattr(office, kind)() for kind in kinds}
     yield Archive(office, office.log(), tickets)
     office.close()
+
+
+@pytest.fixture(scope="session")
+def second_verifier(tmp_path_factory: pytest.TempPathFactory) -> SecondVerifier:
+    """The verifier in Go. Ask for it with ``@pytest.mark.server("go")``."""
+    sources = Path(__file__).parents[1] / "second_verifier"
+    return SecondVerifier(servers.build_go(sources, tmp_path_factory.mktemp("go") / "second_verifier"))

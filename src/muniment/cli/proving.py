@@ -54,6 +54,14 @@ def verify(
             "--trust", metavar="FILE", help="Your own trust file (C2SP tlog-policy), with witnesses."
         ),
     ] = None,
+    since: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--since",
+            metavar="FILE",
+            help="A checkpoint that you kept: the ledger must only have grown from it.",
+        ),
+    ] = None,
     level: Annotated[
         list[str] | None, typer.Option("--level", metavar="V1…V5", help="Only these levels.")
     ] = None,
@@ -73,7 +81,7 @@ def verify(
     """Verify the whole ledger from its bytes. Exit status 1 if it does not hold."""
     from muniment.cli.progress import measuring
     from muniment.evidence.progress import Progress
-    from muniment.evidence.scanning import LEVELS
+    from muniment.evidence.scanning import LEVELS, Older
     from muniment.service import verifying
 
     session = of(context)
@@ -86,17 +94,18 @@ def verify(
             "an exported ledger is verified against something of your own",
             remedy="Add --vkey FILE or --trust FILE; the ones inside the folder are the operator's proposal.",
         )
+    kept = [Older(where=str(path), note=_read(path)) for path in since or ()]
     desk = session.desk() if folder is None else None
     with measuring(session, "entries") as told:
         progress = Progress(told, resume.expanduser() if resume else None)
         if desk is None and folder is not None and believed is not None:
             document = verifying.verify_directory(
-                folder.expanduser(), believed, levels=levels, processes=processes, progress=progress
-            )
+                folder.expanduser(), believed, since=kept, levels=levels, processes=processes, progress=progress
+            )  # fmt: skip
         elif desk is not None:
             document = verifying.verify_store(
-                desk, trust=believed, levels=levels, processes=processes, progress=progress
-            )
+                desk, trust=believed, since=kept, levels=levels, processes=processes, progress=progress
+            )  # fmt: skip
     session.emit(document, lambda: _levels(document))
     if not document["ok"]:
         faults = [
@@ -173,7 +182,7 @@ def _read(path: Path) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Misconfigured(
             f"the file {path} cannot be read: {why}",
-            remedy="Name the file that you keep the log's vkey, or your trust file, in.",
+            remedy="Name the file that you keep the log's vkey, your trust file, or a checkpoint in.",
         ) from error
 
 

@@ -64,7 +64,10 @@ class Progress:
         """What was found of a part before."""
         if name not in self._known:
             return None
-        return msgspec.json.decode(self._known[name], type=kind)
+        try:
+            return msgspec.json.decode(self._known[name], type=kind)
+        except msgspec.MsgspecError as error:
+            raise self._foreign() from error
 
     def keep(self, name: str, found: T) -> T:
         """Keep what was found of a part, and return it."""
@@ -87,24 +90,23 @@ class Progress:
     def _read(self, head: bytes) -> None:
         assert self._file is not None  # noqa: S101  for the type checker
         if self._file.stat().st_size > MAX_FILE:
-            raise _foreign(self._file)
+            raise self._foreign()
         first, newline, rest = self._file.read_bytes().partition(b"\n")
         if first + newline != head:
-            raise _foreign(self._file)
+            raise self._foreign()
         whole, _, torn = rest.rpartition(b"\n")
         try:
             lines = [msgspec.json.decode(line, type=_Line) for line in whole.split(b"\n") if line]
         except msgspec.MsgspecError as error:
-            raise _foreign(self._file) from error
+            raise self._foreign() from error
         self._known = {line.name: bytes(line.found) for line in lines}
         if torn:  # a crash in the middle of a line: the part is looked at again
             with self._file.open("rb+") as file:
                 file.truncate(len(head) + len(whole) + bool(whole))
 
-
-def _foreign(file: Path) -> Misconfigured:
-    return Misconfigured(
-        f"{file} is not of this verification: of another log, checkpoint, trust file or version",
-        remedy="Name another file, or delete it to begin anew.",
-        code="config.resume",
-    )
+    def _foreign(self) -> Misconfigured:
+        return Misconfigured(
+            f"{self._file} is not of this verification: of another log, checkpoint, trust file or version",
+            remedy="Name another file, or delete it to begin anew.",
+            code="config.resume",
+        )

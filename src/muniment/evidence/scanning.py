@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from typing import Any, Protocol, Self
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
+from muniment.core.errors import Unavailable
 from muniment.evidence.progress import Progress
 from muniment.evidence.rules import Found, TicketRules, combine
 from muniment.evidence.times import Anchor, TimeBounds, combine_times
@@ -35,6 +38,8 @@ from muniment.ledger.verify import Level
 LEVELS = ("V1", "V2", "V3", "V4", "V5")
 #: entries that one process reads in a pass over its streams, at most: more passes keep less in memory, and resume finer
 PASS = 4_000_000
+#: how faults call the checkpoint that is verified
+NEWEST = "checkpoint"
 _BEAT = 0.2  # seconds between looks at how far the processes are
 
 
@@ -59,6 +64,14 @@ class Source(Protocol):
         """Every entry, those that no checkpoint covers yet last. Raises `LedgerFault` if one cannot be read."""
 
 
+class Older(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint beside the newest: one that was published, or that the auditor kept."""
+
+    where: str  # how faults call it: checkpoints/42, or the auditor's own file
+    note: str
+    size: int | None = None  # what it must cover, where its name says so
+
+
 class StreamsFound(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in some of the streams."""
 
@@ -81,7 +94,7 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
 def scan(
     source: Source,
     note: str,
-    kept: Sequence[tuple[int, str]],
+    kept: Sequence[Older],
     trust: TrustPolicy,
     *,
     levels: Sequence[str] = LEVELS,
@@ -94,7 +107,7 @@ def scan(
     Args:
         source: the entries.
         note: the newest checkpoint.
-        kept: size and note of older ones.
+        kept: older ones. The entries must make their roots as well, so a fork or a rollback shows.
         trust: whom to believe.
         levels: which of `LEVELS`.
         anchors: times by others beside the cosignatures in the notes.
@@ -127,17 +140,16 @@ def scan(
 
 
 def _signatures(
-    note: str, kept: Sequence[tuple[int, str]], trust: TrustPolicy
+    note: str, kept: Sequence[Older], trust: TrustPolicy
 ) -> tuple[Trusted | None, list[Trusted], Level]:
     heads: list[Trusted] = []
-    for checked, (size, text) in enumerate([*kept, (None, note)], start=1):
-        where = "checkpoint" if size is None else f"checkpoints/{size}"
+    for checked, each in enumerate([*kept, Older(where=NEWEST, note=note)], start=1):
         try:
-            judged = trust.judge(text)
+            judged = trust.judge(each.note)
         except LedgerFault as fault:
-            return None, heads, Level(ok=False, checked=checked, first_fault=f"{where}: {fault}")
-        if size is not None and judged.checkpoint.size != size:
-            wrong = f"{where}: it covers {judged.checkpoint.size} entries"
+            return None, heads, Level(ok=False, checked=checked, first_fault=f"{each.where}: {fault}")
+        if each.size is not None and judged.checkpoint.size != each.size:
+            wrong = f"{each.where}: it covers {judged.checkpoint.size} entries"
             return None, heads, Level(ok=False, checked=checked, first_fault=wrong)
         heads.append(judged)
     newest = heads[-1]
@@ -156,31 +168,33 @@ def _anchors(heads: Sequence[Trusted]) -> list[Anchor]:
     ]
 
 
-def _tree(source: Source, note: str, kept: Sequence[tuple[int, str]], workers: _Workers) -> Level:
+def _tree(source: Source, note: str, kept: Sequence[Older], workers: _Workers) -> Level:
     """V2. What the notes claim is compared whether they are signed or not: that is V1's question."""
-    claims: dict[int, bytes] = {}
-    for where, text in [*((f"checkpoints/{size}", text) for size, text in kept), ("checkpoint", note)]:
+    claims: dict[int, tuple[str, bytes]] = {}
+    for each in [*kept, Older(where=NEWEST, note=note)]:
         try:
-            head = Checkpoint.parse(parse_note(text).text)
+            head = Checkpoint.parse(parse_note(each.note).text)
         except LedgerFault as fault:
-            wrong = f"{where}: no size and root to compare the entries with: {fault}"
+            wrong = f"{each.where}: no size and root to compare the entries with: {fault}"
             return Level(ok=False, checked=0, first_fault=wrong)
-        if claims.setdefault(head.size, head.root) != head.root:
-            return Level(
-                ok=False, checked=0, first_fault=f"{where}: two roots are claimed for {head.size} entries"
-            )
+        where, root = claims.setdefault(head.size, (each.where, head.root))
+        if root != head.root:
+            wrong = f"{each.where}: two roots are claimed for {head.size} entries, the other one in {where}"
+            return Level(ok=False, checked=0, first_fault=wrong)
     newest = head
-    beyond = [size for size in claims if size > newest.size]
+    beyond = [(where, size) for size, (where, _) in sorted(claims.items()) if size > newest.size]
     if beyond:
-        wrong = f"checkpoints/{beyond[0]}: it covers more than the newest checkpoint, which has {newest.size} entries"
+        where, size = beyond[0]
+        wrong = f"{where}: it covers {size} entries, and the newest checkpoint {newest.size}: the ledger was rolled back"
         return Level(ok=False, checked=0, first_fault=wrong)
     tree = Combined()
     tasks = [
-        (
+        _Task(
             f"range {start}",
             _hash_range,
             (source, start, [s for s in claims if start < s <= start + RANGE]),
             RangeFound,
+            min(RANGE, newest.size - start),
         )
         for start in range(0, newest.size, RANGE)
     ]
@@ -192,18 +206,17 @@ def _tree(source: Source, note: str, kept: Sequence[tuple[int, str]], workers: _
     return Level(ok=differs is None, checked=tree.size, first_fault=differs)
 
 
-def _compare(tree: Combined, newest: Checkpoint, claims: dict[int, bytes]) -> str | None:
+def _compare(tree: Combined, newest: Checkpoint, claims: dict[int, tuple[str, bytes]]) -> str | None:
     if tree.size < newest.size:
         return (
             f"leaf {tree.size} is missing: the checkpoint covers {newest.size} leaves, {tree.size} are there"
         )
     roots = {0: Combined().root(), **tree.roots}
-    for size in sorted(claims):
-        if roots[size] != claims[size]:
-            where = "checkpoint" if size == newest.size else f"checkpoints/{size}"
+    for size, (where, root) in sorted(claims.items()):
+        if roots[size] != root:
             return (
                 f"{where}: leaves 0 to {size - 1} are not those it covers:"
-                f" their root is {roots[size].hex()}, it says {claims[size].hex()}"
+                f" their root is {roots[size].hex()}, it says {root.hex()}"
             )
     return None
 
@@ -214,7 +227,13 @@ def _streams(
     """V3 to V5."""
     parts = max(workers.processes, -(-source.size // PASS))
     tasks = [
-        (f"streams {part} of {parts}", _read_streams, (source, origin, part, parts, context), StreamsFound)
+        _Task(
+            f"streams {part} of {parts}",
+            _read_streams,
+            (source, origin, part, parts, context),
+            StreamsFound,
+            source.size // parts,
+        )
         for part in range(parts)
     ]
     found: list[StreamsFound] = list(workers.run(tasks))
@@ -241,12 +260,13 @@ def _read_streams(
     """Look into the entries of those streams that fall to ``part``."""
     witnessed, anchors = context
     chains, rules, times = Chains(origin), TicketRules(witnessed=witnessed), TimeBounds(anchors)
-    seen = 0
+    seen = told = 0
     try:
         for index, raw in source.entries():
             seen += 1
-            if seen % 4096 == 0:
-                _advance(4096 // parts)
+            if seen % 4096 == 0:  # each entry is read once by every part
+                _advance(seen // parts - told)
+                told = seen // parts
             if parts > 1 and _part_of(raw, parts) != part:
                 continue
             entry = chains.feed(index, raw)
@@ -255,6 +275,7 @@ def _read_streams(
                 times.feed(index, raw, entry)
     except LedgerFault as fault:
         chains.fault, chains.at = chains.fault or str(fault), chains.at if chains.at is not None else seen
+    _advance(max(0, source.size // parts - told))
     return StreamsFound(
         checked=chains.checked, at=chains.at, fault=chains.fault, rules=rules.found(), times=times.found()
     )
@@ -266,12 +287,21 @@ def _part_of(raw: bytes, parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=4).digest()) % parts
 
 
+class _Task(NamedTuple):
+    name: str  # of the part, in the file of `Progress`
+    look: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    finds: type
+    entries: int  # how many it reads, for the progress
+
+
 class _Workers:
     """Runs tasks in this process or in others, and gives back what they found, in order."""
 
     def __init__(self, processes: int, progress: Progress) -> None:
         self.processes, self._progress = max(1, processes), progress
         self._pool: ProcessPoolExecutor | None = None
+        self._before = 0  # entries that need not be read: what was found of them is known
 
     def __enter__(self) -> Self:
         global _counter  # noqa: PLW0603  one a process: the pool hands it to each
@@ -291,35 +321,52 @@ class _Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def run(self, tasks: Sequence[tuple[str, Callable[..., Any], tuple[Any, ...], type]]) -> Iterator[Any]:
-        """(name, function, arguments, type of what it finds) of each. What was found before is not looked for again."""
+    def run(self, tasks: Sequence[_Task]) -> Iterator[Any]:
+        """What each finds. What was found before is not looked for again."""
         if self._pool is None:
-            for name, function, arguments, kind in tasks:
-                yield self._progress.known(name, kind) or self._progress.keep(name, function(*arguments))
+            for task in tasks:
+                found: Any = self._progress.known(task.name, task.finds)
+                if found is None:
+                    found = self._progress.keep(task.name, task.look(*task.arguments))
+                else:
+                    self._progress.advance(task.entries)
+                yield found
             return
-        known = {name: self._progress.known(name, kind) for name, _, _, kind in tasks}
-        futures: dict[str, Future[Any]] = {
-            name: self._pool.submit(function, *arguments)
-            for name, function, arguments, _ in tasks
-            if known[name] is None
+        known: dict[str, Any] = {task.name: self._progress.known(task.name, task.finds) for task in tasks}
+        self._before += sum(task.entries for task in tasks if known[task.name] is not None)
+        names: dict[Future[Any], str] = {
+            self._pool.submit(task.look, *task.arguments): task.name
+            for task in tasks
+            if known[task.name] is None
         }
-        open_ = set(futures.values())
-        names = {future: name for name, future in futures.items()}
-        for name, *_ in tasks:
-            while known[name] is None:
+        open_ = set(names)
+        for task in tasks:
+            while known[task.name] is None:
                 done, open_ = wait(open_, timeout=_BEAT, return_when=FIRST_COMPLETED)
-                self._progress.at(self._counter.value)
+                self._progress.at(self._before + self._counter.value)
                 for future in done:
-                    known[names[future]] = self._progress.keep(names[future], future.result())
-            yield known.pop(name)
+                    known[names[future]] = self._progress.keep(names[future], _result(future))
+            yield known.pop(task.name)
+
+
+def _result(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise Unavailable(
+            "a process of the verification was killed, or ran out of memory",
+            remedy="Use fewer --processes. With --resume FILE it goes on where it was.",
+            code="verification.interrupted",
+        ) from error
 
 
 _counter: Callable[[int], None] | None = None
 
 
 def _share(counter: Any) -> None:
-    """In a process of the pool: count together with the others."""
+    """In a process of the pool: count together with the others, and end silently where somebody interrupts all."""
     global _counter  # noqa: PLW0603
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def add(count: int) -> None:
         with counter.get_lock():
@@ -337,7 +384,7 @@ def _origin(trust: TrustPolicy) -> str:
     return trust.log[0].name
 
 
-def _identity(source: Source, note: str, kept: Sequence[tuple[int, str]], trust: TrustPolicy) -> str:
+def _identity(source: Source, note: str, kept: Sequence[Older], trust: TrustPolicy) -> str:
     """What a kept result belongs to: another log, checkpoint or trust file makes it worthless."""
-    parts = [source.name, note, trust.render(), *(f"{size} {text}" for size, text in kept)]
+    parts = [source.name, note, trust.render(), *(f"{each.where} {each.note}" for each in kept)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

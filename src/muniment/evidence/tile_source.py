@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from muniment.ledger.canonical import MAX_ENTRY
-from muniment.ledger.errors import BadTile, LedgerFault
+from muniment.ledger.errors import BadKey, BadTile, LedgerFault
 from muniment.ledger.merkle import HASH
-from muniment.ledger.note import MAX_NOTE
+from muniment.ledger.note import MAX_NOTE, Verifier
 from muniment.ledger.scan import RANGE, Combined, RangeFound, RangeScan, bundle_hashes
 from muniment.ledger.tiles import (
     MAX_LEVEL,
@@ -29,6 +29,8 @@ from muniment.ledger.tiles import (
     tile_path,
     tile_width,
 )
+from muniment.ledger.trust import MAX_POLICY, TrustPolicy
+from muniment.ledger.wire import read_text
 
 MAX_BUNDLE = TILE * (2 + MAX_ENTRY)
 MAX_STAMP = 64 * 1024
@@ -102,6 +104,16 @@ class TileSource:
                 path = (Path(folder) / name).relative_to(self.root / "tile").as_posix()
                 if not name.startswith(".") and (fault := self._unaccounted(path)):
                     return f"tile/{path}: {fault}"
+        return None
+
+    def proposals(self) -> str | None:
+        """What is wrong with the operator's own words about whom to trust, if they are there. They prove nothing."""
+        for path, read in (("vkey", _vkeys), ("trust", TrustPolicy.parse)):
+            if os.path.lexists(self.root / path):
+                try:
+                    read(self.read(path, MAX_POLICY))
+                except LedgerFault as fault:
+                    return f"{path}: {fault}"
         return None
 
     def checkpoints(self) -> Iterator[tuple[int, str]]:
@@ -233,6 +245,14 @@ class TileSource:
             folder /= part
             if folder.is_symlink():
                 raise BadDirectory(f"{folder.relative_to(self.root)} is a link")
+
+
+def _vkeys(raw: bytes) -> None:
+    text = read_text(raw, limit=MAX_POLICY, what="the file", fault=BadKey)
+    if not text.endswith("\n"):
+        raise BadKey("the last line does not end in a newline")
+    for line in text[:-1].split("\n"):
+        Verifier.from_vkey(line)
 
 
 def _first_entries(raw: bytes, count: int, what: str) -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 from muniment.core.errors import IntegrityError
 from muniment.core.instants import wire
 from muniment.evidence.progress import Progress
-from muniment.evidence.scanning import LEVELS, Whole, scan
+from muniment.evidence.scanning import LEVELS, NEWEST, Older, Whole, scan
 from muniment.evidence.tile_source import TileSource
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.errors import LedgerFault
@@ -36,6 +36,7 @@ def verify_store(
     desk: Desk,
     *,
     trust: TrustPolicy | None = None,
+    since: Sequence[Older] = (),
     levels: Sequence[str] = LEVELS,
     processes: int = 1,
     progress: Progress | None = None,
@@ -45,6 +46,7 @@ def verify_store(
     Args:
         desk: the adapters.
         trust: the auditor's own; without it ours is used, which proves less.
+        since: checkpoints that the auditor kept.
         levels: which to check.
         processes: how many to use.
         progress: see `Progress`.
@@ -56,11 +58,11 @@ def verify_store(
     if newest is None:
         raise IntegrityError("nothing is sealed", remedy="Run `muniment ledger checkpoint` first.")
     note = cosigned_note(desk, newest.size)
-    kept = [(each.size, each.note) for each in published if each.size <= newest.size]
+    kept = [_published(each.size, each.note) for each in published if each.size <= newest.size]
     source = StoreSource(desk.store.engine.url.render_as_string(hide_password=False), newest.size)
     whole = scan(
-        source, note, kept, trust or desk.trust, levels=levels, processes=processes, progress=progress
-    )
+        source, note, [*kept, *since], trust or desk.trust, levels=levels, processes=processes, progress=progress
+    )  # fmt: skip
     found = dict(whole.levels)
     if "V2" in found:
         found["V2"] = _nothing_removed(desk, found["V2"])
@@ -73,6 +75,7 @@ def verify_directory(
     folder: Path,
     trust: TrustPolicy,
     *,
+    since: Sequence[Older] = (),
     levels: Sequence[str] = LEVELS,
     processes: int = 1,
     progress: Progress | None = None,
@@ -81,17 +84,33 @@ def verify_directory(
     try:
         note = TileSource(folder, 0).note()
         size = Checkpoint.parse(parse_note(note).text).size
-        source = TileSource(folder, size)
-        kept = list(source.checkpoints())
+    except LedgerFault as fault:  # without it nothing else can be placed
+        return _unreadable(f"{NEWEST}: {fault}", levels, trust)
+    source = TileSource(folder, size)
+    try:
+        kept = [_published(covered, text) for covered, text in source.checkpoints()]
     except LedgerFault as fault:
-        first = Level(ok=False, checked=0, first_fault=str(fault))
-        whole = Whole(ok=False, events=0, levels=dict.fromkeys(levels[:1], first), trusted=None)
-        return _document(whole, whole.levels, trust)
-    whole = scan(source, note, kept, trust, levels=levels, processes=processes, progress=progress)
+        return _unreadable(str(fault), levels, trust)
+    whole = scan(
+        source, note, [*kept, *since], trust, levels=levels, processes=processes, progress=progress
+    )  # fmt: skip
     found = dict(whole.levels)
+    if "V1" in found and found["V1"].ok and (odd := source.proposals()):
+        found["V1"] = Level(ok=False, checked=found["V1"].checked, first_fault=odd)
     if "V2" in found and found["V2"].ok and (surplus := source.surplus()):
         found["V2"] = Level(ok=False, checked=found["V2"].checked, first_fault=surplus)
     return _document(whole, found, trust)
+
+
+def _published(size: int, note: str) -> Older:
+    return Older(where=f"checkpoints/{size}", note=note, size=size)
+
+
+def _unreadable(fault: str, levels: Sequence[str], trust: TrustPolicy) -> Document:
+    """No level can be looked at; the first that was asked for says why."""
+    first = Level(ok=False, checked=0, first_fault=fault)
+    name = next(name for name in LEVELS if name in levels)
+    return _document(Whole(ok=False, events=0, levels={name: first}, trusted=None), {name: first}, trust)
 
 
 def _document(
