@@ -24,6 +24,11 @@ test: ## every test, against real servers (as root, installs those that are miss
 	@tools/test-servers
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --durations=15 -q $(TESTS)
 
+.PHONY: kill
+kill: ## kill -9 around sequencing, signing and publishing, 500 times on each database
+	@tools/setup
+	MUNIMENT_KILLS=500 $(PY) -m pytest -q -s tests/faults/test_killed_sealing.py
+
 .PHONY: check
 check: ## lint, format, types, layers, links and generated docs
 	@tools/setup

@@ -27,11 +27,15 @@ from muniment.demo.postgres import HOST, SUPERUSER, TemporaryPostgres
 from muniment.ledger.entry import entry_ref
 from muniment.ledger.keys import signer_from_seed
 from muniment.ledger.verify import Report, verify_log
+from muniment.main import SystemRandom
 from muniment.ports import Actor, Append, Appended, Stream
+from muniment.service.desk import Desk
 from muniment.store import tables as t
 from muniment.store.events import SqlStore
 from muniment.store.opening import open_store
 from muniment.store.sequencer import SqlLedger
+from muniment.store.tile_directory import TileDirectory
+from muniment.store.views import SqlViews
 
 ORIGIN = "ledger.example.org/store"
 KEY = bytes(range(32))  # marks our entries
@@ -215,6 +219,14 @@ def done(result: object) -> Appended:
 
 def ledger_of(store: SqlStore) -> SqlLedger:
     return SqlLedger(store.engine, store.origin, store.marker, store.clock)
+
+
+def desk_of(store: SqlStore, folder: Path | None = None) -> Desk:
+    """As much of a desk as sealing, publishing to ``folder`` and verifying need."""
+    return Desk(
+        store=store, views=SqlViews(store.engine), ledger=ledger_of(store), policy=None, directory=None,  # type: ignore[arg-type]
+        targets={}, random=SystemRandom(), signers=(SIGNER,), tiles=TileDirectory(folder) if folder else None,
+    )  # fmt: skip
 
 
 def seal(store: SqlStore) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -18,6 +20,8 @@ from muniment.ledger.entry import Actor as EntryActor
 from muniment.ledger.entry import Entry, entry_ref
 from muniment.ledger.verify import verify_log
 from muniment.ports import Stream
+from muniment.service import sealing
+from muniment.service.verifying import verify_directory, verify_store
 from muniment.store import tables as t
 from muniment.store.events import SqlStore
 from muniment.store.marking import Marker
@@ -30,6 +34,7 @@ from store.stores import (
     HandClock,
     Shelf,
     an_append,
+    desk_of,
     file_ticket,
     ledger_of,
     opened,
@@ -221,6 +226,66 @@ def test_with_the_trigger_dropped_the_ledger_still_shows_what_is_gone(store: Sql
     assert not report.levels["V3"].ok
     stored, waiting, leaves = ledger_of(store).counts()
     assert stored != waiting + leaves
+
+
+#: what an administrator of the database does, triggers dropped, and where `ledger verify` says that it was
+SWAP = "UPDATE event SET body = (SELECT e.body FROM event e WHERE e.id = 5 - event.id) WHERE id IN (2, 3)"
+HASHED = "UPDATE leaf SET hash = (SELECT l.hash FROM leaf l WHERE l.idx = 3 - leaf.idx) WHERE idx IN (1, 2)"
+PADDED = "INSERT INTO event (stream, seq, body, mark) VALUES ('target:pg', 9, :json, :hash)"
+ABSENT = "leaf 2 is missing: leaf 3 comes in its place"
+BY_A_DBA = {
+    "update": (["UPDATE event SET body = :json WHERE id = 3"], "V2", "leaf 2: the hash that is stored is not that of its entry"),
+    "update, of the hash": (["UPDATE leaf SET hash = :hash WHERE idx = 2"], "V2", "leaf 2: the hash that is stored is not"),
+    "update, of the place": (["UPDATE leaf SET idx = 90 WHERE idx = 2"], "V2", ABSENT),
+    "delete": (["DELETE FROM event WHERE id = 3"], "V2", "leaf 2: the hash that is stored is not that of its entry"),
+    "delete, with its leaf": (["DELETE FROM event WHERE id = 3", "DELETE FROM leaf WHERE idx = 2"], "V2", ABSENT),
+    "delete, the last one": (["DELETE FROM event WHERE id = 6", "DELETE FROM leaf WHERE idx = 5"], "V2", "leaf 5 is missing"),
+    "insert": ([PADDED], "V2", "7 entries are stored, 6 sealed and 0 wait: 1 belong nowhere"),
+    "insert, to be sealed": ([PADDED, "INSERT INTO outbox (stream, seq) VALUES ('target:pg', 9)"], "V3", "leaf 6: the bytes are not an entry"),
+    "insert, as a leaf": ([PADDED, "INSERT INTO leaf (idx, event_id, hash) VALUES (6, 7, :hash)"], "V2", "the head covers 6 entries, and 7 are sealed"),
+    "swap": ([SWAP], "V2", "leaf 1: the hash that is stored is not that of its entry"),
+    "swap, with their hashes": ([SWAP, HASHED], "V2", "checkpoints/6: leaves 0 to 5 are not those it covers"),
+    "truncate": (["TRUNCATE event", "TRUNCATE leaf"], "V2", "leaf 0 is missing"),
+    "truncate, and the head": (["TRUNCATE event", "TRUNCATE leaf", "UPDATE head SET size = 0"], "V2", "leaf 0 is missing"),
+    "the head put back": (["UPDATE head SET size = 3"], "V2", "it says 3 entries, and its edge is that of 6"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_A_DBA)
+def test_whatever_a_dba_does_is_named_by_ledger_verify(store: SqlStore, tmp_path: Path, name: str) -> None:
+    """I25. Six entries, sealed and published; then foreign SQL with every trigger dropped."""
+    statements, level, says = BY_A_DBA[name]
+    desk = desk_of(store, tmp_path / "ledger")
+    stream: Stream | str = "target:pg"
+    for text_ in "abcdef":
+        stream = store.append(an_append(stream, text_)).stream
+    sealing.seal(desk)
+    assert verify_store(desk)["ok"]
+    without_triggers(store)
+    sqlite = store.engine.dialect.name == "sqlite"
+    given = {"json": b"{}", "hash": b"x"}
+    for statement in statements:
+        words = text(statement.replace("TRUNCATE", "DELETE FROM") if sqlite else statement)
+        run(store, words.bindparams(**{name: given[name] for name in given if f":{name}" in statement}))
+    found = verify_store(desk_of(_another(store), tmp_path / "ledger"))
+    assert not found["ok"]
+    assert found["levels"]["V1"]["ok"]
+    failing = [each for each, result in found["levels"].items() if not result["ok"]]
+    assert failing[0] == level, found["levels"]
+    assert says in found["levels"][level]["first_fault"]
+    # what was published before still holds, and is what a restored database is compared with
+    assert verify_directory(tmp_path / "ledger", desk.trust)["ok"]
+
+
+def test_a_forged_approval_is_named_by_ledger_verify(store: SqlStore) -> None:
+    """Entry, queue and read model, as the program would have written them; the mark is missing."""
+    store.append(an_append("target:pg", "a"))
+    sealing.seal(desk_of(store))
+    stream, ticket = file_ticket(store, TICKET)
+    forge(store, stream, approval_of(ticket), b"")
+    found = verify_store(desk_of(_another(store)))
+    assert [name for name, level in found["levels"].items() if not level["ok"]] == ["V4"]
+    assert f"ticket '{TICKET}'" in found["levels"]["V4"]["first_fault"]
 
 
 def test_an_entry_taken_out_of_the_queue_is_missed(store: SqlStore) -> None:

@@ -274,7 +274,8 @@ def _read_streams(
                 rules.feed(index, raw, entry)
                 times.feed(index, raw, entry)
     except LedgerFault as fault:
-        chains.fault, chains.at = chains.fault or str(fault), chains.at if chains.at is not None else seen
+        if chains.at is None:
+            chains.at, chains.fault = seen, f"leaf {seen}: {fault}"
     _advance(max(0, source.size // parts - told))
     return StreamsFound(
         checked=chains.checked, at=chains.at, fault=chains.fault, rules=rules.found(), times=times.found()

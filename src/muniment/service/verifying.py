@@ -6,6 +6,7 @@ A folder needs no configuration, no store and no trust in us: only the auditor's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,10 +60,11 @@ def verify_store(
         raise IntegrityError("nothing is sealed", remedy="Run `muniment ledger checkpoint` first.")
     note = cosigned_note(desk, newest.size)
     kept = [_published(each.size, each.note) for each in published if each.size <= newest.size]
-    source = StoreSource(desk.store.engine.url.render_as_string(hide_password=False), newest.size)
-    whole = scan(
-        source, note, [*kept, *since], trust or desk.trust, levels=levels, processes=processes, progress=progress
-    )  # fmt: skip
+    url = desk.store.engine.url.render_as_string(hide_password=False)
+    with closing(StoreSource(url, newest.size)) as source:
+        whole = scan(
+            source, note, [*kept, *since], trust or desk.trust, levels=levels, processes=processes, progress=progress
+        )  # fmt: skip
     found = dict(whole.levels)
     if "V2" in found:
         found["V2"] = _nothing_removed(desk, found["V2"])
@@ -147,17 +149,20 @@ def _document(
 
 
 def _nothing_removed(desk: Desk, level: Level) -> Level:
-    """Every stored entry is a leaf or waits to be one; and the head is the one that was signed, or has grown from it."""
+    """Every stored entry is a leaf or waits to be one; and the head covers the leaves."""
+    if not level.ok:
+        return level
     stored, waiting, leaves = desk.ledger.counts()
-    head = desk.ledger.head()
     fault: str | None = None
+    try:
+        covered = desk.ledger.head().size
+    except IntegrityError as error:
+        covered, fault = leaves, error.message
     if stored != waiting + leaves:
         fault = f"{stored} entries are stored, {leaves} sealed and {waiting} wait: {stored - waiting - leaves} belong nowhere"
-    elif head.size != leaves:
-        fault = f"the head covers {head.size} entries, and {leaves} are sealed"
-    if level.ok and fault is not None:
-        return Level(ok=False, checked=level.checked, first_fault=fault)
-    return level
+    elif covered != leaves:
+        fault = f"the head covers {covered} entries, and {leaves} are sealed"
+    return Level(ok=fault is None, checked=level.checked, first_fault=fault)
 
 
 def _read_models(desk: Desk, level: Level) -> Level:

@@ -38,6 +38,10 @@ class StoreSource:
     def _engine(self) -> Engine:
         return open_engine(self._url)
 
+    def close(self) -> None:
+        """Close what this process opened of it."""
+        self._engine.dispose()
+
     def __getstate__(self) -> dict[str, object]:
         return {"_url": self._url, "size": self.size}
 

@@ -56,7 +56,7 @@ class SqlLedger:
             if not rows:
                 return 0
             size, edge = connection.execute(_HEAD.with_for_update()).one()
-            frontier = _frontier(edge)
+            frontier = _frontier(edge, size)
             leaves = []
             for offset, row in enumerate(rows):
                 body = blob(row.body)
@@ -88,8 +88,8 @@ class SqlLedger:
     def head(self) -> Checkpoint:
         """The committed head, signed or not."""
         with reading(self._engine) as connection:
-            _, edge = connection.execute(_HEAD).one()
-        frontier = _frontier(edge)
+            size, edge = connection.execute(_HEAD).one()
+        frontier = _frontier(edge, size)
         return Checkpoint(origin=self._origin, size=frontier.size, root=frontier.root())
 
     def sign(self, signers: Sequence[Signer]) -> Kept:
@@ -116,7 +116,7 @@ class SqlLedger:
         """The right edge of the tree that was signed last, extended by the entries that came since."""
         edge, start = Frontier(), 0
         if last is not None and last.frontier is not None:
-            edge, start = _frontier(last.frontier), last.size
+            edge, start = _frontier(last.frontier, last.size), last.size
             try:
                 signed = Checkpoint.parse(open_note(last.note, [s.verifier for s in signers]).text)
             except LedgerFault as fault:
@@ -200,14 +200,18 @@ def _second_history(message: str) -> IntegrityError:
     )
 
 
-def _frontier(stored: bytes) -> Frontier:
+def _frontier(stored: bytes, size: int) -> Frontier:
+    remedy = "Nothing is sealed any more. Keep the database as it is, and compare it with a backup."
     try:
-        return Frontier.from_bytes(blob(stored))
+        frontier = Frontier.from_bytes(blob(stored))
     except LedgerFault as fault:
+        raise IntegrityError(f"the ledger's head is damaged: {fault}", remedy=remedy) from fault
+    if frontier.size != size:
         raise IntegrityError(
-            f"the ledger's head is damaged: {fault}",
-            remedy="Nothing is sealed any more. Keep the database as it is, and compare it with a backup.",
-        ) from fault
+            f"the ledger's head is damaged: it says {size} entries, and its edge is that of {frontier.size}",
+            remedy=remedy,
+        )
+    return frontier
 
 
 _WAITING = (
