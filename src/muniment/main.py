@@ -15,10 +15,15 @@ from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from muniment.api.serving import ApiServer
     from muniment.ledger.note import Signer
-    from muniment.ports import Clock, Target, Witness
+    from muniment.ports import Clock, Directory, Policy, Target, Witness
     from muniment.service.desk import Desk
+    from muniment.service.in_force import Governed
+    from muniment.store.events import SqlStore
+    from muniment.store.views import SqlViews
 
 
 class SystemRandom:
@@ -38,8 +43,6 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         Misconfigured: a setting, key, policy or identity cannot be used; the message says which.
         StoreUnavailable: the store cannot be opened.
     """
-    from muniment.directory.file import FileDirectory
-    from muniment.policy.cedar import CedarPolicy
     from muniment.service.desk import Desk
     from muniment.service.guarding import guard
     from muniment.store.marking import mark_key
@@ -52,13 +55,16 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
     # the ledger's key changes in time; what marks our rows does not, so it is best a secret of its own
     mark = config.secret(config.store.mark_key or config.ledger.key)
     store = open_store(config.store_url, config.ledger.origin, mark_key(mark.encode()), clock)
+    views = SqlViews(store.engine)
+    policy, directory, targets, governed = _in_force(config, store, views)
     desk = Desk(
         store=store,
-        views=SqlViews(store.engine),
+        views=views,
+        policy=policy,
+        directory=directory,
+        targets=targets,
+        governed=governed,
         ledger=SqlLedger(store.engine, store.origin, store.marker, store.clock),
-        policy=CedarPolicy.load(config.path(config.policy.dir)),
-        directory=FileDirectory(config.path(config.identities.file)),
-        targets={settings.id: build_target(config, settings) for settings in config.targets},
         random=SystemRandom(),
         signers=signers,
         tiles=TileDirectory(config.path(config.ledger.tiles)) if config.ledger.tiles else None,
@@ -89,6 +95,33 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
             key=config.path(server.key) if server.key else None,
         ),
     )  # fmt: skip
+
+
+def _in_force(
+    config: Config, store: SqlStore, views: SqlViews
+) -> tuple[Policy, Directory, Mapping[str, Target], Governed | None]:
+    """Policies, people and targets: as they lie on disk in a single-person trial, else as two people adopted them."""
+    from muniment.directory.file import FileDirectory
+    from muniment.policy.cedar import CedarPolicy
+    from muniment.policy.loading import read_folder
+    from muniment.service.in_force import AdoptedDirectory, AdoptedPolicy, AdoptedTargets, Governed
+    from muniment.service.standing import Adopted
+
+    directory = FileDirectory(config.path(config.identities.file))
+    targets = {settings.id: build_target(config, settings) for settings in config.targets}
+    folder = config.path(config.policy.dir)
+    if config.policy.single_person_trial:
+        return CedarPolicy.load(folder), directory, targets, None
+    adopted = Adopted(store, views)
+    governed = Governed(
+        adopted=adopted, targets=targets, directory=directory, adopters=config.policy.approvers
+    )
+    return (
+        AdoptedPolicy(adopted, lambda: read_folder(folder)),
+        AdoptedDirectory(adopted, directory),
+        AdoptedTargets(adopted, targets),
+        governed,
+    )
 
 
 def build_target(config: Config, settings: TargetSettings) -> Target:

@@ -178,7 +178,9 @@ class Policy(Protocol):
     Fails closed: any error, missing attribute or unknown answer is a denial with its reason (I7).
     """
 
-    digest: str  # "sha256:…" over all files
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` over all files."""
 
     def files(self) -> Mapping[str, str]:
         """Name and full text of each file, as recorded by PolicyAdopted."""

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from muniment.cli import console
+from muniment.cli.governing import governed_warnings
 from muniment.core.errors import Invalid, MunimentError
 from muniment.core.instants import wire
 from muniment.core.text import clean_name
@@ -37,6 +38,7 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     """Everything there is to say. That the desk could be opened says that the files and the store are sound."""
     people = list(desk.directory.everybody())
     warnings = [] if desk.targets else ["there are no targets, so nothing can be asked for"]
+    warnings += governed_warnings(config, desk)
     vkeys, trouble = _keys(desk)
     return {
         "configuration": str(config.base),
@@ -47,7 +49,11 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
             "vkeys": vkeys,
             "witnesses": _witnesses(desk),
         },
-        "policies": {"digest": desk.policy.digest, "files": sorted(desk.policy.files())},
+        "policies": {
+            "digest": desk.policy.digest,
+            "files": sorted(desk.policy.files()),
+            "single_person_trial": desk.governed is None,
+        },
         "identities": {"known": len(people), "active": sum(1 for each in people if each.active)},
         "targets": [_target(desk, target) for _, target in sorted(desk.targets.items())],
         "warnings": [*warnings, *trouble],

@@ -15,6 +15,8 @@ from muniment.core.errors import IntegrityError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+#: tickets of a backtest that are listed one by one; --json has all
+SHOWN = 50
 app = group("policy", section="Govern", summary="What may be asked for, and who decides.")
 groups = [app]
 
@@ -57,6 +59,92 @@ def ask(
     session.emit(document, lambda: _tested(document))
     if not document["ok"]:
         raise typer.Exit(1)
+
+
+@command(app, "adopt", example='muniment policy adopt --reason "CHG-7: reports for support"')
+def adopt(
+    context: typer.Context,
+    change: Annotated[
+        str | None,
+        typer.Argument(metavar="[CHANGE]", help="A proposal to agree to. Without it, one is made."),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, of a proposal.")
+    ] = None,
+) -> None:
+    """Propose what lies in the policy folder and the configuration, or agree to what somebody else proposed.
+
+    Nothing of a proposal holds before a second person agrees. `muniment policy changes CHANGE` shows what differs.
+    """
+    from muniment.cli import governing
+
+    session = of(context)
+    document = governing.adopt(session, change, reason)
+    session.emit(document, lambda: governing.render(document))
+
+
+@command(app, "refuse", example='muniment policy refuse chg_01JDC… --reason "too wide"')
+def refuse(
+    context: typer.Context,
+    change: Annotated[str, typer.Argument(metavar="CHANGE", help="The proposal.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")],
+) -> None:
+    """Say no to a proposed change, or take your own back."""
+    from muniment.cli import governing
+    from muniment.service import changes
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    document = governing.document_of(desk, changes.refuse(desk, caller, change, reason=reason))
+    session.emit(document, lambda: governing.render(document))
+
+
+@command(app, "changes", example="muniment policy changes")
+def proposals(
+    context: typer.Context,
+    change: Annotated[str | None, typer.Argument(metavar="[CHANGE]", help="One, with what differs.")] = None,
+) -> None:
+    """List proposed changes of policies, targets and approver groups, or show one in full."""
+    from muniment.cli import governing
+
+    session = of(context)
+    document = governing.shown(session, change)
+    session.emit(document, lambda: governing.render(document))
+
+
+@command(app, "backtest", example="muniment policy backtest proposed --since 90d")
+def backtest(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The policies to try.")],
+    since: Annotated[
+        str, typer.Option("--since", metavar="DURATION", help="How far back, like 90d.")
+    ] = "90d",
+    processes: Annotated[
+        int | None, typer.Option("--processes", metavar="N", min=1, help="Default: one for each processor.")
+    ] = None,
+) -> None:
+    """Say which tickets of the past other policies would have decided otherwise, and how. Records nothing."""
+    import os
+
+    from muniment.cli.progress import measuring
+    from muniment.core.instants import parse_duration
+    from muniment.policy.loading import read_folder
+    from muniment.service import backtesting
+
+    session = of(context)
+    files = read_folder(folder)
+    period = parse_duration(since)
+    desk, caller = session.enter()
+    with measuring(session, "tickets asked again") as advance:
+        document = backtesting.backtest(
+            desk,
+            caller,
+            files,
+            since=desk.clock.now() - period,
+            processes=processes or os.cpu_count() or 1,
+            progress=advance,
+        )
+    session.emit(document, lambda: _backtested(document))
 
 
 @command(app, "explain", example="muniment policy explain req_01JDC… --as human:aud@example.com")
@@ -127,6 +215,23 @@ def _tested(document: dict[str, Any]) -> RenderableType:
         ),
         console.line(f"{passed} of {len(rows)} answer as wanted", _colour(document["ok"])),
     )
+
+
+def _backtested(document: dict[str, Any]) -> RenderableType:
+    from collections import Counter
+
+    from rich.console import Group
+
+    from muniment.cli import console
+
+    rows = [(t["ticket"], t["was"], "; ".join(t["how"])) for t in document["otherwise"]]
+    total = Counter(how for _, _, how in rows)
+    parts: list[RenderableType] = [console.line(f"{count} × {how}") for how, count in total.most_common(20)]
+    if len(rows) <= SHOWN:
+        parts.append(console.table(("ticket", "was", "would have been"), rows, empty=""))
+    of_all = f"{len(rows)} of {document['tickets']} tickets would have been decided otherwise"
+    left = f"; {document['unknown']} were refused before policy was asked" if document["unknown"] else ""
+    return Group(*parts, console.line(of_all + left, console.STRONG))
 
 
 def _colour(good: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from muniment.core.events import KINDS, IdentityRecorded, decode_data
+from muniment.core.events import KINDS, IdentityRecorded, PolicyAdopted, decode_data
 from muniment.core.separation import excluded
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.evidence.archive import BadBundle
@@ -48,6 +48,7 @@ class Checker:
         self.judged: dict[str, Trusted] = {}  # checkpoints by their file, once their signatures were verified
         self.tied: set[str] = set()  # those that are proved to be of the same log
         self.placed = [(leaf, _index(leaf)) for leaf in contents.entries]
+        self.alone: list[str] = []  # policy sets that were put in force without a second person
         self.registry = [(leaf, _index(leaf)) for leaf in contents.registry]
         first = _entry(contents.entries[0])
         self.ticket = first.ticket if first is not None else "?"
@@ -188,6 +189,8 @@ class Checker:
             event = decode_data(entry.type, entry.data) if entry.type in KINDS else None
             if isinstance(event, IdentityRecorded):
                 people[event.identity.id] = event.identity.aliases
+            elif isinstance(event, PolicyAdopted) and not event.change:
+                self.alone.append(event.digest)
             elif event is not None and leaf.name.startswith("ticket/"):
                 record = Recorded(
                     seq=entry.seq, at=entry.at, actor=entry.actor.id, via=entry.actor.via, event=event

@@ -105,6 +105,11 @@ def _unproved(checked: Checker) -> Iterator[str]:
     if checked.trust.operator_only:
         yield f"that others were shown the same ledger: {OPERATOR_ONLY}"
     yield tail(checked.ticket, checked.head.size, ended=checked.state is not None and checked.state.ended)
+    if checked.alone:
+        yield (
+            f"that two people agreed to the policies: {', '.join(dict.fromkeys(checked.alone))} was put in force without"
+            " a second person, as the first set of a ledger and those of a single-person trial are"
+        )
     if not checked.anchors:
         yield "that times are true: nobody outside bounds them here"
     stamps = sum(len(tie.stamps) for tie in checked.contents.anchors)

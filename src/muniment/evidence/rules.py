@@ -12,8 +12,6 @@ Left to other levels: that entries are canonical and their chain is whole (V3), 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import timedelta
@@ -31,8 +29,6 @@ from muniment.core.events import (
     Event,
     IdentityDeactivated,
     IdentityRecorded,
-    PolicyAdopted,
-    PolicyTextRecorded,
     ProvisioningStarted,
     RequestApproved,
     decode_data,
@@ -41,6 +37,7 @@ from muniment.core.instants import parse_instant
 from muniment.core.statement import NAMESPACE, approval_statement
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.evidence.judging import judge
+from muniment.evidence.policy_sets import PolicySets
 from muniment.ledger.entry import Entry
 from muniment.ledger.errors import LedgerFault
 from muniment.ledger.sshsig import fingerprint, parse
@@ -133,7 +130,7 @@ class TicketRules:
         self._witnessed = None if witnessed is None else sorted(witnessed)
         self._authorised: dict[str, int] = {}  # tickets that must be witnessed: where their approval stands
         self._tickets: dict[str, Ticket] = {}
-        self._policy = _PolicySets()
+        self._policy = PolicySets()
         self._cited: dict[str, Place] = {}
         self._keys: dict[str, list[Keys]] = {}
         self._signed: list[Signed] = []
@@ -186,7 +183,7 @@ class TicketRules:
                 return None
             event = decode_data(entry.type, entry.data)
             self._take_keys(event, place.index, entry.at)
-            return self._policy.take(event, place.index)
+            return self._policy.take(event, place.index, entry.actor.id)
         return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
 
     def _judge_ticket(self, place: Place, entry: Entry, event: Event) -> str | None:
@@ -313,48 +310,3 @@ def _misplaced(entry: Entry) -> str | None:
     if mine and entry.type not in _TICKET_KINDS:
         return "this program does not know such an event of a ticket: a newer one must judge it"
     return None
-
-
-class _PolicySets:
-    """Policy sets as the ledger holds them: file by file, in parts, then adopted."""
-
-    def __init__(self) -> None:
-        self.adopted: dict[str, int] = {}
-        self._parts: dict[str, list[str]] = {}
-        self._files: dict[str, str] = {}
-
-    def take(self, event: Event, index: int) -> str | None:
-        if isinstance(event, PolicyTextRecorded):
-            return self._part(event)
-        if isinstance(event, PolicyAdopted):
-            return self._adopt(event, index)
-        return None
-
-    def _part(self, event: PolicyTextRecorded) -> str | None:
-        if event.part == 0:
-            self._parts[event.sha256] = []
-        parts = self._parts.get(event.sha256, [])
-        if event.part != len(parts) or not event.part < event.parts:
-            return f"part {event.part} of {event.parts} of {event.name!r:.60} is out of order"
-        parts.append(event.text)
-        if len(parts) < event.parts:
-            return None
-        text = "".join(self._parts.pop(event.sha256))
-        if hashlib.sha256(text.encode()).hexdigest() != event.sha256:
-            return f"the recorded parts of {event.name!r:.60} are not the file with its digest"
-        self._files[event.sha256] = text
-        return None
-
-    def _adopt(self, event: PolicyAdopted, index: int) -> str | None:
-        if absent := [file.name for file in event.files if file.sha256 not in self._files]:
-            return f"the text of {absent[0]!r:.60} was not recorded before"
-        if digest_of({file.name: self._files[file.sha256] for file in event.files}) != event.digest:
-            return "its digest is not that of its files"
-        self.adopted.setdefault(event.digest, index)
-        return None
-
-
-def digest_of(files: dict[str, str]) -> str:
-    """The digest of a policy set, over names and texts of its files. The same as `policy.loading` computes."""
-    content = json.dumps(sorted(files.items()), ensure_ascii=False, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(content.encode()).hexdigest()

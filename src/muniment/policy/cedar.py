@@ -51,6 +51,14 @@ class CedarPolicy:
         """Every group that a policy names, so that `muniment check` can miss one."""
         return frozenset(group for rule in self.rules.values() for group in rule.groups())
 
+    def approver_groups(self) -> frozenset[str]:
+        """Groups whose members decide: named as approvers, or in a policy about approving."""
+        named = {who for rule in self.rules.values() if rule.duty for who in rule.duty.named()}
+        about = {
+            group for rule in self.rules.values() if "approve" in rule.actions for group in rule.groups()
+        }
+        return frozenset({who.removeprefix("group:") for who in named if who.startswith("group:")} | about)
+
     def judge_request(
         self, terms: Terms, requester: Subject, beneficiary: Subject, target: Target
     ) -> Verdict:

@@ -38,6 +38,7 @@ from muniment.ports import (
     Witness,
 )
 from muniment.service.attention import Attention
+from muniment.service.in_force import Governed
 from muniment.store.events import SqlStore
 from muniment.store.sequencer import SqlLedger
 from muniment.store.tile_directory import TileDirectory
@@ -84,6 +85,8 @@ class Desk:
     witnesses: tuple[Witness, ...] = ()
     quorum: int = 0
     attention: Attention = field(default_factory=Attention)
+    #: changes take two people; None: a single-person trial
+    governed: Governed | None = None
     #: told of every ticket that changed, after it is durable: controllers wake up by it
     changed: list[Callable[[Ticket], None]] = field(default_factory=list)
 

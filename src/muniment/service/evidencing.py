@@ -10,6 +10,7 @@ from muniment.core.errors import IntegrityError, NotFound
 from muniment.core.events import (
     KINDS,
     ApprovalRecorded,
+    ChangeProposed,
     CheckWaived,
     CounterOffered,
     FindingResolved,
@@ -33,8 +34,8 @@ from muniment.ledger.tiles import TILE, TileReader, level_hashes, tile_path
 from muniment.ledger.trust import TrustPolicy
 from muniment.service.desk import Desk
 from muniment.service.documents import Document
-from muniment.service.registry import POLICY_STREAM
 from muniment.service.sealing import seal
+from muniment.service.standing import POLICY_STREAM
 from muniment.service.witnessing import ask
 from muniment.store.checkpoints import Published
 
@@ -265,10 +266,12 @@ def _cited(entry: Entry) -> str | None:
 
 
 def _policy(desk: Desk, digests: dict[str, int]) -> dict[int, bytes]:
-    """Each cited policy set as it was last adopted before it was cited, with the parts of its texts."""
+    """Each cited policy set as it was last adopted before it was cited, with its texts and who proposed it."""
     stream = _read(desk, desk.ledger.indexes_of(POLICY_STREAM))
     parts: dict[str, list[int]] = {}
     chosen: dict[str, list[int]] = {}
+    proposed: dict[str, int] = {}
+    agreed: dict[str, list[int]] = {}
     for index, raw in sorted(stream.items()):
         entry = decode_entry(raw)
         event = decode_data(entry.type, entry.data)
@@ -276,9 +279,16 @@ def _policy(desk: Desk, digests: dict[str, int]) -> dict[int, bytes]:
             if event.part == 0:
                 parts[event.sha256] = []
             parts.setdefault(event.sha256, []).append(index)
+        elif isinstance(event, ChangeProposed):
+            proposed[event.change] = index
         elif isinstance(event, PolicyAdopted) and index < digests.get(event.digest, -1):
             texts = [place for file in event.files for place in parts.get(file.sha256, [])]
-            chosen[event.digest] = [*texts, index]
+            before = [proposed[event.change], *agreed.get(event.change, [])] if event.change else []
+            chosen[event.digest] = [*texts, *before, index]
+            if (
+                event.change
+            ):  # under another schema it is adopted again, and rests on what two people agreed to
+                agreed.setdefault(event.change, [*texts, index])
     return {index: stream[index] for places in chosen.values() for index in places}
 
 

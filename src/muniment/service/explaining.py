@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
 
-from muniment.core.errors import IntegrityError
 from muniment.core.events import (
     ApprovalRecorded,
     Event,
-    PolicyAdopted,
     PolicyDecided,
-    PolicyTextRecorded,
     ProvisioningStarted,
 )
 from muniment.core.ticket import Recorded
@@ -21,13 +17,13 @@ from muniment.policy.replay import replay
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import Document
 from muniment.service.looking import show
-from muniment.service.registry import POLICY_STREAM
+from muniment.service.standing import current
 
 
 def explain(desk: Desk, caller: Caller, ticket_id: str) -> Document:
     """Every decision on a ticket: what was asked, which policies answered, and whether a replay answers the same."""
     ticket = show(desk, caller, ticket_id)
-    sets = policy_sets(desk.store.entries(POLICY_STREAM))
+    sets = current(desk.store).sets
     decisions = [_explained(r, sets) for r in desk.store.entries(ticket_id) if _decision(r.event)]
     return {
         "ticket": ticket.id,
@@ -36,36 +32,6 @@ def explain(desk: Desk, caller: Caller, ticket_id: str) -> Document:
         "same": all(d["same"] for d in decisions),
         "decisions": decisions,
     }
-
-
-def policy_sets(entries: list[Recorded]) -> dict[str, dict[str, str]]:
-    """Every policy set that was ever in force: digest to its files, put together from their recorded parts.
-
-    Raises:
-        IntegrityError: a file's parts are not the file.
-    """
-    texts: dict[str, str] = {}
-    sets: dict[str, dict[str, str]] = {}
-    parts: dict[str, list[str]] = {}
-    for recorded in entries:
-        event = recorded.event
-        if isinstance(event, PolicyTextRecorded):
-            if event.part == 0:
-                parts[event.sha256] = []
-            parts[event.sha256].append(event.text)
-            texts[event.sha256] = "".join(parts[event.sha256])
-        elif isinstance(event, PolicyAdopted):
-            sets[event.digest] = {file.name: _whole(texts, file.name, file.sha256) for file in event.files}
-    return sets
-
-
-def _whole(texts: dict[str, str], name: str, sha256: str) -> str:
-    text = texts.get(sha256, "")
-    if hashlib.sha256(text.encode()).hexdigest() != sha256:
-        raise IntegrityError(
-            f"the recorded parts of policy {name} are not the file", remedy="Run `muniment ledger verify`."
-        )
-    return text
 
 
 def _decision(event: Event) -> bool:

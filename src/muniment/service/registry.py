@@ -6,7 +6,6 @@ writes, so a decision's inputs are in the ledger before the decision.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,19 +17,17 @@ from muniment.core.events import (
     IdentityDeactivated,
     IdentityRecorded,
     PolicyAdopted,
-    PolicyFile,
-    PolicyTextRecorded,
     TargetRegistered,
     TargetRetired,
 )
+from muniment.policy.cedar import CedarPolicy
 from muniment.ports import Actor, Append, CatalogueEntry, Stream, Target
+from muniment.service.changes import first, without_schema
 from muniment.service.desk import Desk
+from muniment.service.standing import POLICY_STREAM, current
 
-POLICY_STREAM = "policy"
 #: appends in one commit
 CHUNK = 256
-#: characters of policy text in one entry: even if each takes six bytes, it fits into 32 KiB
-PART = 5000
 
 
 def record_registry(desk: Desk, actor: Actor) -> int:
@@ -101,24 +98,15 @@ def _described(entry: CatalogueEntry) -> dict[str, Any]:
 
 
 def _policy(desk: Desk) -> Iterator[tuple[Stream, tuple[Event, ...]]]:
+    """In a trial, what lies on disk. Else the first set, once; everything later is adopted by two people."""
     known = desk.views.registered(POLICY_STREAM)
     state, last = known.get(POLICY_STREAM, (Stream(id=POLICY_STREAM, version=0, head=None), None))
-    if not isinstance(last, PolicyAdopted) or last.digest != desk.policy.digest:
-        files = [
-            (name, text, hashlib.sha256(text.encode()).hexdigest())
-            for name, text in sorted(desk.policy.files().items())
-        ]
-        parts = tuple(part for file in files for part in _parts(*file))
-        adopted = PolicyAdopted(
-            digest=desk.policy.digest,
-            files=tuple(PolicyFile(name=name, sha256=digest) for name, _, digest in files),
-        )
-        yield state, (*parts, adopted)
-
-
-def _parts(name: str, text: str, digest: str) -> list[PolicyTextRecorded]:
-    pieces = [text[at : at + PART] for at in range(0, len(text), PART)] or [""]
-    return [
-        PolicyTextRecorded(name=name, sha256=digest, part=number, parts=len(pieces), text=piece)
-        for number, piece in enumerate(pieces)
-    ]
+    if not desk.governed and isinstance(last, PolicyAdopted) and last.digest == desk.policy.digest:
+        return
+    before = desk.governed.adopted.now() if desk.governed else current(desk.store)
+    settings = None
+    if desk.governed and before.settings is None:
+        settings = desk.governed.settings(CedarPolicy(without_schema(desk.policy.files())))
+    events = first(before, desk.policy.files(), settings)
+    if events:
+        yield state, events

@@ -1,0 +1,149 @@
+"""``muniment policy adopt``, ``refuse`` and ``changes``: what two people do to change what holds."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from muniment.cli import console
+from muniment.cli.session import Session, Usage
+from muniment.core.errors import Misconfigured, NotFound
+from muniment.policy.cedar import CedarPolicy
+from muniment.policy.checking import TRIAL, errors
+from muniment.policy.loading import read_folder
+from muniment.service import changes
+from muniment.service.standing import Change, current
+
+if TYPE_CHECKING:
+    from muniment.config import Config
+    from muniment.service.desk import Desk
+
+
+def adopt(session: Session, change: str | None, reason: str | None) -> dict[str, Any]:
+    """Propose, or agree."""
+    desk, caller = session.enter(writes=True)
+    if desk.governed is None:
+        return {"status": "adopted", "digest": desk.policy.digest, "says": TRIAL}
+    if change is not None:
+        return document_of(desk, changes.adopt(desk, caller, change))
+    if not reason:
+        raise Usage("nobody says why", remedy='Add --reason "…", or name the change to agree to.')
+    config = session.config()
+    folder = config.path(config.policy.dir)
+    files = read_folder(folder)
+    proposed = changes.propose(
+        desk, caller, files=files, settings=desk.governed.settings(CedarPolicy(files)), reason=reason,
+        findings=errors(folder),
+    )  # fmt: skip
+    return document_of(desk, proposed)
+
+
+def shown(session: Session, change: str | None) -> dict[str, Any]:
+    """All, or one in full. Whoever operates, audits or decides on changes may see them."""
+    desk, caller = session.enter()
+    changes.require_reader(desk, caller)
+    found = current(desk.store).changes
+    if change is None:
+        return {"items": [_short(each) for each in reversed(found.values())], "next": None}
+    if change not in found:
+        raise NotFound(f"there is no change {change!r:.60}", remedy="`muniment policy changes` lists them.")
+    return document_of(desk, found[change])
+
+
+def document_of(desk: Desk, change: Change) -> dict[str, Any]:
+    """One change, with what differs from the set that it was made from."""
+    state = current(desk.store)
+    before = state.sets.get(change.base or "", {})
+    texts = desk.views.texts([change.reason])
+    return {
+        **_short(change),
+        "reason": texts.get(change.reason, "(erased)"),
+        "diff": _diff(before, change.files) + _diff(change.replaces, change.settings),
+    }
+
+
+def governed_warnings(config: Config, desk: Desk) -> list[str]:
+    """What somebody must know of how changes are made here: a trial, or files on disk that hold for nobody."""
+    folder = config.path(config.policy.dir)
+    if desk.governed is None:
+        light = [each for each in errors(folder) if each.rule == "light-path"]
+        more = f" {len(light)} of the policies give access on one person's word or nobody's." if light else ""
+        return [TRIAL + more]
+    state = desk.governed.adopted.now()
+    if state.policy is None:
+        return [
+            "no policies are in force yet: what lies in the folder is adopted with the first command that writes"
+        ]
+    said = []
+    try:
+        files = read_folder(folder)
+        wanted = desk.governed.settings(CedarPolicy(files))
+    except Misconfigured as error:
+        return [f"the files on disk cannot be used, and are not in force: {error.message}"]
+    if files != changes.without_schema(state.files):
+        said.append(
+            f"the policies in {folder} are not in force: they differ from those adopted; see `muniment policy adopt`"
+        )
+    said += [
+        f"{name} on disk differs from what was adopted, which stays in force: see `muniment policy adopt`"
+        for name, text in wanted.items()
+        if state.settings is not None and state.settings.get(name) != text
+    ]
+    if state.change is None:
+        said.append("the policies in force are the first of this ledger: nobody else had to agree to them")
+    waiting = [
+        each.id for each in state.changes.values() if each.status == "proposed" and each.base == state.policy
+    ]
+    return said + [f"the change {each} waits for a second person" for each in waiting]
+
+
+def _short(change: Change) -> dict[str, Any]:
+    return {
+        "change": change.id, "status": change.status, "base": change.base, "digest": change.policy,
+        "proposed_by": change.proposed_by, "proposed_at": change.proposed_at, "decided_by": change.decided_by,
+        "decided_at": change.decided_at,
+    }  # fmt: skip
+
+
+def _diff(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    lines: list[str] = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name, "").splitlines(), after.get(name, "").splitlines()
+        lines += difflib.unified_diff(old, new, f"in force/{name}", f"proposed/{name}", lineterm="", n=2)
+    return lines
+
+
+def render(document: dict[str, Any]) -> RenderableType:
+    """For people."""
+    if "items" in document:
+        rows = [
+            (c["change"], c["status"], c["proposed_by"], c["proposed_at"], c["decided_by"] or "")
+            for c in document["items"]
+        ]
+        return console.table(
+            ("change", "status", "proposed by", "at", "decided by"), rows, empty="No changes were proposed."
+        )
+    if "change" not in document:
+        return Group(
+            console.line(f"in force: {document['digest']}", console.GOOD),
+            console.line(document["says"], console.LOOK),
+        )
+    colours = {"proposed": console.LOOK, "adopted": console.GOOD, "refused": console.BAD}
+    told = {
+        "proposed": f"Nothing of it holds yet. Somebody else says: muniment policy adopt {document['change']}",
+        "adopted": "It holds from now on. Open tickets are judged by it again before they are given.",
+        "refused": "It never held.",
+    }
+    parts: list[RenderableType] = [
+        console.line(f"{document['change']}  {document['status']}", colours[document["status"]]),
+        console.line(f"proposed by {document['proposed_by']}: {document['reason']}"),
+    ]
+    parts += [console.line(each, _of(each)) for each in document["diff"]]
+    return Group(*parts, Text(), console.line(told[document["status"]], console.STRONG))
+
+
+def _of(line: str) -> str:
+    return {"+": console.GOOD, "-": console.BAD}.get(line[:1], console.QUIET)
