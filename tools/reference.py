@@ -385,6 +385,8 @@ _GROUP: _Words = {"members": "Identities and groups (`group:NAME`) that are in i
 _ENVIRONMENT: _Words = {
     "MUNIMENT_AS": "Who acts, if `--as` does not say.",
     "MUNIMENT_CONFIG": "The configuration, if `--config` does not say.",
+    "MUNIMENT_SERVER": "The server, if neither `--server` nor a configuration is named.",
+    "MUNIMENT_TOKEN": "The API token that a server is asked with.",
     "MUNIMENT_DEBUG": "Set: an error that should not happen shows its traceback.",
 }
 

@@ -126,13 +126,16 @@ def run(*words: object, **options: Any) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def run_here(*words: object) -> Answer:
+def run_here(*words: object, env: dict[str, str] | None = None) -> Answer:
     """Run the program in this process: the same from its entry on."""
     from muniment.main import run as entry  # noqa: PLC0415  the program itself; what it costs is for these tables
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in set(os.environ) - set(environment()):
+        wanted = environment() if env is None else env
+        for name in set(os.environ) - set(wanted):
             patch.delenv(name)
+        for name in set(wanted) - set(os.environ):
+            patch.setenv(name, wanted[name])
         patch.setattr(sys, "argv", ["muniment", *map(str, words)])
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in "oe")
         patch.setattr(sys, "stdout", out)

@@ -151,6 +151,7 @@ class Ticket(TypedDict):
     references: dict[str, str]
     window: Window
     filed_at: Instant
+    updated_at: Instant
     lapses_at: Instant | None
     digest: str
     policy: PolicyPart
@@ -163,6 +164,7 @@ class Ticket(TypedDict):
     revocation: Revocation | None
     review: Review | None
     closure: Closure | None
+    open_checks: list[str]
     findings: list[Finding]
     ledger: LedgerPart
 
@@ -269,13 +271,6 @@ class Whoami(TypedDict):
     via: str
 
 
-class Witness(TypedDict):
-    name: str
-    url: str
-    cosigned_at: str | None
-    absent: str | None
-
-
 class Quorum(TypedDict):
     needed: int
     met: bool
@@ -288,7 +283,8 @@ class Checkpoint(TypedDict):
     vkey: str
     vkeys: list[str]
     checkpoint: str
-    witnesses: list[Witness]
+    witnesses: list[dict[str, Any]]
+    says: str
     quorum: Quorum
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from muniment.api import answers, bodies
@@ -13,6 +14,7 @@ from muniment.core.scope import Privilege
 from muniment.service import deciding, evidencing, filing, looking
 from muniment.service.documents import Document, preview_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
+from muniment.service.signing import statement
 from muniment.store.views import Filter
 
 routes = Routes("tickets")
@@ -128,6 +130,13 @@ def waive(call: Call) -> Document:
     )
 
 
+@routes.get("/v1/requests/{ticket}/statement", answer="text/plain")
+def get_statement(call: Call) -> Plain:
+    """Get what the caller signs to approve the ticket as it stands."""
+    shown = looking.show(call.desk, call.caller, call.ticket)
+    return Plain(body=statement(call.desk, call.caller, shown), media_type="text/plain; charset=utf-8")
+
+
 @routes.get("/v1/requests/{ticket}/credential", answer=answers.Credential, scope="write")
 def collect_credential(call: Call) -> Document:
     """Collect what the target issued, once: it is gone from here with this answer."""
@@ -139,9 +148,12 @@ def collect_credential(call: Call) -> Document:
 def export_evidence(call: Call) -> Plain:
     """Get one file that proves the ticket, to be verified anywhere."""
     looking.show(call.desk, call.caller, call.ticket)
-    raw, _ = evidencing.export(call.desk, call.ticket, certificates=call.office.certificates)
-    name = {"Content-Disposition": f'attachment; filename="{call.ticket}.zip"'}
-    return Plain(body=raw, media_type="application/zip", headers=name)
+    raw, document = evidencing.export(call.desk, call.ticket, certificates=call.office.certificates)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{call.ticket}.zip"',
+        "Muniment-Evidence": json.dumps(document),  # what it comes to, in ASCII
+    }
+    return Plain(body=raw, media_type="application/zip", headers=headers)
 
 
 @routes.get("/v1/findings", query=bodies.Findings, answer=answers.Findings)

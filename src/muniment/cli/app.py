@@ -96,7 +96,8 @@ def main(
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows its number
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = _run(session, given)
+        with session.opened:
+            status = _run(session, given)
         sys.stdout.flush()
     except BrokenPipeError:
         # whoever read has gone. What the interpreter still wants to flush goes nowhere, without a complaint

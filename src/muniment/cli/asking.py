@@ -17,8 +17,8 @@ from muniment.core.instants import parse_duration, parse_instant
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from muniment.cli.backend import Document
     from muniment.core.scope import Privilege
-    from muniment.service.documents import Document
     from muniment.service.filing import Ask
 
 #: characters; the longest real one, RSA of 16384 bits, has under 3000
@@ -97,8 +97,6 @@ def request(
     """
     from muniment.cli import following
     from muniment.cli.tickets import panel
-    from muniment.service.documents import ticket_document
-    from muniment.service.filing import file_request
 
     session = of(context)
     ask = _ask(
@@ -113,16 +111,15 @@ def request(
         incident=incident,
         public_key=public_key,
     )
-    desk, caller = session.enter(writes=True)
-    ticket = file_request(desk, caller, ask)
-    session.note(f"filed {ticket.id}")
+    backend = session.backend(writes=True)
+    ticket = backend.file(ask)
+    session.note(f"filed {ticket['id']}")
     if wait:
-        ticket, trouble = following.wait(session, desk, ticket)
+        ticket, trouble = following.wait(session, backend, ticket)
     else:
-        ticket, trouble = following.settle(session, desk, ticket)
-        trouble = trouble or following.over(desk, ticket)
-    document = ticket_document(desk, ticket)
-    session.emit(document, lambda: panel(document, ticket, desk.clock.now()))
+        ticket, trouble = backend.settle(ticket)
+        trouble = trouble or following.over(backend, ticket)
+    session.emit(ticket, lambda: panel(ticket, backend.now()))
     if trouble:
         raise trouble
 
@@ -150,9 +147,6 @@ def preview(
     public_key: PublicKey = None,
 ) -> None:
     """Say what would come of a request: verdict, approvals, scope. Records nothing."""
-    from muniment.service import filing
-    from muniment.service.documents import preview_document
-
     session = of(context)
     ask = _ask(
         target=target,
@@ -166,8 +160,7 @@ def preview(
         incident=incident,
         public_key=public_key,
     )
-    desk, caller = session.enter()
-    document = preview_document(filing.preview(desk, caller, ask))
+    document = session.backend().preview(ask)
     session.emit(document, lambda: _render(document))
 
 

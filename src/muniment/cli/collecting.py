@@ -14,7 +14,7 @@ import typer
 
 from muniment.cli.commands import command, group
 from muniment.cli.session import of
-from muniment.core.errors import Invalid, MunimentError
+from muniment.core.errors import Invalid, Misconfigured, MunimentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +42,11 @@ def credential(
 ) -> None:
     """Collect what the target issued for your ticket, once. Afterwards Muniment has it no more."""
     from muniment.cli import console
-    from muniment.service.looking import collect
 
     session = of(context)
-    desk, caller = session.enter()
+    backend = session.backend()
     if out is None:
-        body = collect(desk, caller, ticket_id)
+        body = backend.credential(ticket_id)
         if session.as_json:
             console.write_json({"ticket": ticket_id, "credential": body.decode(errors="backslashreplace")})
         else:
@@ -55,7 +54,7 @@ def credential(
             sys.stdout.buffer.flush()
         return
     path = out.expanduser()
-    store(path, lambda: collect(desk, caller, ticket_id))
+    store(path, lambda: backend.credential(ticket_id))
     session.emit(
         {"ticket": ticket_id, "out": str(path)}, lambda: f"Written to {path}, which only you can read."
     )
@@ -103,3 +102,16 @@ def _unwritable(path: Path, error: OSError) -> MunimentError:
         remedy="Name a file in a folder of yours; nothing was collected.",
         code="invalid.out",
     )
+
+
+def read_file(path: Path) -> bytes:
+    """A file that is evidence, or says whom to trust. Raises `Misconfigured`."""
+    from muniment.evidence.archive import MAX_BUNDLE
+
+    try:
+        with path.expanduser().open("rb") as file:
+            return file.read(MAX_BUNDLE + 1)
+    except OSError as error:
+        raise Misconfigured(
+            f"{path} cannot be read: {error.strerror}", remedy="Name a file that is there."
+        ) from error

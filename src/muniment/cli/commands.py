@@ -40,6 +40,17 @@ def _common(
             is_eager=True,
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="A server to ask instead, with $MUNIMENT_TOKEN. Default: $MUNIMENT_SERVER.",
+            callback=_take("server"),
+            expose_value=False,
+            is_eager=True,
+        ),
+    ] = None,
     identity: Annotated[
         str | None,
         typer.Option(

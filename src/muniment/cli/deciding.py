@@ -13,9 +13,8 @@ from muniment.cli.session import Session, Usage, of
 from muniment.core.errors import Invalid
 
 if TYPE_CHECKING:
+    from muniment.cli.backend import Backend, Document
     from muniment.core.errors import MunimentError
-    from muniment.core.ticket import Ticket
-    from muniment.service.desk import Desk
 
 app = group()
 finding = group("finding", section="Govern", summary="Deal with findings; `muniment findings` lists them.")
@@ -59,25 +58,22 @@ def approve(
 ) -> None:
     """Say yes. With the last approval that is needed, access is given at once, or at its start."""
     from muniment.cli import signing
-    from muniment.service import deciding, looking
-    from muniment.service.signing import statement as to_sign
 
     session = of(context)
     if sum((sign is not None, signature is not None, statement)) > 1:
         raise Usage("--sign, --signature and --statement exclude each other", remedy="Give one of them.")
-    desk, caller = session.enter(writes=not statement)
+    backend = session.backend(writes=not statement)
     if statement:
-        signing.hand_out(to_sign(desk, caller, looking.show(desk, caller, ticket_id)))
+        signing.hand_out(backend.statement(ticket_id))
         return
     armour = None
     if sign is not None:
-        shown = looking.show(desk, caller, ticket_id)
-        digest = digest or shown.digest  # what is signed is what is approved, whatever happens meanwhile
-        armour = signing.sign(to_sign(desk, caller, shown), sign)
+        digest = digest or backend.ticket(ticket_id)["digest"]  # what is signed is what is approved
+        armour = signing.sign(backend.statement(ticket_id), sign)
     elif signature is not None:
         armour = signing.read_signature(signature)
-    ticket = deciding.approve(desk, caller, ticket_id, digest=digest, comment=comment, signature=armour)
-    _carry_on(session, desk, ticket)
+    ticket = backend.approve(ticket_id, digest=digest, comment=comment, signature=armour)
+    _carry_on(session, backend, ticket)
 
 
 @command(
@@ -92,11 +88,9 @@ def deny(
     comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="Why; the requester reads it.")],
 ) -> None:
     """Say no, which ends the ticket."""
-    from muniment.service import deciding
-
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    _finish(session, desk, deciding.deny(desk, caller, ticket_id, comment=comment))
+    backend = session.backend(writes=True)
+    _finish(session, backend, backend.deny(ticket_id, comment=comment))
 
 
 @command(
@@ -107,11 +101,9 @@ def deny(
 )
 def withdraw(context: typer.Context, ticket_id: Id) -> None:
     """Take your own request back before access begins."""
-    from muniment.service import deciding
-
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    _finish(session, desk, deciding.withdraw(desk, caller, ticket_id))
+    backend = session.backend(writes=True)
+    _finish(session, backend, backend.withdraw(ticket_id))
 
 
 @command(
@@ -119,11 +111,9 @@ def withdraw(context: typer.Context, ticket_id: Id) -> None:
 )
 def give_back(context: typer.Context, ticket_id: Id) -> None:
     """Give access back that you no longer need."""
-    from muniment.service import deciding
-
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    _carry_on(session, desk, deciding.give_back(desk, caller, ticket_id))
+    backend = session.backend(writes=True)
+    _carry_on(session, backend, backend.give_back(ticket_id))
 
 
 @command(
@@ -134,11 +124,9 @@ def give_back(context: typer.Context, ticket_id: Id) -> None:
 )
 def revoke(context: typer.Context, ticket_id: Id, reason: Reason) -> None:
     """End somebody's access now: for operators, owners of the target, and who approved it."""
-    from muniment.service import deciding
-
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    _carry_on(session, desk, deciding.revoke(desk, caller, ticket_id, reason=reason))
+    backend = session.backend(writes=True)
+    _carry_on(session, backend, backend.revoke(ticket_id, reason=reason))
 
 
 @command(
@@ -156,11 +144,9 @@ def review(
     comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="What it rests on.")],
 ) -> None:
     """Say how access was used, where a review is owed."""
-    from muniment.service import deciding
-
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    _finish(session, desk, deciding.review(desk, caller, ticket_id, outcome=outcome, comment=comment))
+    backend = session.backend(writes=True)
+    _finish(session, backend, backend.review(ticket_id, outcome=outcome, comment=comment))
 
 
 @command(
@@ -178,11 +164,9 @@ def waive(
     reason: Reason,
 ) -> None:
     """Answer for a closure check that cannot hold."""
-    from muniment.service import deciding
-
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    _finish(session, desk, deciding.waive(desk, caller, ticket_id, check=check, reason=reason))
+    backend = session.backend(writes=True)
+    _finish(session, backend, backend.waive(ticket_id, check=check, reason=reason))
 
 
 @command(
@@ -198,8 +182,6 @@ def resolve(
     reason: Reason,
 ) -> None:
     """Say that a finding was dealt with."""
-    from muniment.service import deciding
-
     ticket_id, colon, number = finding_id.rpartition(":")
     if not colon or not ticket_id or not number:
         raise Invalid(
@@ -207,29 +189,23 @@ def resolve(
             remedy="Write TICKET:NUMBER, as `muniment findings` lists it.",
         )
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    _finish(session, desk, deciding.resolve(desk, caller, ticket_id, finding=number, reason=reason))
+    backend = session.backend(writes=True)
+    _finish(session, backend, backend.resolve(ticket_id, number, reason=reason))
 
 
-def _carry_on(session: Session, desk: Desk, ticket: Ticket) -> None:
-    """Do what is due now, then show the ticket."""
-    from muniment.cli import following
-
-    _show(session, desk, *following.settle(session, desk, ticket))
+def _carry_on(session: Session, backend: Backend, ticket: Document) -> None:
+    """See what comes of it now, then show the ticket."""
+    _show(session, backend, *backend.settle(ticket))
 
 
-def _finish(session: Session, desk: Desk, ticket: Ticket) -> None:
-    from muniment.cli import following
-
-    _show(session, desk, ticket, following.sealed(desk))
+def _finish(session: Session, backend: Backend, ticket: Document) -> None:
+    _show(session, backend, *backend.sealed(ticket))
 
 
-def _show(session: Session, desk: Desk, ticket: Ticket, trouble: MunimentError | None) -> None:
+def _show(session: Session, backend: Backend, ticket: Document, trouble: MunimentError | None) -> None:
     """What was decided is on record whatever happened afterwards: the ticket first, then the trouble."""
     from muniment.cli.tickets import panel
-    from muniment.service.documents import ticket_document
 
-    document = ticket_document(desk, ticket)
-    session.emit(document, lambda: panel(document, ticket, desk.clock.now()))
+    session.emit(ticket, lambda: panel(ticket, backend.now()))
     if trouble:
         raise trouble

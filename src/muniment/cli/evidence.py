@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from muniment.cli.collecting import read_file, store
 from muniment.cli.commands import command, group
 from muniment.cli.session import of
 from muniment.core.errors import IntegrityError, Misconfigured
@@ -16,8 +16,6 @@ from muniment.core.errors import IntegrityError, Misconfigured
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from muniment.cli.session import Session
-    from muniment.service.desk import Desk
 
 app = group("evidence", section="Govern", summary="One file that proves one ticket, to be verified anywhere.")
 groups = [app]
@@ -49,19 +47,14 @@ def export(
     ] = None,
 ) -> None:
     """Put everything that proves a ticket into one file. It holds the texts, too: hand it to whom they concern."""
-    from muniment.cli.collecting import store
-    from muniment.service import evidencing
-
     session = of(context)
     kept = None if since is None else _read_text(since, "the checkpoint")
-    certificates = _certificates(session)
-    desk = session.desk()
-    _may_see(session, desk, ticket_id)
+    backend = session.backend(by_anybody=True)
     path = out.expanduser()
     found: dict[str, Any] = {}
 
     def collect() -> bytes:
-        raw, document = evidencing.export(desk, ticket_id, since=kept, certificates=certificates)
+        raw, document = backend.evidence(ticket_id, since=kept)
         found.update(document)
         return raw
 
@@ -104,7 +97,7 @@ def verify(
             remedy="See docs/how-to/hand-evidence-to-an-auditor.md for what it has to look like.",
             code=fault.code,
         ) from fault
-    document = evidencing.verify(_read_bytes(file), policy, since=kept)
+    document = evidencing.verify(read_file(file), policy, since=kept)
     session.emit(document, lambda: _report(document))
     if refused := document.get("refused"):
         raise IntegrityError(
@@ -123,38 +116,11 @@ def verify(
         )
 
 
-def _may_see(session: Session, desk: Desk, ticket: str) -> None:
-    """Whoever says who he is sees what he may; without that, it is the operator, who can read the store anyway."""
-    if session.identity or os.environ.get("MUNIMENT_AS"):
-        from muniment.service.looking import show
-
-        _, caller = session.enter()
-        show(desk, caller, ticket)
-
-
-def _certificates(session: Session) -> bytes:
-    config = session.config()
-    timestamps = config.ledger.timestamps
-    return b"" if timestamps is None else _read_bytes(config.path(timestamps.roots))
-
-
 def _read_text(path: Path, what: str) -> str:
     try:
-        return _read_bytes(path).decode()
+        return read_file(path).decode()
     except UnicodeDecodeError as error:
         raise Misconfigured(f"{what} {path} is not text", remedy="Name the right file.") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    from muniment.evidence.archive import MAX_BUNDLE
-
-    try:
-        with path.expanduser().open("rb") as file:
-            return file.read(MAX_BUNDLE + 1)
-    except OSError as error:
-        raise Misconfigured(
-            f"{path} cannot be read: {error.strerror}", remedy="Name a file that is there."
-        ) from error
 
 
 def _exported(document: dict[str, Any], path: Path) -> str:

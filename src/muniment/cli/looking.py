@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from muniment.cli.commands import command, group
 from muniment.cli.session import of
-from muniment.core.identity import parse_identity
-
-if TYPE_CHECKING:
-    from muniment.core.ticket import Status
 
 app = group()
 groups = [app]
@@ -42,25 +38,24 @@ def tickets(
     ] = None,
 ) -> None:
     """List the tickets that you may see, newest first."""
+    from muniment.cli.backend import Wanted
     from muniment.cli.tickets import rows
-    from muniment.service import looking
-    from muniment.service.documents import ticket_documents
-    from muniment.store.views import Filter
 
     session = of(context)
-    desk, caller = session.enter()
-    wanted = Filter(
-        statuses=cast("tuple[Status, ...]", tuple(status or ())),
-        beneficiary=parse_identity(beneficiary) if beneficiary is not None else None,
-        target=target,
-        before=cursor,
-        limit=limit,
+    backend = session.backend()
+    page = backend.tickets(
+        Wanted(
+            statuses=tuple(status or ()),
+            beneficiary=beneficiary,
+            target=target,
+            awaiting_me=awaiting_me,
+            limit=limit,
+            cursor=cursor,
+        )
     )
-    page = looking.tickets(desk, caller, wanted, awaiting_me=awaiting_me)
-    documents = ticket_documents(desk, page.items)
-    session.emit({"items": documents, "next": page.next}, lambda: rows(documents, desk.clock.now()))
-    if page.next:
-        session.note(f"There are more: --cursor {page.next}")
+    session.emit(page, lambda: rows(page["items"], backend.now()))
+    if page["next"]:
+        session.note(f"There are more: --cursor {page['next']}")
 
 
 @command(app, "show", section="Look", example="muniment show req_01JDC… --watch --as human:ann@example.com")
@@ -73,35 +68,28 @@ def show(
     """Show a ticket: who, what, until when, what it waits for and why, and what came of it."""
     from muniment.cli import watching
     from muniment.cli.tickets import panel
-    from muniment.service import looking
-    from muniment.service.documents import ticket_document
 
     session = of(context)
-    desk, caller = session.enter()
-    ticket = looking.show(desk, caller, ticket_id)
+    backend = session.backend()
+    document = backend.ticket(ticket_id)
     if watch:
-        ticket = watching.watch(session, desk, caller, ticket, with_events=events)
-    document = ticket_document(desk, ticket)
-    history = looking.history(desk, caller, ticket_id) if events else None
+        document = watching.watch(session, backend, document, with_events=events)
+    history = backend.events(ticket_id) if events else None
     if history is not None:
         document["history"] = history
-    session.emit(document, lambda: panel(document, ticket, desk.clock.now(), history))
+    session.emit(document, lambda: panel(document, backend.now(), history))
 
 
 @command(app, "whoami", section="Look", example="muniment whoami --as human:ann@example.com")
 def whoami(context: typer.Context) -> None:
     """Say who you are here: roles, groups, owners."""
-    import msgspec
-
     from muniment.cli import console
 
     session = of(context)
-    _, caller = session.enter()
-    who = caller.identity
-    document = {**msgspec.to_builtins(who), "kind": who.kind, "via": caller.via}
-    words = [("identity", who.id), ("name", who.name), ("roles", ", ".join(who.roles))]
-    words += [("groups", ", ".join(who.groups)), ("manager", who.manager or "")]
-    words += [("owners", ", ".join(who.owners)), ("also", ", ".join(who.aliases))]
+    document = who = session.backend().whoami()
+    words = [("identity", who["id"]), ("name", who["name"]), ("roles", ", ".join(who["roles"]))]
+    words += [("groups", ", ".join(who["groups"])), ("manager", who["manager"] or "")]
+    words += [("owners", ", ".join(who["owners"])), ("also", ", ".join(who["aliases"]))]
     session.emit(
         document, lambda: console.pairs((name, console.line(value)) for name, value in words if value)
     )
@@ -118,12 +106,9 @@ def grants(
     """List what tickets make targets hold now."""
     from muniment.cli import console
     from muniment.cli.tickets import person, scope_words, status_text
-    from muniment.service import looking
 
     session = of(context)
-    desk, caller = session.enter()
-    who = parse_identity(beneficiary) if beneficiary is not None else None
-    found = looking.grants(desk, caller, target=target, beneficiary=who)
+    found = session.backend().grants(target=target, beneficiary=beneficiary)
     cells = (
         (
             g["ticket"],
@@ -142,11 +127,9 @@ def targets(context: typer.Context) -> None:
     """List targets and the privileges that can be asked for."""
     from muniment.cli import console
     from muniment.cli.tickets import scope_words
-    from muniment.service.documents import target_document
 
     session = of(context)
-    desk, _ = session.enter()
-    found = [target_document(target) for _, target in sorted(desk.targets.items())]
+    found = session.backend().targets()
     cells = (
         (t["id"], t["environment"], scope_words([p]), p["risk"], p["description"])
         for t in found
@@ -169,12 +152,9 @@ def holdings(
     """Ask a target what it holds now, and say which ticket explains each holding."""
     from muniment.cli import console
     from muniment.cli.tickets import scope_words
-    from muniment.service import looking
 
     session = of(context)
-    desk, caller = session.enter()
-    with session.working(f"{target} is asked"):
-        found = looking.holdings(desk, caller, target)
+    found = session.backend().holdings(target)
     cells = (
         (
             h["account"],
@@ -200,11 +180,9 @@ def findings(
 ) -> None:
     """List what a person must look at."""
     from muniment.cli import console
-    from muniment.service import looking
 
     session = of(context)
-    desk, caller = session.enter()
-    found = looking.findings(desk, caller, target=target, resolved=resolved)
+    found = session.backend().findings(target=target, resolved=resolved)
     cells = ((f["id"], console.line(f["severity"], console.BAD), f["target"], f["message"]) for f in found)
     session.emit(
         _page(found),

@@ -25,10 +25,8 @@ groups = [app]
 @command(app, "checkpoint", example="muniment ledger checkpoint > checkpoint.txt")
 def checkpoint(context: typer.Context) -> None:
     """Seal what waits and print the signed checkpoint. Keep it elsewhere: it holds us to everything before it."""
-    from muniment.service import ledgering
-
     session = of(context)
-    document = ledgering.checkpoint(session.desk())
+    document = session.backend(by_anybody=True).checkpoint()
     session.note(f"This checkpoint is {document['says']}.")
     session.emit(document, lambda: document["checkpoint"].rstrip("\n"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
@@ -16,6 +16,7 @@ from muniment.core.errors import MunimentError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from muniment.cli.backend import Backend
     from muniment.config import Config
     from muniment.service.desk import Caller, Desk
 
@@ -53,9 +54,18 @@ class Session:
     config_file: str | None = None
     as_json: bool = False
     identity: str | None = None
+    server: str | None = None
+    #: what the run opened, and closes at its end
+    opened: ExitStack = field(default_factory=ExitStack)
 
     def config(self) -> Config:
         """The configuration. Raises `Misconfigured`."""
+        if (url := self.at_server()) is not None:
+            raise Usage(
+                f"this is not asked of a server, and {url} is one",
+                remedy="Run it where the store is, with --config.",
+                code="usage.local-only",
+            )
         return self.find_config(self.config_file)
 
     def desk(self) -> Desk:
@@ -73,6 +83,61 @@ class Session:
         if writes:
             record(desk)
         return desk, caller
+
+    def backend(self, *, writes: bool = False, by_anybody: bool = False) -> Backend:
+        """The way to Muniment: the server, if one is named, else a desk here.
+
+        ``by_anybody``: whoever runs the store need not say who they are.
+        """
+        if (url := self.at_server()) is not None:
+            return self._server(url)
+        from muniment.cli.local import LocalBackend
+
+        if by_anybody and not self.named:
+            desk, caller = self.desk(), None
+        else:
+            desk, caller = self.enter(writes=writes)
+        return LocalBackend(desk, caller, self._certificates, self.working)
+
+    def at_server(self) -> str | None:
+        """The server's URL: what stands on the line wins over the environment."""
+        if self.server and self.config_file:
+            raise Usage("--server and --config exclude each other", remedy="Give one of them.")
+        if self.server or self.config_file:
+            return self.server
+        return None if os.environ.get("MUNIMENT_CONFIG") else os.environ.get("MUNIMENT_SERVER") or None
+
+    def _server(self, url: str) -> Backend:
+        from muniment.cli.remote import RemoteBackend
+
+        if self.identity:
+            raise Usage(
+                "a server knows by the token who acts",
+                remedy="Leave --as out, or use a token of that identity.",
+            )
+        token = os.environ.get("MUNIMENT_TOKEN")
+        if not token:
+            raise Usage(
+                f"nobody says who acts at {url}",
+                remedy="Set MUNIMENT_TOKEN to a token that `muniment token create` made there.",
+                code="usage.no-token",
+            )
+        backend = RemoteBackend(url, token)
+        self.opened.callback(backend.close)
+        return backend
+
+    def _certificates(self) -> bytes:
+        """Of time-stamping authorities, for evidence."""
+        from muniment.cli.collecting import read_file
+
+        config = self.config()
+        timestamps = config.ledger.timestamps
+        return b"" if timestamps is None else read_file(config.path(timestamps.roots))
+
+    @property
+    def named(self) -> bool:
+        """Whether somebody says who acts."""
+        return bool(self.identity or os.environ.get("MUNIMENT_AS"))
 
     def _who(self) -> str:
         from muniment.core.identity import parse_identity

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,12 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from muniment.cli import console
-from muniment.core.closure import run_checks
 from muniment.core.instants import parse_duration, parse_instant, spoken
-from muniment.core.ticket import Ticket
-
-if TYPE_CHECKING:
-    from muniment.service.desk import Desk
 
 Document = Mapping[str, Any]
 Row = tuple[str, RenderableType]
@@ -71,42 +66,46 @@ def status_text(status: str) -> Text:
     return console.line(status, _STYLES.get(status, ""))
 
 
-def target_owners(desk: Desk, ticket: Ticket) -> Sequence[str]:
-    """Who owns the ticket's target, as far as it is configured."""
-    target = desk.targets.get(ticket.terms.target)
-    return target.owners if target else ()
-
-
-def waiting_for(ticket: Ticket, now: datetime) -> list[str]:  # noqa: PLR0911  one case a status
+def waiting_for(d: Document, now: datetime) -> list[str]:  # noqa: PLR0911  one case a status
     """What has to happen before the ticket moves on, and who can make it."""
-    target = ticket.terms.target
-    match ticket.status:
+    target, start, end = d["target"], _instant(d["window"]["starts_at"]), _instant(d["window"]["expires_at"])
+    match d["status"]:
         case "pending":
             return [
-                f"{stage.needed - ticket.approvals_in(stage.name)} of {', '.join(stage.approvers)} to approve "
-                f"(stage {stage.name}, demanded by {', '.join(ticket.determining)})"
-                for stage in ticket.open_stages()
+                f"{stage['needed'] - _approvals(d, stage['name'])} of {', '.join(stage['approvers'])} to approve "
+                f"(stage {stage['name']}, demanded by {', '.join(d['policy']['determining'])})"
+                for stage in d["stages"]
+                if not stage["satisfied"]
             ]
-        case "approved" if ticket.start and ticket.start > now:
-            return [f"its start, in {spoken(ticket.start - now)}"]
+        case "approved" if start and start > now:
+            return [f"its start, in {spoken(start - now)}"]
         case "approved" | "provisioning":
             return [f"{target} to show that it holds what was approved"]
-        case "active" if ticket.expiry and ticket.expiry <= now:
-            return [f"`muniment serve` to take it back: its time was over {spoken(now - ticket.expiry)} ago"]
+        case "active" if end and end <= now:
+            return [f"`muniment serve` to take it back: its time was over {spoken(now - end)} ago"]
         case "revoking":
-            trouble = ticket.revocation.failure if ticket.revocation else None
+            trouble = d["revocation"]["failure"] if d["revocation"] else None
             return [f"{target} to be seen without it" + (f"; last answer: {trouble}" if trouble else "")]
         case "revoked":
-            return [_check_words(ticket, c.check) for c in run_checks(ticket) if not (c.holds or c.waived)]
+            return [_check_words(d, check) for check in d["open_checks"]]
         case _:
             return []
 
 
-def _check_words(ticket: Ticket, check: str) -> str:
-    if check == "reviewed" and ticket.review:
-        return f"a review by somebody without a stake in it, until {moment(ticket.review.due_at)}"
+def _instant(text: str | None) -> datetime | None:
+    return parse_instant(text) if text else None
+
+
+def _approvals(d: Document, stage: str) -> int:
+    return sum(1 for each in d["decisions"] if each["stage"] == stage and each["decision"] == "approve")
+
+
+def _check_words(d: Document, check: str) -> str:
+    if check == "reviewed" and d["review"]:
+        return f"a review by somebody without a stake in it, until {moment(d['review']['due_at'])}"
     if check == "findings_resolved":
-        return f"its findings to be resolved: {', '.join(f.id for f in ticket.findings if not f.resolved_at)}"
+        numbers = (f["id"].rpartition(":")[2] for f in d["findings"] if not f["resolved_at"])
+        return f"its findings to be resolved: {', '.join(numbers)}"
     return f"the closure check {check}"
 
 
@@ -144,11 +143,9 @@ def _until(document: Document, now: datetime) -> str:
 # ── one ──
 
 
-def panel(
-    document: Document, ticket: Ticket, now: datetime, history: Iterable[Document] | None = None
-) -> RenderableType:
+def panel(document: Document, now: datetime, history: Iterable[Document] | None = None) -> RenderableType:
     """Everything about one ticket."""
-    grid = console.pairs([*_asked(document), *_window(document, now), *_state(document, ticket, now)])
+    grid = console.pairs([*_asked(document), *_window(document, now), *_state(document, now)])
     parts: list[RenderableType] = [grid]
     if history is not None:
         parts += [Text(), events(history)]
@@ -198,10 +195,8 @@ def _window(d: Document, now: datetime) -> list[Row]:
     return [("window", console.line(f"{length}, from {start}"))]
 
 
-def _state(d: Document, ticket: Ticket, now: datetime) -> list[Row]:
-    found: list[Row] = [
-        ("waits for", console.line(words, console.LOOK)) for words in waiting_for(ticket, now)
-    ]
+def _state(d: Document, now: datetime) -> list[Row]:
+    found: list[Row] = [("waits for", console.line(words, console.LOOK)) for words in waiting_for(d, now)]
     if d["status"] == "pending":
         found.append(
             ("", console.line(f"undecided, it lapses {distance(d['lapses_at'], now)}", console.QUIET))

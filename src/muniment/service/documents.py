@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from muniment.core.closure import run_checks
 from muniment.core.instants import iso_duration, wire
 from muniment.core.ticket import Recorded, Ticket
 from muniment.core.verdict import Stage
@@ -120,6 +121,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
             "expires_at": _instant(t.expiry),
         },
         "filed_at": _short(t.filed_at),
+        "updated_at": _short(t.updated_at),
         "lapses_at": _instant(t.lapses_at) if t.status == "pending" else None,
         "digest": t.digest,
         "policy": {
@@ -163,6 +165,9 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
         }
         if t.ended_at
         else None,
+        "open_checks": [c.check for c in run_checks(t) if not (c.holds or c.waived)]
+        if t.status == "revoked"
+        else [],
         "findings": [finding_document(t, f.id) for f in t.findings],
         "ledger": {"events": t.version, "sealed": sealed},
     }  # fmt: skip

@@ -1,0 +1,118 @@
+"""What commands ask for, wherever it is done: at a desk in this process, or by a server over HTTP.
+
+Everything that comes back is a document of the public contract, so a command cannot tell the two apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from muniment.core.errors import MunimentError
+
+if TYPE_CHECKING:
+    from muniment.service.filing import Ask
+
+Document = dict[str, Any]
+
+#: statuses that a ticket does not stay in by itself
+MOVING = frozenset({"provisioning", "revoking"})
+
+
+class Wanted(NamedTuple):
+    """Which tickets to list."""
+
+    statuses: Sequence[str] = ()
+    beneficiary: str | None = None
+    target: str | None = None
+    awaiting_me: bool = False
+    limit: int = 100
+    cursor: str | None = None
+
+
+class Backend(Protocol):
+    """One way to Muniment. Every method raises what the use case raises."""
+
+    def now(self) -> datetime:
+        """The instant, for words like "in 5 min"."""
+
+    def whoami(self) -> Document:
+        """Who acts."""
+
+    # ── tickets ──
+
+    def file(self, ask: Ask) -> Document:
+        """File a ticket."""
+
+    def preview(self, ask: Ask) -> Document:
+        """Say what would come of it."""
+
+    def tickets(self, wanted: Wanted) -> Document:
+        """A page of tickets."""
+
+    def ticket(self, ticket: str) -> Document:
+        """One ticket."""
+
+    def events(self, ticket: str) -> list[Document]:
+        """Everything that happened to it."""
+
+    def statement(self, ticket: str) -> bytes:
+        """What the one who acts signs to approve it."""
+
+    def approve(
+        self, ticket: str, *, digest: str | None, comment: str | None, signature: str | None
+    ) -> Document:
+        """Say yes; without a digest, to the terms as they stand."""
+
+    def deny(self, ticket: str, *, comment: str) -> Document:
+        """Say no."""
+
+    def withdraw(self, ticket: str) -> Document:
+        """Take it back."""
+
+    def give_back(self, ticket: str) -> Document:
+        """Give access back."""
+
+    def revoke(self, ticket: str, *, reason: str) -> Document:
+        """End access."""
+
+    def review(
+        self, ticket: str, *, outcome: Literal["appropriate", "inappropriate"], comment: str
+    ) -> Document:
+        """Say how access was used."""
+
+    def waive(self, ticket: str, *, check: str, reason: str) -> Document:
+        """Answer for a closure check."""
+
+    def resolve(self, ticket: str, finding: str, *, reason: str) -> Document:
+        """Say that a finding was dealt with."""
+
+    def settle(self, ticket: Document) -> tuple[Document, MunimentError | None]:
+        """The ticket once it moved on as far as it goes now, and is sealed; and what was in the way of that."""
+
+    def sealed(self, ticket: Document) -> tuple[Document, MunimentError | None]:
+        """The ticket once it is sealed; and what was in the way of that."""
+
+    def credential(self, ticket: str) -> bytes:
+        """What was issued, once."""
+
+    def evidence(self, ticket: str, *, since: str | None) -> tuple[bytes, Document]:
+        """One file that proves it, and what it comes to."""
+
+    # ── the world ──
+
+    def grants(self, *, target: str | None, beneficiary: str | None) -> list[Document]:
+        """What tickets make targets hold."""
+
+    def targets(self) -> list[Document]:
+        """What can be asked for."""
+
+    def holdings(self, target: str) -> list[Document]:
+        """What a target holds."""
+
+    def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
+        """What a person must look at."""
+
+    def checkpoint(self) -> Document:
+        """The signed checkpoint over everything."""

@@ -1,0 +1,211 @@
+"""Commands at a desk in this process. What becomes due by a command is done at once, so a first ticket needs no server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from muniment.cli.backend import Document, Wanted
+from muniment.core.errors import Conflict, IntegrityError, LeaseLost, MunimentError
+from muniment.core.identity import parse_identity
+from muniment.core.ticket import Ticket
+from muniment.service import deciding, evidencing, filing, ledgering, looking
+from muniment.service.desk import Caller, Desk
+from muniment.service.documents import preview_document, target_document, ticket_document, ticket_documents
+from muniment.service.filing import Ask
+from muniment.service.pursuing import pursue
+from muniment.service.sealing import seal
+from muniment.service.signing import statement
+from muniment.store.views import Filter
+
+#: seconds between looks at what another worker does, and how many
+PAUSE = 0.5
+LOOKS = 20
+
+
+class LocalBackend:
+    """`backend.Backend` at a desk."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        caller: Caller | None,
+        certificates: Callable[[], bytes],
+        working: Callable[[str], AbstractContextManager[Any]],
+    ) -> None:
+        """``caller`` is None for commands of whoever runs the store; ``working`` shows that something takes time."""
+        self._desk, self._who, self._certificates, self._working = desk, caller, certificates, working
+
+    @property
+    def _caller(self) -> Caller:
+        if self._who is None:
+            raise AssertionError("unreachable: the command did not ask who acts")
+        return self._who
+
+    def now(self) -> datetime:
+        """See `Backend`."""
+        return self._desk.clock.now()
+
+    def whoami(self) -> Document:
+        """See `Backend`."""
+        caller = self._caller
+        return {**msgspec.to_builtins(caller.identity), "kind": caller.identity.kind, "via": caller.via}
+
+    # ── tickets ──
+
+    def file(self, ask: Ask) -> Document:
+        """See `Backend`."""
+        return self._document(filing.file_request(self._desk, self._caller, ask))
+
+    def preview(self, ask: Ask) -> Document:
+        """See `Backend`."""
+        return preview_document(filing.preview(self._desk, self._caller, ask))
+
+    def tickets(self, wanted: Wanted) -> Document:
+        """See `Backend`."""
+        chosen = Filter(
+            statuses=tuple(wanted.statuses),  # type: ignore[arg-type]  # checked where they are used
+            beneficiary=_identity(wanted.beneficiary),
+            target=wanted.target,
+            before=wanted.cursor,
+            limit=wanted.limit,
+        )
+        page = looking.tickets(self._desk, self._caller, chosen, awaiting_me=wanted.awaiting_me)
+        return {"items": ticket_documents(self._desk, page.items), "next": page.next}
+
+    def ticket(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return self._document(looking.show(self._desk, self._caller, ticket))
+
+    def events(self, ticket: str) -> list[Document]:
+        """See `Backend`."""
+        return looking.history(self._desk, self._caller, ticket)
+
+    def statement(self, ticket: str) -> bytes:
+        """See `Backend`."""
+        caller = self._caller
+        return statement(self._desk, caller, looking.show(self._desk, caller, ticket))
+
+    def approve(
+        self, ticket: str, *, digest: str | None, comment: str | None, signature: str | None
+    ) -> Document:
+        """See `Backend`."""
+        done = deciding.approve(
+            self._desk, self._caller, ticket, digest=digest, comment=comment, signature=signature
+        )
+        return self._document(done)
+
+    def deny(self, ticket: str, *, comment: str) -> Document:
+        """See `Backend`."""
+        return self._document(deciding.deny(self._desk, self._caller, ticket, comment=comment))
+
+    def withdraw(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return self._document(deciding.withdraw(self._desk, self._caller, ticket))
+
+    def give_back(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return self._document(deciding.give_back(self._desk, self._caller, ticket))
+
+    def revoke(self, ticket: str, *, reason: str) -> Document:
+        """See `Backend`."""
+        return self._document(deciding.revoke(self._desk, self._caller, ticket, reason=reason))
+
+    def review(
+        self, ticket: str, *, outcome: Literal["appropriate", "inappropriate"], comment: str
+    ) -> Document:
+        """See `Backend`."""
+        done = deciding.review(self._desk, self._caller, ticket, outcome=outcome, comment=comment)
+        return self._document(done)
+
+    def waive(self, ticket: str, *, check: str, reason: str) -> Document:
+        """See `Backend`."""
+        return self._document(deciding.waive(self._desk, self._caller, ticket, check=check, reason=reason))
+
+    def resolve(self, ticket: str, finding: str, *, reason: str) -> Document:
+        """See `Backend`."""
+        done = deciding.resolve(self._desk, self._caller, ticket, finding=finding, reason=reason)
+        return self._document(done)
+
+    def settle(self, ticket: Document) -> tuple[Document, MunimentError | None]:
+        """Do what is due on the ticket, here and now, and seal."""
+        trouble: MunimentError | None = None
+        with self._working(f"{ticket['target']} is asked"):
+            try:
+                pursue(self._desk, ticket["id"])
+            except IntegrityError:
+                raise
+            except (LeaseLost, Conflict):  # `muniment serve` was quicker: it is in good hands
+                self._left_to_others(ticket["id"])
+            except MunimentError as error:
+                trouble = error
+        document, unsealed = self.sealed(ticket)
+        return document, unsealed or trouble
+
+    def sealed(self, ticket: Document) -> tuple[Document, MunimentError | None]:
+        """Seal. The entries are durable in any case."""
+        trouble: MunimentError | None = None
+        try:
+            seal(self._desk)
+        except IntegrityError:
+            raise
+        except MunimentError as error:
+            trouble = error
+        found = self._desk.store.read(ticket["id"])[1]
+        return (ticket if found is None else self._document(found)), trouble
+
+    def credential(self, ticket: str) -> bytes:
+        """See `Backend`."""
+        return looking.collect(self._desk, self._caller, ticket)
+
+    def evidence(self, ticket: str, *, since: str | None) -> tuple[bytes, Document]:
+        """See `Backend`. Without anybody who acts it is for whoever runs the store, who can read it anyway."""
+        if self._who is not None:
+            looking.show(self._desk, self._who, ticket)
+        return evidencing.export(self._desk, ticket, since=since, certificates=self._certificates())
+
+    # ── the world ──
+
+    def grants(self, *, target: str | None, beneficiary: str | None) -> list[Document]:
+        """See `Backend`."""
+        return looking.grants(self._desk, self._caller, target=target, beneficiary=_identity(beneficiary))
+
+    def targets(self) -> list[Document]:
+        """See `Backend`."""
+        return [target_document(target) for _, target in sorted(self._desk.targets.items())]
+
+    def holdings(self, target: str) -> list[Document]:
+        """See `Backend`."""
+        caller = self._caller
+        with self._working(f"{target} is asked"):
+            return looking.holdings(self._desk, caller, target)
+
+    def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
+        """See `Backend`."""
+        return looking.findings(self._desk, self._caller, target=target, resolved=resolved)
+
+    def checkpoint(self) -> Document:
+        """See `Backend`."""
+        return ledgering.checkpoint(self._desk)
+
+    # ── helpers ──
+
+    def _document(self, ticket: Ticket) -> Document:
+        return ticket_document(self._desk, ticket)
+
+    def _left_to_others(self, ticket_id: str) -> None:
+        """Give another worker a moment to end what it does, so that the ticket is shown as it then stands."""
+        for _ in range(LOOKS):
+            ticket = self._desk.store.read(ticket_id)[1]
+            if ticket is None or ticket.status not in {"approved", "provisioning", "revoking"}:
+                break
+            time.sleep(PAUSE)
+
+
+def _identity(text: str | None) -> str | None:
+    return None if text is None else parse_identity(text)

@@ -1,0 +1,326 @@
+"""Commands of a server, over its API. Who acts is whose token it is.
+
+A command that changes something has a key of its own: when its answer gets lost, it is asked again with the same key,
+and still happens once.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from muniment.cli.backend import MOVING, Document, Wanted
+from muniment.core import errors as e
+from muniment.core.instants import iso_duration, parse_instant, wire
+from muniment.service.filing import Ask
+
+#: seconds that an answer may take: evidence of a large ledger takes longest
+PATIENCE = 60.0
+#: how often one asks, while the server is away or busy
+ATTEMPTS = 4
+#: seconds between looks at what controllers do, and how many
+PAUSE = 0.25
+LOOKS = 60
+
+_CLASSES: dict[int, type[e.MunimentError]] = {
+    400: e.Invalid, 401: e.Unauthenticated, 403: e.Refused, 404: e.NotFound, 409: e.Refused, 413: e.Invalid, 422: e.Invalid,
+    429: e.Busy, 502: e.TargetRejected, 503: e.Unavailable,
+}  # fmt: skip
+
+
+class RemoteBackend:
+    """`backend.Backend` over HTTP."""
+
+    def __init__(self, url: str, token: str) -> None:
+        """Asks nothing yet.
+
+        Raises:
+            Misconfigured: not a URL, or one that would send the token in clear over a network.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise e.Misconfigured(
+                f"{url!r:.80} is not the URL of a server",
+                remedy="Write it like https://muniment.example.com.",
+                code="config.server",
+            )
+        if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+            raise e.Misconfigured(
+                f"{url} would send the token in clear over the network",
+                remedy="Use https; plain http is for this machine alone.",
+                code="config.server-insecure",
+            )
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self._url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=PATIENCE,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def now(self) -> datetime:
+        """This machine's time; the server's counts where something is decided."""
+        return datetime.now(UTC)
+
+    def whoami(self) -> Document:
+        """See `Backend`."""
+        return self._get("/v1/whoami")
+
+    # ── tickets ──
+
+    def file(self, ask: Ask) -> Document:
+        """See `Backend`."""
+        return self._post("/v1/requests", _body(ask))
+
+    def preview(self, ask: Ask) -> Document:
+        """See `Backend`."""
+        return self._post("/v1/preview", _body(ask))
+
+    def tickets(self, wanted: Wanted) -> Document:
+        """See `Backend`."""
+        return self._get(
+            "/v1/requests",
+            status=list(wanted.statuses),
+            beneficiary=wanted.beneficiary,
+            target=wanted.target,
+            awaiting_me="true" if wanted.awaiting_me else None,
+            limit=wanted.limit,
+            cursor=wanted.cursor,
+        )
+
+    def ticket(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return self._get(_of(ticket))
+
+    def events(self, ticket: str) -> list[Document]:
+        """See `Backend`."""
+        found: list[Document] = self._get(_of(ticket, "events"))["items"]
+        return found
+
+    def statement(self, ticket: str) -> bytes:
+        """See `Backend`."""
+        return self._ask("GET", _of(ticket, "statement")).content
+
+    def approve(
+        self, ticket: str, *, digest: str | None, comment: str | None, signature: str | None
+    ) -> Document:
+        """See `Backend`."""
+        shown = digest or self.ticket(ticket)["digest"]
+        body = {"decision": "approve", "digest": shown, "comment": comment, "signature": signature}
+        return self._post(_of(ticket, "decisions"), body)
+
+    def deny(self, ticket: str, *, comment: str) -> Document:
+        """See `Backend`."""
+        body = {"decision": "deny", "digest": self.ticket(ticket)["digest"], "comment": comment}
+        return self._post(_of(ticket, "decisions"), body)
+
+    def withdraw(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return self._post(_of(ticket, "withdraw"))
+
+    def give_back(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return self._post(_of(ticket, "return"))
+
+    def revoke(self, ticket: str, *, reason: str) -> Document:
+        """See `Backend`."""
+        return self._post(_of(ticket, "revoke"), {"reason": reason})
+
+    def review(
+        self, ticket: str, *, outcome: Literal["appropriate", "inappropriate"], comment: str
+    ) -> Document:
+        """See `Backend`."""
+        return self._post(_of(ticket, "reviews"), {"outcome": outcome, "comment": comment})
+
+    def waive(self, ticket: str, *, check: str, reason: str) -> Document:
+        """See `Backend`."""
+        return self._post(_of(ticket, "waivers"), {"check": check, "reason": reason})
+
+    def resolve(self, ticket: str, finding: str, *, reason: str) -> Document:
+        """See `Backend`."""
+        return self._post(
+            f"/v1/findings/{quote(f'{ticket}:{finding}', safe=':')}/resolve", {"reason": reason}
+        )
+
+    def settle(self, ticket: Document) -> tuple[Document, e.MunimentError | None]:
+        """Give the controllers a moment, so that the ticket is shown as it then stands."""
+        for _ in range(LOOKS):
+            if not _moves(ticket, self.now()) and _is_sealed(ticket):
+                break
+            time.sleep(PAUSE)
+            ticket = self.ticket(ticket["id"])
+        return ticket, None
+
+    def sealed(self, ticket: Document) -> tuple[Document, e.MunimentError | None]:
+        """Give the sealing beat a moment."""
+        for _ in range(LOOKS):
+            if _is_sealed(ticket):
+                break
+            time.sleep(PAUSE)
+            ticket = self.ticket(ticket["id"])
+        return ticket, None
+
+    def credential(self, ticket: str) -> bytes:
+        """Asked for once: whoever hears no answer files a new ticket."""
+        document = self._read(self._send("GET", _of(ticket, "credential"), {}))
+        text: str = document["credential"]
+        return text.encode()
+
+    def evidence(self, ticket: str, *, since: str | None) -> tuple[bytes, Document]:
+        """See `Backend`."""
+        if since is not None:
+            raise e.Invalid(
+                "a server is not asked for evidence since a checkpoint",
+                remedy="Give --since to `muniment evidence verify`, or export where the store is.",
+            )
+        answer = self._ask("GET", _of(ticket, "evidence"))
+        document: Document = msgspec.json.decode(answer.headers["muniment-evidence"])
+        return answer.content, document
+
+    # ── the world ──
+
+    def grants(self, *, target: str | None, beneficiary: str | None) -> list[Document]:
+        """See `Backend`."""
+        return self._pages("/v1/grants", target=target, beneficiary=beneficiary)
+
+    def targets(self) -> list[Document]:
+        """See `Backend`."""
+        return self._pages("/v1/targets")
+
+    def holdings(self, target: str) -> list[Document]:
+        """See `Backend`."""
+        return self._pages(f"/v1/targets/{quote(target, safe='')}/holdings")
+
+    def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
+        """See `Backend`."""
+        return self._pages("/v1/findings", target=target, resolved="true" if resolved else None)
+
+    def checkpoint(self) -> Document:
+        """See `Backend`."""
+        return self._get("/v1/ledger/checkpoint")
+
+    # ── HTTP ──
+
+    def _get(self, path: str, **query: Any) -> Document:
+        return self._read(self._ask("GET", path, query))
+
+    def _pages(self, path: str, **query: Any) -> list[Document]:
+        found: list[Document] = []
+        while True:
+            page = self._get(path, **query)
+            found += page["items"]
+            if page["next"] is None:
+                return found
+            query["cursor"] = page["next"]
+
+    def _post(self, path: str, body: Mapping[str, Any] | None = None) -> Document:
+        given = {name: value for name, value in (body or {}).items() if value is not None}
+        raw = msgspec.json.encode(given) if body is not None else b""
+        headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
+        return self._read(self._ask("POST", path, {}, raw, headers))
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        raw: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Ask; and again while the server is away or busy."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._send(method, path, query or {}, raw, headers)
+            except e.Unavailable as error:
+                if attempt + 1 == ATTEMPTS or error.code not in {"unavailable.server", "busy", "busy.rate"}:
+                    raise
+                time.sleep(PAUSE * (1 << attempt))
+        raise AssertionError("unreachable")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        raw: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        given = {name: value for name, value in query.items() if value is not None}
+        try:
+            answer = self._http.request(method, path, params=given, content=raw, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise e.Unavailable(
+                f"the server {self._url} does not answer: {type(error).__name__}",
+                remedy="Check the URL, and that `muniment serve` runs there.",
+                code="unavailable.server",
+            ) from error
+        if answer.is_success:
+            return answer
+        raise _error(self._url, answer)
+
+    def _read(self, answer: httpx.Response) -> Document:
+        try:
+            document: Document = msgspec.json.decode(answer.content, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _no_server(self._url) from error
+        return document
+
+
+def _error(url: str, answer: httpx.Response) -> e.MunimentError:
+    """The server's refusal as what it was there: same sentence, same code, same exit status."""
+    try:
+        said = msgspec.json.decode(answer.content, type=dict[str, Any])
+        message, remedy, code = (str(said[name]) for name in ("detail", "remedy", "code"))
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+        return _no_server(url)
+    kind = e.Misconfigured if code.startswith("config") else _CLASSES.get(answer.status_code, e.MunimentError)
+    return kind(message, remedy=remedy, code=code)
+
+
+def _no_server(url: str) -> e.MunimentError:
+    return e.Unavailable(
+        f"what answers at {url} is no Muniment", remedy="Check the URL.", code="unavailable.not-a-server"
+    )
+
+
+def _of(ticket: str, what: str | None = None) -> str:
+    path = f"/v1/requests/{quote(ticket, safe='')}"
+    return path if what is None else f"{path}/{what}"
+
+
+def _body(ask: Ask) -> dict[str, Any]:
+    return {
+        "target": ask.target,
+        "scope": msgspec.to_builtins(ask.scope),
+        "justification": ask.justification,
+        "duration": iso_duration(ask.duration),
+        "beneficiary": ask.beneficiary,
+        "starts_at": wire(ask.starts_at) if ask.starts_at else None,
+        "references": dict(ask.references),
+        "break_glass": ask.break_glass,
+        "incident": ask.incident,
+        "public_key": ask.public_key,
+    }
+
+
+def _moves(ticket: Document, now: datetime) -> bool:
+    """Whether controllers have something to do on it now."""
+    start = ticket["window"]["starts_at"]
+    begins = ticket["status"] == "approved" and (start is None or parse_instant(start) <= now)
+    return begins or ticket["status"] in MOVING
+
+
+def _is_sealed(ticket: Document) -> bool:
+    sealed: bool = ticket["ledger"]["sealed"] >= ticket["ledger"]["events"]
+    return sealed
