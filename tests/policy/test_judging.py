@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from muniment.core.instants import parse_duration
+from muniment.ports import Subject
 from policy.world import (
     ANN,
     BO,
@@ -85,10 +87,16 @@ class TestEachPerson:
             (person(), person(), "self", ["both"]),
             (person(), person(BO), "other", ["requester", "beneficiary"]),
             (person(), machine(), "owner", ["requester", "beneficiary"]),
-            (person(BO), machine(), "other", ["requester", "beneficiary"]),
+            (person(BO), machine(), "other", ["requester", "beneficiary", "owner"]),
             (machine(BOT), person(), "owned", ["requester", "beneficiary"]),
-            (machine(DEPLOY), machine(BOT, owners=(DEPLOY, ANN)), "owner", ["requester", "beneficiary"]),
-            (machine(BOT), machine(BOT), "self", ["both"]),
+            (
+                machine(DEPLOY),
+                machine(BOT, owners=(DEPLOY, ANN)),
+                "owner",
+                ["requester", "beneficiary", "owner"],
+            ),
+            (machine(BOT), machine(BOT), "self", ["both", "owner"]),
+            (person(BO), machine(BOT), "other", ["requester", "beneficiary", "owner"]),
         ],
     )
     def test_how_they_stand_to_each_other(self, requester, beneficiary, relation, parts):
@@ -99,12 +107,42 @@ class TestEachPerson:
 
     def test_policies_see_the_groups_and_owners_of_a_machine(self):
         rules = policy(
+            '@id("p") permit (principal is Human, action == Action::"request", resource);\n'
             '@id("a") permit (principal is AiAgent in Group::"agents", action == Action::"request", resource) '
             'when { principal.owner in Group::"engineers" && principal.owners.contains(Human::"ann@example.com") };'
         )
         assert judge(rules, None, machine(BOT, groups=["agents"])).permitted
         assert not judge(rules, None, machine(BOT)).permitted
         assert not judge(rules, None, machine(BOT, person(groups=()), groups=["agents"])).permitted
+
+
+class TestTheIntersectionOfRights:
+    """Whoever is not a person gets what both it and a person who answers for it may have (I38)."""
+
+    AGENTS = '@id("a") permit (principal is AiAgent, action == Action::"request", resource);'
+    PEOPLE = '@id("p") permit (principal in Group::"engineers", action == Action::"request", resource);'
+
+    def test_the_agent_alone_is_not_enough(self):
+        verdict = judge(policy(self.AGENTS), None, machine(BOT))
+        assert not verdict.permitted
+        assert any("human:ann@example.com, who answers for it," in reason for reason in verdict.reasons)
+
+    def test_the_owner_alone_is_not_enough(self):
+        assert not judge(policy(self.PEOPLE), None, machine(BOT)).permitted
+
+    def test_both_are(self):
+        assert judge(policy(f"{self.AGENTS}\n{self.PEOPLE}"), None, machine(BOT)).permitted
+        outsider = machine(BOT, person(groups=()))
+        assert not judge(policy(f"{self.AGENTS}\n{self.PEOPLE}"), None, outsider).permitted
+
+    def test_what_is_forbidden_to_the_owner_is_forbidden_to_the_agent(self):
+        no = '@id("f") forbid (principal == Human::"ann@example.com", action == Action::"request", resource);'
+        assert not judge(policy(f"{self.AGENTS}\n{self.PEOPLE}\n{no}"), None, machine(BOT)).permitted
+
+    def test_an_owner_who_left_answers_for_nothing(self):
+        gone = machine(BOT, Subject(identity=replace(person().identity, active=False)))
+        verdict = judge(policy(f"{self.AGENTS}\n{self.PEOPLE}"), None, gone)
+        assert verdict.reasons == (f"nobody who is active answers for {BOT}",)
 
 
 class TestQuestionsThatCannotBeAsked:

@@ -58,11 +58,17 @@ def misasked(t: Ticket, answers: tuple[Evaluation, ...]) -> str | None:
     wanted = {_privilege(terms.target, what) for what in terms.scope}
     if {a.resource for a in answers} != wanted:
         return "policy was asked about other privileges than the terms name"
+
+    def permitted(who: str) -> bool:
+        mine = [a for a in answers if a.principal == _quoted(who)]
+        return {a.resource for a in mine} == wanted and all(allows(a, "request", who) for a in mine)
+
     people = {terms.requester, terms.beneficiary}
     for each in people:
-        mine = [a for a in answers if a.principal == _quoted(each)]
-        if {a.resource for a in mine} != wanted or not all(allows(a, "request", each) for a in mine):
+        if not permitted(each):
             return f"policy did not permit all of it for {each}"
+    if not all(map(is_human, people)) and not any(is_human(o) and permitted(o) for o in t.accountable):
+        return "policy did not permit it for a person who answers for the machine or agent"
     for answer in answers:
         context = answer.context
         if (context.get("requester"), context.get("beneficiary")) != (terms.requester, terms.beneficiary):

@@ -18,7 +18,14 @@ from muniment.core.verdict import Authority, Evaluation, Obligations, Stage, Ver
 from muniment.policy.engine import Engine
 from muniment.policy.explain import Explainer, said
 from muniment.policy.loading import Rule, read_folder
-from muniment.policy.slices import Entity, answering_for, approval_slice, catalogued, request_slice
+from muniment.policy.slices import (
+    Entity,
+    answering_for,
+    approval_slice,
+    catalogued,
+    read_uid,
+    request_slice,
+)
 from muniment.ports import CatalogueEntry, Subject, Target
 
 
@@ -145,6 +152,10 @@ def _faults(terms: Terms, requester: Subject, beneficiary: Subject, target: Targ
         people = answering_for(subject)
         if not people:
             found.append(f"{subject.identity.id} has no accountable owner")
+        elif not is_human(subject.identity.id) and not any(
+            o.active and is_human(o.id) for o in subject.owners
+        ):
+            found.append(f"nobody who is active answers for {subject.identity.id}")
         elif not described.issuperset(people):
             found.append(f"policy could not be evaluated: an owner of {subject.identity.id} is unknown")
     return tuple(dict.fromkeys(found))
@@ -169,4 +180,6 @@ def _is_in(stage: Stage, person: Subject) -> bool:
 
 def _who(evaluation: Evaluation) -> str:
     context = evaluation.context
+    if context["part"] == "owner":
+        return f"human:{read_uid(evaluation.principal)['id']}, who answers for it,"
     return str(context["requester"] if context["part"] == "requester" else context["beneficiary"])

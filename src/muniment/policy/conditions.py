@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 KNOWN: dict[str, frozenset[str]] = {
     "risk": frozenset({"low", "medium", "high", "critical"}),
     "relation": frozenset({"self", "owner", "owned", "other"}),
-    "part": frozenset({"requester", "beneficiary", "both"}),
+    "part": frozenset({"requester", "beneficiary", "both", "owner"}),
 }
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "!=": "=="}

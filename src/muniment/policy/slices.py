@@ -88,6 +88,25 @@ def relation(requester: Subject, beneficiary: Subject) -> str:
     return "other"
 
 
+def parts(requester: Subject, beneficiary: Subject) -> list[tuple[str, Subject]]:
+    """Everybody who must be permitted, and as what.
+
+    Whoever is not a person has no more than a person who answers for it (I38): unless such a person asks, the nearest
+    active one is judged as well, as "owner".
+    """
+    same = requester.identity.id == beneficiary.identity.id
+    found = [("both", beneficiary)] if same else [("requester", requester), ("beneficiary", beneficiary)]
+    owners: dict[IdentityId, Subject] = {}
+    for subject in (requester, beneficiary):
+        if is_human(subject.identity.id) or requester.identity.id in answering_for(subject):
+            continue
+        owner = next((o for o in subject.owners if o.active and is_human(o.id)), None)
+        if owner is not None:
+            owners[owner.id] = Subject(identity=owner, managers=subject.managers)
+    known = {subject.identity.id for _, subject in found}
+    return found + [("owner", owner) for ident, owner in owners.items() if ident not in known]
+
+
 def minutes(terms: Terms) -> int:
     """The duration in minutes, rounded up: nobody gets a second more than a policy's number says."""
     return -(-terms.duration // 60)
@@ -101,8 +120,7 @@ def request_slice(
     entries: Mapping[Privilege, CatalogueEntry],
 ) -> tuple[list[Question], list[Entity]]:
     """The questions of one request, privilege by privilege, and their slice. ``entries`` has every privilege."""
-    same = requester.identity.id == beneficiary.identity.id
-    people = [("both", beneficiary)] if same else [("requester", requester), ("beneficiary", beneficiary)]
+    people = parts(requester, beneficiary)
     asked = {
         "minutes": minutes(terms), "break_glass": terms.kind == "break_glass", "has_start": terms.starts_at is not None,
         "requester": terms.requester, "beneficiary": terms.beneficiary, "relation": relation(requester, beneficiary),
