@@ -376,7 +376,7 @@ _IDENTITY: _Words = {
     "ssh_keys": "Public keys that sign this person's approvals, as lines of a `.pub` file; see"
     " [sign approvals](../how-to/sign-approvals.md). Each key is one person's.",
     "budget": "How much an identity that is not a person may ask for and hold: `requests_per_hour`, `concurrent_grants`,"
-    " `longest`.",
+    " `longest`; see [machines and agents](../how-to/machines-and-agents.md).",
     "active": "`false`: may do nothing and gets nothing new. Within a minute `muniment serve` revokes access that rests on"
     " them, denies what they asked for, and voids approvals of theirs that wait. So for a machine without an active"
     " person who answers for it, and for an entry that is gone.",

@@ -42,6 +42,12 @@ class Random(Protocol):
 # ── Targets ──────────────────────────────────────────────────────────────────
 
 
+#: what a grant is on a target: an entitlement of an account or workload that is there, or a credential to collect
+GrantKind: TypeAlias = Literal[
+    "entitlement", "certificate", "token", "api_key", "login", "workload_entitlement"
+]
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a kind of target can and cannot do. Shown by `muniment check`; policy obligations rest on it."""
 
@@ -50,6 +56,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     issues_credential: bool  # provisioning yields something the beneficiary must collect
     needs_public_key: bool  # the request must carry the beneficiary's public key
     lists_everything: bool  # observe(None) sees every holding on the target, ours or not
+    grant: GrantKind = "entitlement"  # what kind of thing is given
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace
 
 from muniment.core import commands as c
+from muniment.core.budget import Spent, budget_of
 from muniment.core.events import Event
 from muniment.core.identity import Identity
 from muniment.core.instants import wire
@@ -67,6 +68,11 @@ def authority(
     return Authority(approver=identity, stages=stages, verdict=said)
 
 
+def unspent(identity: str) -> Spent:
+    """A machine that has asked for nothing yet."""
+    return Spent(identity=identity, budget=budget_of(Identity(id=identity)), filed=(), held=0, ends=())
+
+
 class Life:
     """A ticket and its events; commands are decided and applied as the store would."""
 
@@ -90,7 +96,10 @@ class Life:
         return replace(c.Facts(accountable=self.owners), **changes)
 
     def by(self, identity: str, **changes) -> c.Facts:
-        return replace(c.Facts(actor=person(identity), accountable=self.owners), **changes)
+        facts = c.Facts(
+            actor=person(identity), accountable=self.owners, spent=(unspent(self.terms.beneficiary),)
+        )
+        return replace(facts, **changes)
 
     def lead(self, identity: str = LEAD) -> c.Facts:
         return self.by(identity, authority=authority(identity))

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import select
 
+from core.lives import unspent
 from muniment.core import commands as c
 from muniment.core.errors import Conflict, MunimentError, Refused
 from muniment.core.events import ApprovalRecorded, ProvisioningStarted, RequestWithdrawn
@@ -177,7 +178,7 @@ class Life(RuleBasedStateMachine):
             id=person, aliases=(ODA,) if person == ALIAS else (ALIAS,) if person == ODA else ()
         )
         return c.Facts(
-            actor=identity, accountable=owners, steward=person in STEWARDS, auditor=person in AUDITORS,
+            actor=identity, spent=tuple(map(unspent, {m["requester"], m["beneficiary"]})), accountable=owners, steward=person in STEWARDS, auditor=person in AUDITORS,
             authority=Authority(approver=person, stages=stages, verdict=said), **more,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.lives import LEAD, OWNER, REQUESTER, authority, person, terms, verdict
+from core.lives import LEAD, OWNER, REQUESTER, authority, person, terms, unspent, verdict
 from hostile.corpus import CORPUS
 from muniment.core import commands as c
 from muniment.core.errors import Invalid, StoreUnavailable
@@ -132,7 +132,8 @@ def test_what_is_accepted_survives_unchanged(store: SqlStore) -> None:
             account=name, scope=parse_scope([Privilege(privilege=name, resource=name)]), references=parse_references({"change": name}),
             incident=name, target=name, justification=said.commitment, public_key=name,
         )  # fmt: skip
-        facts = c.Facts(actor=person(REQUESTER), accountable=(OWNER,), verdict=verdict())
+        spent = (unspent(asked.beneficiary),)
+        facts = c.Facts(actor=person(REQUESTER), accountable=(OWNER,), verdict=verdict(), spent=spent)
         stream, ticket = write(
             store, nothing(ticket_id), None, c.Submit(ticket=ticket_id, terms=asked), facts, texts=(said,)
         )

@@ -28,7 +28,7 @@ from muniment.service.documents import Document
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-#: the id of a ticket, as `service.filing.new_id` makes it
+#: the id of a ticket, as `service.budgeting.new_id` makes it
 TICKET = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 
 

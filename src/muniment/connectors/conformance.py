@@ -191,6 +191,15 @@ def what_others_gave_is_observed(h: Harness) -> None:
 
 
 @CHECKS.append
+def what_is_given_has_its_kind(h: Harness) -> None:
+    can = h.connector.capabilities
+    collected = can.grant not in {"entitlement", "workload_entitlement"}
+    _require(
+        can.issues_credential is collected, f"a grant is a {can.grant}, and issues_credential says otherwise"
+    )
+
+
+@CHECKS.append
 def everybody_is_observed(h: Harness) -> None:
     if not h.connector.capabilities.lists_everything:
         raise NotApplicable("the target cannot list everything")

@@ -119,6 +119,7 @@ class OpenSSH:
         issues_credential=True,
         needs_public_key=True,
         lists_everything=True,
+        grant="certificate",
     )
 
     def __init__(

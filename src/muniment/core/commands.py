@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from muniment.core.budget import Spent
 from muniment.core.events import Cause, Kept
 from muniment.core.identity import Identity, IdentityId
 from muniment.core.scope import Scope
@@ -212,6 +213,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     extended: Ticket | None = None  # what the request extends, as it stands now
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
     active: bool = True  # requester, beneficiary and an owner are active
+    spent: tuple[
+        Spent, ...
+    ] = ()  # budgets of requester and beneficiary, as far as they are not persons (Submit)
     signed_by: str | None = None  # the actor's own key that the command's signature verified with (Approve)
     native_expiry: bool = False  # the target can end this access by itself
     ends_sessions: bool = False  # the target ends sessions together with the access

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from muniment.core import commands as c
 from muniment.core import events as e
+from muniment.core.budget import require_within
 from muniment.core.errors import Invalid, Refused
 from muniment.core.extending import require_extension
 from muniment.core.identity import Identity, is_human
@@ -45,6 +46,7 @@ def submit(command: c.Submit, facts: c.Facts, now: datetime) -> tuple[e.Event, .
         require_extension(terms, facts.extended, now)
     if terms.bundle:
         _require_bundle(command.ticket, terms.bundle)
+    _require_budgets(terms, facts, now)
     digest = terms_digest(command.ticket, terms)
     filed = e.RequestSubmitted(terms=terms, digest=digest, accountable=facts.accountable)
     return filed, *judged(terms, verdict, facts)
@@ -96,6 +98,19 @@ def _obligations(terms: Terms, verdict: Verdict) -> Obligations | None:
     if obligations and terms.kind == "break_glass" and obligations.review_within is None:
         return replace(obligations, review_within=int(DEFAULT_BREAK_GLASS_REVIEW.total_seconds()))
     return obligations
+
+
+def _require_budgets(terms: Terms, facts: c.Facts, now: datetime) -> None:
+    """Whoever is not a person asks and holds within a budget; one that is not known is used up."""
+    spent = {each.identity: each for each in facts.spent}
+    for identity in dict.fromkeys((terms.requester, terms.beneficiary)):
+        if is_human(identity):
+            continue
+        if identity not in spent:
+            raise Refused(
+                f"the budget of {identity} is not known", remedy="Try again.", code="refused.budget"
+            )
+        require_within(spent[identity], terms, now)
 
 
 def _require_sound(terms: Terms, now: datetime) -> None:

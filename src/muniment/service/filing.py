@@ -8,20 +8,20 @@ from datetime import datetime, timedelta
 import msgspec
 
 from muniment.core import commands as c
-from muniment.core.errors import Invalid
+from muniment.core.budget import require_within
+from muniment.core.errors import Invalid, Refused
 from muniment.core.identity import IdentityId, kind_of, parse_identity
 from muniment.core.instants import LONGEST, wire
 from muniment.core.lifecycle import decide
 from muniment.core.scope import Privilege, Scope, parse_scope
 from muniment.core.terms import RequestKind, Terms, parse_references
-from muniment.core.text import clean_name
+from muniment.core.text import Disclosure, clean_name
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Stage, Verdict
 from muniment.ports import Append, Stream, Target
 from muniment.service.approvers import everybody, missing
+from muniment.service.budgeting import new_id, one_at_a_time, spent
 from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
-
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +59,11 @@ def file_request(desk: Desk, caller: Caller, ask: Ask) -> Ticket:
     """
     text = desk.commit_text(ask.justification, "the reason")
     target, terms = _terms(desk, caller, ask, text.commitment)
+    with one_at_a_time(desk, terms):
+        return _file(desk, caller, target, terms, text)
+
+
+def _file(desk: Desk, caller: Caller, target: Target, terms: Terms, text: Disclosure) -> Ticket:
     verdict, facts = _judge(desk, caller, terms, target)
     now = desk.clock.now()
     ticket_id = new_id("req", now, desk.random.bytes(10))
@@ -88,9 +93,15 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
     verdict, facts = _judge(desk, caller, terms, target)
     stages = verdict.obligations.stages if verdict.obligations else ()
     asked = _as_if_filed(terms, verdict, facts, desk.clock.now())
+    permitted, reasons = verdict.permitted, (*verdict.reasons, *missing(desk, asked).values())
+    try:
+        for each in facts.spent:
+            require_within(each, terms, desk.clock.now())
+    except Refused as refused:
+        permitted, reasons = False, (*reasons, f"{refused.message}. {refused.remedy}")
     return Preview(
-        permitted=verdict.permitted,
-        reasons=(*verdict.reasons, *missing(desk, asked).values()),
+        permitted=permitted,
+        reasons=reasons,
         stages=stages,
         possible_approvers=everybody(desk, asked),
         effective_scope=terms.scope,
@@ -105,13 +116,6 @@ def account_of(target: Target, beneficiary: IdentityId) -> str:
     name = beneficiary.partition(":")[2]
     local = name.rsplit("/", 1)[-1] if kind_of(beneficiary) == "workload" else name.partition("@")[0]
     return target.account_template.replace("{local_part}", local).replace("{name}", name)
-
-
-def new_id(prefix: str, now: datetime, chance: bytes) -> str:
-    """An id that sorts by time: 48 bits of milliseconds and 80 of chance, in Crockford's base 32 (as ULID)."""
-    number = int(now.timestamp() * 1000) << 80 | int.from_bytes(chance, "big")
-    digits = "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
-    return f"{prefix}_{digits}"
 
 
 def _terms(desk: Desk, caller: Caller, ask: Ask, justification: str) -> tuple[Target, Terms]:
@@ -199,6 +203,7 @@ def _judge(desk: Desk, caller: Caller, terms: Terms, target: Target) -> tuple[Ve
     verdict = desk.policy.judge_request(terms, requester, beneficiary, target)
     facts = c.Facts(
         actor=caller.identity,
+        spent=spent(desk, (requester.identity, beneficiary.identity), desk.clock.now()),
         accountable=accountable(requester, beneficiary),
         active=answered_for(requester) and answered_for(beneficiary),
     )

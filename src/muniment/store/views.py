@@ -222,6 +222,21 @@ class SqlViews:
                     found.update(ticket for (ticket,) in connection.execute(query))
         return found
 
+    def filed_since(self, requester: str, since: str) -> list[str]:
+        """When somebody filed tickets whose id is ``since`` or later, oldest first: ids sort by time."""
+        c = t.ticket.c
+        query = select(c.state).where(c.requester == requester, c.id >= since).order_by(c.id)
+        with reading(self._engine) as connection:
+            return [decode_state(blob(state)).filed_at for (state,) in connection.execute(query)]
+
+    def held_by(self, beneficiary: str) -> list[Ticket]:
+        """Tickets for somebody that wait, or may give access."""
+        c = t.ticket.c
+        wanted = c.status.in_((*_OPEN, "revoking"))
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(c.state).where(c.beneficiary == beneficiary, wanted))
+            return [decode_state(blob(state)) for (state,) in rows]
+
     def live_targets(self) -> set[str]:
         """Targets that hold, or may hold, something for a ticket."""
         query = select(t.ticket.c.target).where(t.ticket.c.status.in_(sorted(LIVE))).distinct()

@@ -1,0 +1,66 @@
+"""What machines and agents have used of their budgets, from the read model; and ids of tickets, which sort by time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from muniment.core.budget import HOUR, Spent, budget_of
+from muniment.core.errors import Conflict
+from muniment.core.identity import Identity, is_human
+from muniment.core.instants import wire
+from muniment.core.terms import Terms
+from muniment.ports import Claim
+from muniment.service.desk import Desk
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+#: longer than filing takes; one that crashed holds its identity up for no longer
+_SECONDS = 15
+
+
+def new_id(prefix: str, now: datetime, chance: bytes) -> str:
+    """An id that sorts by time: 48 bits of milliseconds and 80 of chance, in Crockford's base 32 (as ULID)."""
+    number = int(now.timestamp() * 1000) << 80 | int.from_bytes(chance, "big")
+    digits = "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return f"{prefix}_{digits}"
+
+
+def spent(desk: Desk, identities: Iterable[Identity], now: datetime) -> tuple[Spent, ...]:
+    """Of each that is not a person, once."""
+    since = new_id("req", now - HOUR, bytes(10))
+    found = []
+    for identity in {each.id: each for each in identities if not is_human(each.id)}.values():
+        held = desk.views.held_by(identity.id)
+        found.append(
+            Spent(
+                identity=identity.id,
+                budget=budget_of(identity),
+                filed=tuple(desk.views.filed_since(identity.id, since)),
+                held=len(held),
+                ends=tuple(sorted(wire(t.expiry) for t in held if t.expiry)),
+            )
+        )
+    return tuple(found)
+
+
+@contextmanager
+def one_at_a_time(desk: Desk, terms: Terms) -> Iterator[None]:
+    """Hold others off while a request for a machine or agent is counted and recorded; people are not held up.
+
+    Raises:
+        Conflict: another request of, or for, the same is being filed at this moment.
+    """
+    machines = sorted({each for each in (terms.requester, terms.beneficiary) if not is_human(each)})
+    holder = f"filing-{desk.random.bytes(8).hex()}"
+    claims = [Claim(key=f"budget/{each}", holder=holder, seconds=_SECONDS) for each in machines]
+    leases = desk.store.claim(claims) if claims else {}
+    try:
+        if len(leases) < len(claims):
+            raise Conflict(
+                f"another request of {machines[0]} is being filed at this moment", remedy="Try again."
+            )
+        yield
+    finally:
+        if leases:
+            desk.store.release(list(leases.values()))
