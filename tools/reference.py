@@ -303,10 +303,10 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "timestamps": "An RFC 3161 authority, as the table `[ledger.timestamps]`.",
     }),
     ("[ledger.timestamps]", config.TimestampSettings, {
-        "url": _UNUSED,
-        "roots": _UNUSED,
-        "every": _UNUSED,
-        "ca": _UNUSED,
+        "url": "Of the authority; its answers are verified, so http will do.",
+        "roots": "PEM file of the certificates that its own must lead to. It goes into evidence bundles.",
+        "every": "How often a new checkpoint is stamped.",
+        "ca": "Authority of its https certificate, a PEM file. Default: the system's.",
     }),
     ("[server]", config.ServerSettings, {
         "listen": "Where `serve` listens: address and port.",

@@ -155,6 +155,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """A path from the file, made absolute."""
         return (self.base / Path(name).expanduser()).resolve()
 
+    def read(self, name: str) -> bytes:
+        """A small file that the configuration names, and that is no secret. Raises `Misconfigured`."""
+        path = self.path(name)
+        try:
+            with path.open("rb") as file:
+                return file.read(1 << 20)
+        except OSError as error:
+            raise Misconfigured(
+                f"{path} cannot be read: {error.strerror}", remedy="Check its path, owner and mode."
+            ) from error
+
     @property
     def store_url(self) -> str:
         """The store's URL with an absolute path."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from muniment.api.serving import ApiServer
     from muniment.ledger.note import Signer
-    from muniment.ports import Clock, Directory, Policy, Target, Witness
+    from muniment.ports import Clock, Directory, Policy, Target, TimestampAuthority, Witness
     from muniment.service.desk import Desk
     from muniment.service.in_force import Governed
     from muniment.store.events import SqlStore
@@ -70,6 +70,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         tiles=TileDirectory(config.path(config.ledger.tiles)) if config.ledger.tiles else None,
         witnesses=_witnesses(config),
         quorum=_quorum(config),
+        authority=_authority(config),
     )
     with suppress(RolledBack):  # reading goes on; whatever would write is refused with this error
         guard(desk)
@@ -192,6 +193,20 @@ def _quorum(config: Config) -> int:
     if isinstance(quorum, int):
         return quorum
     return len(config.ledger.witnesses) if quorum == "all" else 0
+
+
+def _authority(config: Config) -> TimestampAuthority | None:
+    settings = config.ledger.timestamps
+    if settings is None:
+        return None
+    from muniment.anchors.http import Http, split_url
+    from muniment.anchors.timestamps import HttpAuthority, read_roots
+
+    split_url(settings.url)
+    roots = config.read(settings.roots)
+    read_roots(roots)
+    http = Http(ca=config.path(settings.ca) if settings.ca else None)
+    return HttpAuthority(url=settings.url, roots=roots, http=http)
 
 
 def find_config(named: str | None) -> Config:

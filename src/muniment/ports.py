@@ -301,6 +301,32 @@ class Witness(Protocol):
         """The newest checkpoint of the ledger ``origin`` that it has cosigned; None if there is none. Not verified."""
 
 
+# ── Time-stamps ──────────────────────────────────────────────────────────────
+
+
+class TimeStamp(msgspec.Struct, frozen=True, kw_only=True):
+    """An RFC 3161 time-stamp that was verified."""
+
+    authority: str  # subject of the certificate that signed it
+    time: int  # POSIX seconds
+    token: bytes  # the DER response, as answered
+
+
+class TimestampAuthority(Protocol):
+    """Says when a text was there. Source: RFC 3161.
+
+    Raises, from `stamp`: `StampUnavailable` when no answer came in time, and `StampRefused` for one that is no stamp of
+    this text by a certificate that one believes.
+    """
+
+    @property
+    def roots(self) -> bytes:
+        """PEM of the certificates that its own must lead to."""
+
+    def stamp(self, text: str) -> TimeStamp:
+        """Have a text stamped."""
+
+
 # ── Store ────────────────────────────────────────────────────────────────────
 
 

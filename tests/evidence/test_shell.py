@@ -37,6 +37,7 @@ from muniment.ledger.keys import ml_dsa_from_seed
 from muniment.ledger.note import parse_note
 from muniment.ledger.trust import TrustPolicy
 from muniment.service import evidencing
+from timestamping import make_authority, stamped
 
 NOON = int(datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp())
 
@@ -336,57 +337,10 @@ def test_my_own_checkpoint(archive: Archive) -> None:
     assert kept(proved, "nonsense")[0] == 1
 
 
-def openssl(*words: object, folder: Path, **options: object) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, cwd=folder, **options)
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A time-stamping authority, made by openssl."""
-    folder = tmp_path_factory.mktemp("tsa")
-    (folder / "tsa.cnf").write_text(
-        "[req]\ndistinguished_name=dn\n[dn]\n[tsa]\ndefault_tsa=t\n[t]\nserial=serial\nsigner_cert=tsa.pem\n"
-        "certs=ca.pem\nsigner_key=tsa.key\ndefault_policy=1.2.3.4\ndigests=sha256\nsigner_digest=sha256\naccuracy=secs:1\n"
-        "[ext]\nextendedKeyUsage=critical,timeStamping\nkeyUsage=critical,digitalSignature\n"
-    )
-    (folder / "serial").write_text("01\n")
-    new = ("req", "-config", "tsa.cnf", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl(
-        *new,
-        "-x509",
-        "-days",
-        "9999",
-        "-subj",
-        "/CN=ca",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-        folder=folder,
-    )
-    openssl(*new, "-subj", "/CN=tsa", "-keyout", "tsa.key", "-out", "tsa.csr", folder=folder)
-    signed = (
-        "x509",
-        "-req",
-        "-in",
-        "tsa.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "9999",
-    )
-    openssl(*signed, "-extfile", "tsa.cnf", "-extensions", "ext", "-out", "tsa.pem", folder=folder)
-    return folder
-
-
-def stamped(authority: Path, text: str) -> bytes:
-    (authority / "text").write_text(text)
-    openssl("ts", "-query", "-data", "text", "-sha256", "-cert", "-out", "query", folder=authority)
-    openssl("ts", "-reply", "-config", "tsa.cnf", "-queryfile", "query", "-out", "reply", folder=authority)
-    return (authority / "reply").read_bytes()
+    return make_authority(tmp_path_factory.mktemp("tsa"))
 
 
 def test_time_stamps(archive: Archive, authority: Path) -> None:

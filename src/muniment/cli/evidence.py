@@ -79,8 +79,17 @@ def verify(
             "--since", metavar="FILE", help="A checkpoint you kept: the ledger must have grown from it."
         ),
     ] = None,
+    tsa: Annotated[
+        Path | None,
+        typer.Option(
+            "--tsa",
+            metavar="FILE",
+            help="Certificates (PEM) of the time-stamping authorities that you believe.",
+        ),
+    ] = None,
 ) -> None:
     """Verify a ticket's evidence, without any store or network. Exit status 1 if it does not hold."""
+    from muniment.anchors.timestamps import stamp_check
     from muniment.ledger.errors import LedgerFault
     from muniment.service import evidencing
 
@@ -97,7 +106,8 @@ def verify(
             remedy="See docs/how-to/hand-evidence-to-an-auditor.md for what it has to look like.",
             code=fault.code,
         ) from fault
-    document = evidencing.verify(read_file(file), policy, since=kept)
+    stamp = stamp_check(read_file(tsa)) if tsa is not None else None
+    document = evidencing.verify(read_file(file), policy, since=kept, stamp=stamp)
     session.emit(document, lambda: _report(document))
     if refused := document.get("refused"):
         raise IntegrityError(

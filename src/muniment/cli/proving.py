@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from muniment.ledger.trust import TrustPolicy
+    from muniment.service.desk import Desk
+    from muniment.service.stamping import Check
 
 app = group("ledger", section="Govern", summary="The tamper-evident record of everything.")
 groups = [app]
@@ -60,6 +62,14 @@ def verify(
             help="A checkpoint that you kept: the ledger must only have grown from it.",
         ),
     ] = None,
+    tsa: Annotated[
+        Path | None,
+        typer.Option(
+            "--tsa",
+            metavar="FILE",
+            help="Certificates (PEM) of the time-stamping authorities that you believe.",
+        ),
+    ] = None,
     level: Annotated[
         list[str] | None, typer.Option("--level", metavar="V1…V5", help="Only these levels.")
     ] = None,
@@ -94,15 +104,16 @@ def verify(
         )
     kept = [Older(where=str(path), note=_read(path)) for path in since or ()]
     desk = session.desk() if folder is None else None
+    stamp = _stamp_check(tsa, desk)
     with measuring(session, "entries") as told:
         progress = Progress(told, resume.expanduser() if resume else None)
         if desk is None and folder is not None and believed is not None:
             document = verifying.verify_directory(
-                folder.expanduser(), believed, since=kept, levels=levels, processes=processes, progress=progress
+                folder.expanduser(), believed, since=kept, stamp=stamp, levels=levels, processes=processes, progress=progress
             )  # fmt: skip
         elif desk is not None:
             document = verifying.verify_store(
-                desk, trust=believed, since=kept, levels=levels, processes=processes, progress=progress
+                desk, trust=believed, since=kept, stamp=stamp, levels=levels, processes=processes, progress=progress
             )  # fmt: skip
     session.emit(document, lambda: _levels(document))
     if not document["ok"]:
@@ -151,6 +162,15 @@ def prove(
     session.emit(document, lambda: "\n".join(entry["proof"] for entry in document["entries"]))
 
 
+def _stamp_check(tsa: Path | None, desk: Desk | None) -> Check | None:
+    """By the auditor's own certificates; for the store else by those that it is configured with."""
+    from muniment.anchors.timestamps import stamp_check
+
+    if tsa is not None:
+        return stamp_check(_read(tsa).encode())
+    return stamp_check(desk.authority.roots) if desk is not None and desk.authority is not None else None
+
+
 def _trust(vkey: Path | None, trust: Path | None) -> TrustPolicy | None:
     from muniment.ledger.errors import LedgerFault
     from muniment.ledger.note import Verifier
@@ -180,7 +200,7 @@ def _read(path: Path) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Misconfigured(
             f"the file {path} cannot be read: {why}",
-            remedy="Name the file that you keep the log's vkey, your trust file, or a checkpoint in.",
+            remedy="Name the file that you keep it in: the log's vkey, a trust file, a checkpoint, certificates.",
         ) from error
 
 

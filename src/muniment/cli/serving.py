@@ -94,7 +94,11 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> li
     if only != "api":
         every = parse_duration(config.ledger.checkpoint_interval)
         heartbeat = parse_duration(config.ledger.heartbeat)
-        parts.append(Controllers(desk, node=_node(), seal_every=every, heartbeat=heartbeat))
+        timestamps = config.ledger.timestamps
+        stamp_every = parse_duration(timestamps.every) if timestamps else heartbeat
+        parts.append(
+            Controllers(desk, node=_node(), seal_every=every, heartbeat=heartbeat, stamp_every=stamp_every)
+        )
         session.note(f"The controllers run, for {len(desk.targets)} targets.")
     return parts
 

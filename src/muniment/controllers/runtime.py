@@ -22,6 +22,7 @@ from muniment.service.desk import Desk
 from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
 from muniment.service.sealing import seal
+from muniment.service.stamping import stamp
 from muniment.service.witnessing import ask
 
 #: how far ahead the sweep looks, so that the heap wakes at the instant itself
@@ -54,6 +55,7 @@ class Controllers:
         node: str,
         seal_every: timedelta = timedelta(seconds=1),
         heartbeat: timedelta = timedelta(hours=1),
+        stamp_every: timedelta = timedelta(hours=1),
     ) -> None:
         """Prepare.
 
@@ -62,9 +64,10 @@ class Controllers:
             node: names this process in leases; it must be unique among processes alive at once.
             seal_every: how often what waits is sealed and published.
             heartbeat: how old the newest cosignature of an unchanged ledger may become.
+            stamp_every: how often a new checkpoint is stamped with the time.
         """
         self._desk, self._node, self._seal_every = desk, node, seal_every.total_seconds()
-        self._heartbeat = heartbeat
+        self._heartbeat, self._stamp_every = heartbeat, stamp_every
         self._heap: list[tuple[datetime, int, Due]] = []
         self._queued: dict[str, tuple[Action, datetime]] = {}  # what the heap or a worker has for each ticket
         self._attempts: dict[str, int] = {}
@@ -82,7 +85,8 @@ class Controllers:
             "schedule": self._schedule,
             "sweep": self._sweep,
             "seal": self._seal,
-            "anchors": self._anchor,
+            "witnesses": self._witness,
+            "timestamps": self._stamp,
         }
         for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=f"muniment-{name}", daemon=True)
@@ -238,7 +242,7 @@ class Controllers:
             if stopping:
                 return
 
-    def _anchor(self) -> None:
+    def _witness(self) -> None:
         """Show what was published to the witnesses. In a thread of its own: one that is slow holds up no sealing."""
         absent: dict[str, MunimentError] = {}
         while not self._stopping.wait(self._seal_every):
@@ -253,6 +257,17 @@ class Controllers:
                 )
             for name in before.keys() - absent.keys():
                 log.info("a witness answers again", witness=name)
+
+    def _stamp(self) -> None:
+        """Have a new checkpoint stamped now and then."""
+        pause = self._seal_every
+        while self._desk.authority is not None and not self._stopping.wait(pause):
+            try:
+                stamp(self._desk, every=self._stamp_every)
+                pause = self._seal_every
+            except MunimentError as error:
+                pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2))
+                log.error("no time-stamp", error=error.message, code=error.code, seconds=pause)  # noqa: TRY400  ours: the sentence says it all
 
 
 class _After:

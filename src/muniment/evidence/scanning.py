@@ -124,7 +124,7 @@ def scan(
     )
     times = [*anchors, *_anchors(heads)]
     progress.begin(
-        _identity(source, note, kept, trust),
+        _identity(source, note, kept, trust, anchors),
         source.size * (("V2" in levels) + bool(set(levels) & set(LEVELS[2:]))),
     )
     workers = _Workers(processes if source.size > RANGE else 1, progress)
@@ -385,7 +385,10 @@ def _origin(trust: TrustPolicy) -> str:
     return trust.log[0].name
 
 
-def _identity(source: Source, note: str, kept: Sequence[Older], trust: TrustPolicy) -> str:
-    """What a kept result belongs to: another log, checkpoint or trust file makes it worthless."""
+def _identity(
+    source: Source, note: str, kept: Sequence[Older], trust: TrustPolicy, anchors: Sequence[Anchor]
+) -> str:
+    """What a kept result belongs to: another log, checkpoint, trust file or time makes it worthless."""
     parts = [source.name, note, trust.render(), *(f"{each.where} {each.note}" for each in kept)]
+    parts += [f"{each.size} {each.time} {each.source}" for each in anchors]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -35,6 +35,7 @@ from muniment.ports import (
     Stream,
     Subject,
     Target,
+    TimestampAuthority,
     Witness,
 )
 from muniment.service.attention import Attention
@@ -87,6 +88,8 @@ class Desk:
     attention: Attention = field(default_factory=Attention)
     #: changes take two people; None: a single-person trial
     governed: Governed | None = None
+    #: who stamps checkpoints with the time
+    authority: TimestampAuthority | None = None
     #: told of every ticket that changed, after it is durable: controllers wake up by it
     changed: list[Callable[[Ticket], None]] = field(default_factory=list)
 

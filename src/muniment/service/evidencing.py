@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from muniment.anchors.timestamps import stamp_check
 from muniment.core.errors import IntegrityError, NotFound
 from muniment.core.events import (
     KINDS,
@@ -85,7 +86,12 @@ def export(
         since=None if since is None else _since(desk, since, chosen, tree),
     )
     raw = write(evidence)
-    report = verify_bundle(raw, desk.trust, since=None if since is None else read_checkpoint(since))
+    report = verify_bundle(
+        raw,
+        desk.trust,
+        since=None if since is None else read_checkpoint(since),
+        stamp=stamp_check(certificates) if certificates else None,
+    )
     for level in ("V2", "V3"):  # what no reader could follow is not handed out
         if fault := report.levels[level].first_fault:
             raise IntegrityError(

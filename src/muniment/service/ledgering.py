@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from muniment.core.errors import NotFound
+from muniment.core.errors import NotFound, StampRefused, StampUnavailable
 from muniment.evidence.progress import Progress
 from muniment.ledger.checkpoint import open_checkpoint
 from muniment.ledger.head import Checkpoint
@@ -16,6 +16,7 @@ from muniment.service.desk import Desk
 from muniment.service.documents import Document
 from muniment.service.publishing import cosigned_note
 from muniment.service.sealing import seal
+from muniment.service.stamping import stamp, stamps
 from muniment.service.verifying import verify_store
 from muniment.service.witnessing import ask, attendance, standing, witnessed_size
 
@@ -24,6 +25,7 @@ def checkpoint(desk: Desk) -> Document:
     """Seal what waits, show it to the witnesses, and return the signed checkpoint over everything."""
     seal(desk)
     ask(desk)
+    unstamped = _stamped(desk)
     size = desk.ledger.kept.published_size()
     note = cosigned_note(desk, size)
     head = Checkpoint.parse(parse_note(note).text)
@@ -32,8 +34,18 @@ def checkpoint(desk: Desk) -> Document:
         "origin": head.origin, "size": head.size, "root": "sha256:" + head.root.hex(), "vkey": vkey(desk),
         "vkeys": [verifier.vkey for verifier in desk.verifiers], "checkpoint": note,
         "witnesses": witnesses, "says": standing(witnesses),
+        "stamps": stamps(desk, size), "unstamped": unstamped,
         "quorum": {"needed": desk.quorum, "met": bool(desk.quorum) and witnessed_size(desk) >= size},
     }  # fmt: skip
+
+
+def _stamped(desk: Desk) -> str | None:
+    """Have it stamped, where an authority is configured; return what is in the way of it."""
+    try:
+        stamp(desk)
+    except (StampUnavailable, StampRefused) as error:
+        return error.message
+    return None
 
 
 def vkey(desk: Desk) -> str:

@@ -5,7 +5,7 @@ A folder needs no configuration, no store and no trust in us: only the auditor's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from muniment.service.desk import Desk
 from muniment.service.documents import Document
 from muniment.service.publishing import cosigned_note
 from muniment.service.sealing import seal
+from muniment.service.stamping import Check, dated, tokens_of
 from muniment.service.witnessing import OPERATOR_ONLY, attendance
 from muniment.store.ledger_source import StoreSource
 from muniment.store.rebuild import differences
@@ -38,6 +39,7 @@ def verify_store(
     *,
     trust: TrustPolicy | None = None,
     since: Sequence[Older] = (),
+    stamp: Check | None = None,
     levels: Sequence[str] = LEVELS,
     processes: int = 1,
     progress: Progress | None = None,
@@ -48,6 +50,7 @@ def verify_store(
         desk: the adapters.
         trust: the auditor's own; without it ours is used, which proves less.
         since: checkpoints that the auditor kept.
+        stamp: checks time-stamps; without it they are left aside.
         levels: which to check.
         processes: how many to use.
         progress: see `Progress`.
@@ -61,16 +64,21 @@ def verify_store(
     note = cosigned_note(desk, newest.size)
     kept = [_published(each.size, each.note) for each in published if each.size <= newest.size]
     url = desk.store.engine.url.render_as_string(hide_password=False)
+    tokens = tokens_of(published, newest.size)
+    anchors, bad_stamp = dated(tokens, stamp) if stamp else ([], None)
     with closing(StoreSource(url, newest.size)) as source:
         whole = scan(
-            source, note, [*kept, *since], trust or desk.trust, levels=levels, processes=processes, progress=progress
+            source, note, [*kept, *since], trust or desk.trust, levels=levels, anchors=anchors, processes=processes, progress=progress
         )  # fmt: skip
-    found = dict(whole.levels)
+    found = _with_stamps(whole.levels, bad_stamp)
     if "V2" in found:
         found["V2"] = _nothing_removed(desk, found["V2"])
     if "V4" in found and found["V4"].ok:
         found["V4"] = _read_models(desk, found["V4"])
-    return _document(whole, found, trust or desk.trust, attendance(desk, newest.size))
+    unread = 0 if stamp else len(tokens)
+    return _document(
+        whole, found, trust or desk.trust, unread=unread, witnesses=attendance(desk, newest.size)
+    )
 
 
 def verify_directory(
@@ -78,11 +86,12 @@ def verify_directory(
     trust: TrustPolicy,
     *,
     since: Sequence[Older] = (),
+    stamp: Check | None = None,
     levels: Sequence[str] = LEVELS,
     processes: int = 1,
     progress: Progress | None = None,
 ) -> Document:
-    """Verify an exported ledger: every published byte of it."""
+    """Verify an exported ledger: every published byte of it. Arguments as those of `verify_store`."""
     try:
         note = TileSource(folder, 0).note()
         size = Checkpoint.parse(parse_note(note).text).size
@@ -91,17 +100,31 @@ def verify_directory(
     source = TileSource(folder, size)
     try:
         kept = [_published(covered, text) for covered, text in source.checkpoints()]
+        tokens = [
+            (covered, f"stamps/{covered}.{number}.tsr", text, token)
+            for covered, text in source.checkpoints()
+            for number, token in enumerate(source.stamps(covered))
+        ]
     except LedgerFault as fault:
         return _unreadable(str(fault), levels, trust)
+    anchors, bad_stamp = dated(tokens, stamp) if stamp else ([], None)
     whole = scan(
-        source, note, [*kept, *since], trust, levels=levels, processes=processes, progress=progress
+        source, note, [*kept, *since], trust, levels=levels, anchors=anchors, processes=processes, progress=progress
     )  # fmt: skip
-    found = dict(whole.levels)
+    found = _with_stamps(whole.levels, bad_stamp)
     if "V1" in found and found["V1"].ok and (odd := source.proposals()):
         found["V1"] = Level(ok=False, checked=found["V1"].checked, first_fault=odd)
     if "V2" in found and found["V2"].ok and (surplus := source.surplus()):
         found["V2"] = Level(ok=False, checked=found["V2"].checked, first_fault=surplus)
-    return _document(whole, found, trust)
+    return _document(whole, found, trust, unread=0 if stamp else len(tokens))
+
+
+def _with_stamps(levels: Mapping[str, Level], fault: str | None) -> dict[str, Level]:
+    """A time-stamp that does not verify is a fault of V5."""
+    found = dict(levels)
+    if "V5" in found and fault is not None:
+        found["V5"] = Level(ok=False, checked=found["V5"].checked, first_fault=fault)
+    return found
 
 
 def _published(size: int, note: str) -> Older:
@@ -116,7 +139,12 @@ def _unreadable(fault: str, levels: Sequence[str], trust: TrustPolicy) -> Docume
 
 
 def _document(
-    whole: Whole, levels: dict[str, Level], trust: TrustPolicy, witnesses: list[Document] | None = None
+    whole: Whole,
+    levels: dict[str, Level],
+    trust: TrustPolicy,
+    *,
+    unread: int = 0,
+    witnesses: list[Document] | None = None,
 ) -> Document:
     cosigned = whole.trusted.cosigned if whole.trusted else ()
     says = []
@@ -132,6 +160,8 @@ def _document(
     says += [f"{name} is {why}" for name, why in absent.items()]
     if "V5" in levels and levels["V5"].checked == 0:
         says.append(NO_TIMES)
+    if unread:
+        says.append(f"{unread} time-stamps were not checked: no certificates were given to check them with")
     return {
         "ok": all(level.ok for level in levels.values()),
         "events": whole.events,

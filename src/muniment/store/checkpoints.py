@@ -122,6 +122,12 @@ class SqlCheckpoints:
         with writing(self._engine) as connection:
             connection.execute(inserting_once(connection.dialect.name, t.stamp), row)
 
+    def stamps(self, size: int) -> list[Stamped]:
+        """The time-stamps of one checkpoint, oldest first."""
+        query = select(t.stamp).where(t.stamp.c.size == size).order_by(t.stamp.c.at)
+        with reading(self._engine) as connection:
+            return [_stamped(row) for row in connection.execute(query)]
+
     def last_stamp(self) -> datetime | None:
         """When the newest time-stamp was made."""
         with reading(self._engine) as connection:
@@ -162,8 +168,7 @@ class SqlCheckpoints:
             for row in connection.execute(select(t.cosignature).order_by(t.cosignature.c.time)):
                 lines.setdefault(row.size, []).append(_line(row))
             for row in connection.execute(select(t.stamp).order_by(t.stamp.c.at)):
-                stamp = Stamped(authority=row.authority, at=parse_instant(row.at), token=blob(row.token))
-                stamps.setdefault(row.size, []).append(stamp)
+                stamps.setdefault(row.size, []).append(_stamped(row))
         return [
             Published(
                 size=each.size,
@@ -201,3 +206,10 @@ def _damaged(size: object) -> IntegrityError:
 
 def _line(row: Row[tuple[object, ...]]) -> CosignatureLine:
     return CosignatureLine(name=row.name, key_id=row.key_id, time=row.time, line=row.line)
+
+
+def _stamped(row: Row[tuple[object, ...]]) -> Stamped:
+    try:
+        return Stamped(authority=row.authority, at=parse_instant(row.at), token=blob(row.token))
+    except (Invalid, TypeError) as error:
+        raise _damaged(row.size) from error
