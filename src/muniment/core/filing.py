@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from msgspec.structs import replace
-
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.budget import require_within
@@ -15,7 +13,7 @@ from muniment.core.identity import Identity, is_human
 from muniment.core.instants import LONGEST, spoken
 from muniment.core.terms import Terms, terms_digest
 from muniment.core.ticket import Ticket
-from muniment.core.verdict import DEFAULT_BREAK_GLASS_REVIEW, Obligations, Verdict
+from muniment.core.verdict import Obligations, Verdict, obliged
 
 #: a start this far in the past is a slow client, not a mistake
 PAST_TOLERANCE = timedelta(minutes=1)
@@ -58,7 +56,9 @@ def judged(terms: Terms, verdict: Verdict, facts: c.Facts) -> tuple[e.Event, ...
     Raises:
         Refused: something the requester can mend at once.
     """
-    obligations = _obligations(terms, verdict)
+    obligations = verdict.obligations and obliged(
+        verdict.obligations, break_glass=terms.kind == "break_glass"
+    )
     decided = e.PolicyDecided(
         permitted=verdict.permitted, policies=verdict.policies, determining=verdict.determining,
         reasons=verdict.reasons, obligations=obligations, evaluations=verdict.evaluations, entities=verdict.entities,
@@ -90,14 +90,6 @@ def require_own(ticket: Ticket, facts: c.Facts, act: str) -> Identity:
             code="refused.not-yours",
         )
     return actor
-
-
-def _obligations(terms: Terms, verdict: Verdict) -> Obligations | None:
-    """What policy demands, and what break-glass demands whatever policy says (I10)."""
-    obligations = verdict.obligations
-    if obligations and terms.kind == "break_glass" and obligations.review_within is None:
-        return replace(obligations, review_within=int(DEFAULT_BREAK_GLASS_REVIEW.total_seconds()))
-    return obligations
 
 
 def _require_budgets(terms: Terms, facts: c.Facts, now: datetime) -> None:

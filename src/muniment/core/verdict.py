@@ -61,6 +61,14 @@ class Obligations(msgspec.Struct, frozen=True, kw_only=True):
     escalate_to: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
+def obliged(obligations: Obligations, *, break_glass: bool) -> Obligations:
+    """What policy demands, and what break-glass demands whatever policy says (I10)."""
+    if break_glass and obligations.review_within is None:
+        within = int(DEFAULT_BREAK_GLASS_REVIEW.total_seconds())
+        return msgspec.structs.replace(obligations, review_within=within)
+    return obligations
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """One question put to the policy engine, and its answer."""
 

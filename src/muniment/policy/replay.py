@@ -11,9 +11,11 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from muniment.core.errors import IntegrityError, Invalid
-from muniment.core.verdict import Evaluation, Obligations
+from muniment.core.events import PolicyDecided
+from muniment.core.verdict import Evaluation, Obligations, obliged
 from muniment.policy.engine import Engine
 from muniment.policy.loading import digest_of
 from muniment.policy.slices import Question
@@ -39,8 +41,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """What the recorded set says to the recorded questions today."""
 
     evaluations: tuple[Evaluation, ...]
-    obligations: Obligations | None  # of requests that are allowed throughout, before the core's own demands
-    same: bool  # every answer is the recorded one, with the same determining policies
+    obligations: Obligations | None  # of a request that is allowed throughout, with the core's own demands
+    same: bool  # every answer is the recorded one, by the same policies, and obliges to the same
 
 
 def replay(recorded: Recorded, files: Mapping[str, str]) -> Replayed:
@@ -60,12 +62,28 @@ def replay(recorded: Recorded, files: Mapping[str, str]) -> Replayed:
     obligations = None
     if evaluations and all(e.allowed and e.action == "request" for e in evaluations):
         try:
-            obligations = engine.obligations(evaluations, recorded.entities)
-        except Invalid:
-            obligations = None
-    return Replayed(
-        evaluations=evaluations, obligations=obligations, same=evaluations == tuple(recorded.evaluations)
-    )
+            owed = engine.obligations(evaluations, recorded.entities)
+        except Invalid:  # such a request was denied, too
+            pass
+        else:
+            obligations = obliged(owed, break_glass=bool(evaluations[0].context["break_glass"]))
+    same = evaluations == tuple(recorded.evaluations)
+    if isinstance(recorded, PolicyDecided) and evaluations:
+        same = same and (obligations is not None, obligations) == (recorded.permitted, recorded.obligations)
+    return Replayed(evaluations=evaluations, obligations=obligations, same=same)
+
+
+def decided_again(recorded: PolicyDecided, files: Mapping[str, str]) -> PolicyDecided:
+    """The event as it would be recorded today; reasons, which are words for people, as they were."""
+    again = replay(recorded, files)
+    if not again.evaluations:  # it was denied before policy was asked
+        return recorded
+    permitted = again.obligations is not None
+    determining = sorted({i for e in again.evaluations if e.allowed is permitted for i in e.determining})
+    return replace(
+        recorded, permitted=permitted, policies=digest_of(files), determining=tuple(determining),
+        obligations=again.obligations, evaluations=again.evaluations,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=8)

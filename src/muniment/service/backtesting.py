@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 
 import msgspec
+from sqlalchemy import Engine
 
 from muniment.core.errors import Refused
 from muniment.core.events import PolicyDecided
@@ -70,11 +71,23 @@ def backtest(
             remedy="Auditors and operators may.",
             code="refused.not-an-auditor",
         )
+    return compare_all(desk.store.engine, files, since=since, processes=processes, progress=progress)
+
+
+def compare_all(
+    engine: Engine,
+    files: Mapping[str, str],
+    *,
+    since: datetime,
+    processes: int,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Document:
+    """As `backtest`, for whoever may."""
     digest = Backtest(files).digest  # refuses what cannot be used before anything starts
-    tickets = filings.since(desk.store.engine, new_id("req", since, bytes(10)))
+    tickets = filings.since(engine, new_id("req", since, bytes(10)))
     chunks = [tickets[at : at + CHUNK] for at in range(0, len(tickets), CHUNK)]
     asked, unknown, otherwise = 0, 0, list[Otherwise]()
-    url = desk.store.engine.url.render_as_string(hide_password=False)
+    url = engine.url.render_as_string(hide_password=False)
     for found in _all(url, dict(files), chunks, min(processes, len(chunks))):
         asked, unknown = asked + found.asked, unknown + found.unknown
         otherwise += found.otherwise
