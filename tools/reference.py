@@ -296,7 +296,7 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "tiles": "Folder that checkpoints are published to, as tiles (C2SP tlog-tiles).",
         "checkpoint_interval": "How often `serve` seals what was recorded.",
         "witnesses": "Those who cosign checkpoints: `<vkey> <url>` each, and the URL of its monitoring where that"
-        " differs. `muniment witness show` prints such a line.",
+        " differs. `muniment witness show` prints its vkey.",
         "witness_ca": "Authority of the witnesses' https certificates, a PEM file. Default: the system's.",
         "quorum": "How many witnesses make a checkpoint as good as it can be: a number, `all`, or `none`.",
         "heartbeat": "How old the newest cosignature may become before an unchanged ledger is shown to witnesses again.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.conftest import ANN, AUD, CYD, Muniment
+from acceptance.conftest import ANN, AUD, CYD, Muniment, running
 from acceptance.test_published_ledger import backup
 from muniment.config import load
 from muniment.core.errors import MunimentError, NotSealed, RolledBack
@@ -146,6 +147,22 @@ def test_without_the_quorum_nothing_becomes_active_and_absence_is_said(
     found = later.store.read(ticket)[1]
     assert found is not None
     assert found.status == "active"
+
+
+def test_serve_shows_what_it_publishes_to_the_witnesses(watched: Muniment):
+    """The controllers alone: nobody asks for a checkpoint."""
+    watched.filed()
+    desk = desk_of(watched)
+    deadline = time.monotonic() + 120
+    with running("serve", "--only", "controllers", "--config", watched.config) as process:
+        while witnessed_size(desk) < desk.ledger.head().size or not witnessed_size(desk):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "it was not shown to both"
+            time.sleep(0.2)
+        process.terminate()
+        assert process.wait(60) == 0
+    published = (watched.folder / "var/ledger/checkpoint").read_text()
+    assert {s.name for s in parse_note(published).signatures} > {"w1.example.org", "w2.example.org"}
 
 
 def test_a_witness_that_does_not_know_the_ledger_says_what_to_do(watched: Muniment, pair: Pair):

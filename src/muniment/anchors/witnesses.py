@@ -182,6 +182,6 @@ def read_witnesses(lines: Sequence[str], http: Http) -> tuple[HttpWitness, ...]:
 def _misconfigured(line: str, why: str) -> Misconfigured:
     return Misconfigured(
         f"[ledger] witnesses: {line!r:.100}: {why}",
-        remedy='Write "<vkey> <URL>" for each, as `muniment witness show` prints it.',
+        remedy='Write "<vkey> <URL>" for each; `muniment witness show` prints its vkey.',
         code="config.witness",
     )

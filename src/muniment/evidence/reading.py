@@ -20,7 +20,7 @@ import msgspec
 
 from muniment.evidence.checking import Checker, StampCheck
 from muniment.evidence.contents import read_contents
-from muniment.evidence.saying import NEVER, OPERATOR_ONLY, tail
+from muniment.evidence.saying import NEVER, OPERATOR_ONLY, missing, tail
 from muniment.evidence.times import SKEW
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.trust import TrustPolicy
@@ -104,6 +104,10 @@ def _proved(checked: Checker) -> Iterator[str]:
 def _unproved(checked: Checker) -> Iterator[str]:
     if checked.trust.operator_only:
         yield f"that others were shown the same ledger: {OPERATOR_ONLY}"
+    trusted = checked.judged.get("checkpoint")
+    if trusted is not None:
+        for name in missing(checked.trust, {each.name for each in trusted.cosigned}):
+            yield f"that {name} has seen this checkpoint: it was absent"
     yield tail(checked.ticket, checked.head.size, ended=checked.state is not None and checked.state.ended)
     if checked.alone:
         yield (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.note import parse_note
+from muniment.ledger.trust import TrustPolicy
 
 OPERATOR_ONLY = "it is operator-signed only, and no witness has confirmed it"
 
@@ -58,17 +59,24 @@ def readme(ticket: str, files: Mapping[str, bytes]) -> str:
     note = parse_note(files["checkpoint"])
     head = Checkpoint.parse(note.text)
     others = sorted({each.name for each in note.signatures if each.name != head.origin})
+    absent = missing(TrustPolicy.parse(files["trust"]), set(others))
     last = max(name for name in files if name.startswith("ticket/") and name.endswith(".entry"))
     return _README.format(
         ticket=ticket,
         line="=" * (len(ticket) + 19),
         origin=head.origin,
         size=head.size,
-        signed=", ".join(["the ledger's key", *others]),
+        signed=", ".join(["the ledger's key", *others])
+        + (f"; absent: {', '.join(absent)}, which the operator names as witnesses" if absent else ""),
         tail=_wrapped(tail(ticket, head.size, ended=any(kind in files[last] for kind in _ENDS))),
         nevers="\n  - ".join(map(_wrapped, NEVER)),
         operator="" if others else f"  - that others were shown the same ledger: {OPERATOR_ONLY}\n",
     )
+
+
+def missing(trust: TrustPolicy, present: Collection[str]) -> list[str]:
+    """The witnesses that a trust file names and that are not among those who cosigned."""
+    return sorted({each.verifier.name for each in trust.witnesses} - set(present))
 
 
 def tail(ticket: str, size: int, *, ended: bool) -> str:
