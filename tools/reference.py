@@ -324,6 +324,10 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         " Muniment out; `muniment check` and every evidence bundle say so.",
         "approvers": "Who may agree to a change of policy, besides operators: `group:NAME` or people.",
     }),
+    ("[notify]", config.NotifySettings, {
+        "file": "Where notices go as lines of JSON, for something else to send on: `kind`, `ticket`, `at`, `to`, `text`."
+        " They are in the process's log in any case.",
+    }),
 )  # fmt: skip
 _TARGET: _Words = {
     "connector": "`openssh` or `postgresql`.",

@@ -113,6 +113,12 @@ class PolicySettings(_Section, frozen=True, kw_only=True):
     approvers: tuple[str, ...] = ()  # who may agree to a change, besides operators: "group:NAME" or a person
 
 
+class NotifySettings(_Section, frozen=True, kw_only=True):
+    """``[notify]``."""
+
+    file: str | None = None
+
+
 class PrivilegeSettings(_Section, frozen=True, kw_only=True):
     """``[[targets.ID.privileges]]``."""
 
@@ -149,6 +155,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings
     identities: IdentitySettings
     policy: PolicySettings
+    notify: NotifySettings
     targets: tuple[TargetSettings, ...]
 
     def path(self, name: str) -> Path:
@@ -236,7 +243,7 @@ def load(path: Path) -> Config:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is not TOML: {error}", remedy="Mend the line it names.") from error
-    known = {"store", "ledger", "server", "identities", "policy", "targets"}
+    known = {"store", "ledger", "server", "identities", "policy", "notify", "targets"}
     for key in raw.keys() - known:
         raise Misconfigured(
             f"{path} has an unknown section [{key}]", remedy=f"Known are {', '.join(sorted(known))}."
@@ -248,6 +255,7 @@ def load(path: Path) -> Config:
         server=_section(raw, "server", ServerSettings, default={}),
         identities=_section(raw, "identities", IdentitySettings),
         policy=_section(raw, "policy", PolicySettings),
+        notify=_section(raw, "notify", NotifySettings, default={}),
         targets=tuple(
             _target(path.resolve().parent, name, body) for name, body in _table(raw, "targets").items()
         ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from muniment.api.serving import ApiServer
     from muniment.ledger.note import Signer
-    from muniment.ports import Clock, Directory, Policy, Target, TimestampAuthority, Witness
+    from muniment.ports import Clock, Directory, Notifier, Policy, Target, TimestampAuthority, Witness
     from muniment.service.desk import Desk
     from muniment.service.in_force import Governed
     from muniment.store.events import SqlStore
@@ -68,6 +68,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         random=SystemRandom(),
         signers=signers,
         tiles=TileDirectory(config.path(config.ledger.tiles)) if config.ledger.tiles else None,
+        notifiers=_notifiers(config),
         witnesses=_witnesses(config),
         quorum=_quorum(config),
         authority=_authority(config),
@@ -123,6 +124,13 @@ def _in_force(
         AdoptedTargets(adopted, targets),
         governed,
     )
+
+
+def _notifiers(config: Config) -> tuple[Notifier, ...]:
+    from muniment.notify.lines import FileNotifier, LogNotifier
+
+    files = [FileNotifier(config.path(config.notify.file))] if config.notify.file else []
+    return (LogNotifier(), *files)
 
 
 def build_target(config: Config, settings: TargetSettings) -> Target:

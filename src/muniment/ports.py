@@ -251,6 +251,26 @@ class Authenticator(Protocol):
         """
 
 
+# ── Notices ──────────────────────────────────────────────────────────────────
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody may want to know now. What it says is in the ledger, whether it arrives or not."""
+
+    kind: str  # "filed", "reminded", "escalated", …
+    ticket: str
+    at: str  # wire instant
+    to: tuple[str, ...]  # "group:NAME" or an identity id
+    text: str  # one sentence, without what the ticket keeps confidential
+
+
+class Notifier(Protocol):
+    """A way to tell people. Called after what it tells of is durable; a crash between the two loses the notice."""
+
+    def send(self, notice: Notice) -> None:
+        """Send it, or lose it. Never raises, and returns soon."""
+
+
 # ── Witnesses ────────────────────────────────────────────────────────────────
 
 

@@ -18,11 +18,13 @@ from typer.main import get_command
 
 from muniment.cli import (
     administering,
+    agreeing,
     asking,
     beginning,
     collecting,
     deciding,
     evidence,
+    linking,
     looking,
     policies,
     proving,
@@ -49,7 +51,9 @@ def build() -> Any:
     for part in (
         beginning,
         asking,
+        linking,
         deciding,
+        agreeing,
         collecting,
         looking,
         policies,

@@ -99,7 +99,7 @@ def request(
     from muniment.cli.tickets import panel
 
     session = of(context)
-    ask = _ask(
+    ask = make_ask(
         target=target,
         privileges=privileges,
         duration=duration,
@@ -148,7 +148,7 @@ def preview(
 ) -> None:
     """Say what would come of a request: verdict, approvals, scope. Records nothing."""
     session = of(context)
-    ask = _ask(
+    ask = make_ask(
         target=target,
         privileges=privileges,
         duration=duration,
@@ -164,7 +164,7 @@ def preview(
     session.emit(document, lambda: _render(document))
 
 
-def _ask(
+def make_ask(
     *,
     target: str,
     privileges: list[str],
@@ -173,27 +173,28 @@ def _ask(
     beneficiary: str | None,
     start: str | None,
     references: list[str] | None,
-    break_glass: bool,
-    incident: str | None,
+    break_glass: bool = False,
+    incident: str | None = None,
     public_key: Path | None,
 ) -> Ask:
+    """What was typed, not yet checked against anything."""
     from muniment.service.filing import Ask
 
     return Ask(
         target=target,
-        scope=tuple(map(_privilege, privileges)),
+        scope=tuple(map(parse_privilege, privileges)),
         justification=reason,
         duration=parse_duration(duration),
         beneficiary=beneficiary,
         starts_at=parse_instant(start, "the start") if start is not None else None,
-        references=_references(references or []),
+        references=parse_references(references or []),
         break_glass=break_glass,
         incident=incident,
-        public_key=_read_key(public_key) if public_key is not None else None,
+        public_key=read_key(public_key) if public_key is not None else None,
     )
 
 
-def _privilege(text: str) -> Privilege:
+def parse_privilege(text: str) -> Privilege:
     """``NAME`` or ``NAME (RESOURCE)``: as `muniment targets` prints it."""
     from muniment.core.scope import Privilege
 
@@ -203,7 +204,8 @@ def _privilege(text: str) -> Privilege:
     return Privilege(privilege=text)
 
 
-def _references(given: list[str]) -> dict[str, str]:
+def parse_references(given: list[str]) -> dict[str, str]:
+    """``KIND=ID``, each kind once."""
     found: dict[str, str] = {}
     for text in given:
         kind, equals, value = text.partition("=")
@@ -215,7 +217,8 @@ def _references(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _read_key(path: Path) -> str:
+def read_key(path: Path) -> str:
+    """The text of a public key's file. Raises `Invalid`."""
     code = "invalid.public-key"
     try:
         with path.expanduser().open("rb") as file:

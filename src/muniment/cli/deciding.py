@@ -73,7 +73,7 @@ def approve(
     elif signature is not None:
         armour = signing.read_signature(signature)
     ticket = backend.approve(ticket_id, digest=digest, comment=comment, signature=armour)
-    _carry_on(session, backend, ticket)
+    carry_on(session, backend, ticket)
 
 
 @command(
@@ -90,7 +90,7 @@ def deny(
     """Say no, which ends the ticket."""
     session = of(context)
     backend = session.backend(writes=True)
-    _finish(session, backend, backend.deny(ticket_id, comment=comment))
+    finish(session, backend, backend.deny(ticket_id, comment=comment))
 
 
 @command(
@@ -103,7 +103,7 @@ def withdraw(context: typer.Context, ticket_id: Id) -> None:
     """Take your own request back before access begins."""
     session = of(context)
     backend = session.backend(writes=True)
-    _finish(session, backend, backend.withdraw(ticket_id))
+    finish(session, backend, backend.withdraw(ticket_id))
 
 
 @command(
@@ -113,7 +113,7 @@ def give_back(context: typer.Context, ticket_id: Id) -> None:
     """Give access back that you no longer need."""
     session = of(context)
     backend = session.backend(writes=True)
-    _carry_on(session, backend, backend.give_back(ticket_id))
+    carry_on(session, backend, backend.give_back(ticket_id))
 
 
 @command(
@@ -126,7 +126,7 @@ def revoke(context: typer.Context, ticket_id: Id, reason: Reason) -> None:
     """End somebody's access now: for operators, owners of the target, and who approved it."""
     session = of(context)
     backend = session.backend(writes=True)
-    _carry_on(session, backend, backend.revoke(ticket_id, reason=reason))
+    carry_on(session, backend, backend.revoke(ticket_id, reason=reason))
 
 
 @command(
@@ -146,7 +146,7 @@ def review(
     """Say how access was used, where a review is owed."""
     session = of(context)
     backend = session.backend(writes=True)
-    _finish(session, backend, backend.review(ticket_id, outcome=outcome, comment=comment))
+    finish(session, backend, backend.review(ticket_id, outcome=outcome, comment=comment))
 
 
 @command(
@@ -166,7 +166,7 @@ def waive(
     """Answer for a closure check that cannot hold."""
     session = of(context)
     backend = session.backend(writes=True)
-    _finish(session, backend, backend.waive(ticket_id, check=check, reason=reason))
+    finish(session, backend, backend.waive(ticket_id, check=check, reason=reason))
 
 
 @command(
@@ -190,15 +190,16 @@ def resolve(
         )
     session = of(context)
     backend = session.backend(writes=True)
-    _finish(session, backend, backend.resolve(ticket_id, number, reason=reason))
+    finish(session, backend, backend.resolve(ticket_id, number, reason=reason))
 
 
-def _carry_on(session: Session, backend: Backend, ticket: Document) -> None:
+def carry_on(session: Session, backend: Backend, ticket: Document) -> None:
     """See what comes of it now, then show the ticket."""
     _show(session, backend, *backend.settle(ticket))
 
 
-def _finish(session: Session, backend: Backend, ticket: Document) -> None:
+def finish(session: Session, backend: Backend, ticket: Document) -> None:
+    """Seal, then show the ticket."""
     _show(session, backend, *backend.sealed(ticket))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from muniment.cli.backend import Backend
+    from muniment.cli.local import LocalBackend
     from muniment.config import Config
     from muniment.service.desk import Caller, Desk
 
@@ -98,6 +99,13 @@ class Session:
         else:
             desk, caller = self.enter(writes=writes)
         return LocalBackend(desk, caller, self._certificates, self.working)
+
+    def local(self, *, writes: bool = False) -> tuple[LocalBackend, Desk, Caller]:
+        """The desk here, and the same way on from it as `backend` has."""
+        from muniment.cli.local import LocalBackend
+
+        desk, caller = self.enter(writes=writes)
+        return LocalBackend(desk, caller, self._certificates, self.working), desk, caller
 
     def at_server(self) -> str | None:
         """The server's URL: what stands on the line wins over the environment."""

@@ -75,7 +75,7 @@ def waiting_for(d: Document, now: datetime) -> list[str]:  # noqa: PLR0911  one 
                 f"{stage['needed'] - _approvals(d, stage['name'])} of {', '.join(stage['approvers'])} to approve "
                 f"(stage {stage['name']}, demanded by {', '.join(d['policy']['determining'])})"
                 for stage in d["stages"]
-                if not stage["satisfied"]
+                if not stage["satisfied"] and stage["open"]
             ]
         case "approved" if start and start > now:
             return [f"its start, in {spoken(start - now)}"]
@@ -171,6 +171,10 @@ def _asked(d: Document) -> list[Row]:
     ]
     if d["kind"] == "break_glass":
         found.insert(0, ("kind", console.line("break-glass", console.BAD)))
+    if d["extends"]:
+        found.append(("extends", console.line(d["extends"])))
+    if d["bundle"]:
+        found.append(("with", console.line(", ".join(each for each in d["bundle"] if each != d["id"]))))
     if d["references"]:
         found.append(("for", console.line(", ".join(f"{k} {v}" for k, v in d["references"].items()))))
     return found
@@ -197,6 +201,9 @@ def _window(d: Document, now: datetime) -> list[Row]:
 
 def _state(d: Document, now: datetime) -> list[Row]:
     found: list[Row] = [("waits for", console.line(words, console.LOOK)) for words in waiting_for(d, now)]
+    found += [("nobody", console.line(s["missing"], console.BAD)) for s in d["stages"] if s["missing"]]
+    if d["offer"]:
+        found.append(("offered", _offered(d["offer"])))
     if d["status"] == "pending":
         found.append(
             ("", console.line(f"undecided, it lapses {distance(d['lapses_at'], now)}", console.QUIET))
@@ -233,10 +240,19 @@ def _state(d: Document, now: datetime) -> list[Row]:
 def _decision(d: Document) -> Text:
     verb, style = ("approved", console.GOOD) if d["decision"] == "approve" else ("denied", console.BAD)
     said = Text.assemble(console.line(verb, style), " by ", console.line(person(d["approver"])))
+    if d["on_behalf_of"]:
+        said.append_text(console.line(f" on behalf of {person(d['on_behalf_of'])}"))
     said.append_text(console.line(f" at {moment(d['at'])} (stage {d['stage']})"))
     if d["comment"]:
         said.append_text(console.line(f": {d['comment']}"))
     return said
+
+
+def _offered(d: Document) -> Text:
+    terms = f"{scope_words(d['scope'])} for {duration_words(d['duration'])}"
+    return console.line(
+        f"{terms}, by {person(d['by'])}: {d['comment']}; the requester may accept it", console.LOOK
+    )
 
 
 def _compared(d: Document) -> list[Row]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 
 from muniment.core.errors import MunimentError
+from muniment.service.attending import note_missing
 from muniment.service.desk import CONTROLLER, Desk
 from muniment.service.offboarding import offboard
 from muniment.service.registry import record_registry
@@ -16,6 +17,8 @@ from muniment.service.registry import record_registry
 DIRECTORY_SECONDS = 2.0
 #: how often open tickets are compared with the directory though nothing changed here
 LEAVERS_EVERY = timedelta(seconds=20)
+#: how often requests are looked through for those that nobody can decide, though nothing changed here
+MISSING_EVERY = timedelta(minutes=5)
 
 log = structlog.get_logger("muniment.controllers")
 
@@ -40,7 +43,7 @@ class People:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        look_at = self._desk.clock.now()
+        look_at = missing_at = self._desk.clock.now()
         while not self._stopping.wait(DIRECTORY_SECONDS):
             changed = False
             try:
@@ -55,5 +58,11 @@ class People:
                     look_at = now + LEAVERS_EVERY
                     for ticket in offboard(self._desk):
                         log.warning("ended for somebody who is gone", ticket=ticket.id, status=ticket.status)
+                if changed or now >= missing_at:
+                    missing_at = now + MISSING_EVERY
+                    for ticket in note_missing(self._desk):
+                        log.warning(
+                            "who can decide has changed", ticket=ticket.id, missing=ticket.missing or ()
+                        )
             except MunimentError as error:
                 log.error("leavers cannot be looked for", error=error.message, code=error.code)  # noqa: TRY400  as above

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from muniment.core.errors import Refused
 from muniment.core.identity import Budget, Identity, IdentityId
-from muniment.core.instants import parse_instant, spoken
+from muniment.core.instants import parse_instant, spoken, wire
 from muniment.core.terms import Terms
 
 #: of whoever is not a person and has none of its own, or leaves one of its numbers out
@@ -40,6 +42,13 @@ def budget_of(identity: Identity) -> Budget:
         concurrent_grants=chosen(own.concurrent_grants, DEFAULT_CONCURRENT_GRANTS),
         longest=chosen(own.longest, DEFAULT_LONGEST),
     )
+
+
+def also(spent: Spent, filed: Sequence[Terms], now: datetime) -> Spent:
+    """With what is filed in the same moment, before this one."""
+    mine = [t for t in filed if t.requester == spent.identity]
+    held = sum(1 for t in filed if t.beneficiary == spent.identity)
+    return replace(spent, filed=(*spent.filed, *(wire(now) for _ in mine)), held=spent.held + held)
 
 
 def require_within(spent: Spent, terms: Terms, now: datetime) -> None:

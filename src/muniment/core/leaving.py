@@ -17,7 +17,7 @@ def offboard(ticket: Ticket, command: c.Offboard, facts: c.Facts, now: datetime)
             why = "the requester, the beneficiary or whoever answers for it is deactivated"
             return (e.RequestDenied(by="policy", reasons=(why,)),)
         return end(ticket, c.End(cause="offboarded"), facts, now)
-    fallen = tuple(d.approver for d in ticket.decisions if d.approver in command.gone)
+    fallen = tuple(d.approver for d in ticket.decisions if not set(d.voters).isdisjoint(command.gone))
     if fallen and ticket.status in {"pending", "approved"}:
         return (e.ApprovalsVoided(approvers=fallen, reason="deactivated"),)
     return ()

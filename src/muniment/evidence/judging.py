@@ -173,6 +173,8 @@ def _withdrawn(_: Ticket, __: e.RequestWithdrawn, recorded: Recorded) -> str | N
 def _lapsed(t: Ticket, _: e.RequestLapsed, recorded: Recorded) -> str | None:
     at = parse_instant(recorded.at)
     over = (t.expiry is not None and at >= t.expiry) or (t.status == "pending" and at >= t.lapses_at)
+    # how what it extends ended is on record there
+    over = over or (t.status == "approved" and bool(t.terms.extends))
     return None if over else "it lapsed before its time"
 
 

@@ -7,9 +7,11 @@ from collections.abc import Collection
 from muniment.core import commands as c
 from muniment.core.due import due
 from muniment.core.ticket import Ticket
+from muniment.ports import Appended
 from muniment.service import fulfilment as f
-from muniment.service.approvers import able
+from muniment.service.approvers import able, missing
 from muniment.service.desk import Desk
+from muniment.store.views import PAGE, Filter
 
 
 def attend(desk: Desk, tickets: Collection[str]) -> f.Progress:
@@ -39,6 +41,31 @@ def _command(desk: Desk, ticket: Ticket) -> c.Command:
             return c.Escalate()
         case _:
             return c.Lapse()
+
+
+def note_missing(desk: Desk) -> list[Ticket]:
+    """Put on record for which requests nobody is left who could decide, or somebody is again; return what changed."""
+    changed: list[Ticket] = []
+    wanted = Filter(statuses=("pending",), limit=PAGE)
+    while True:
+        page = desk.views.tickets(wanted)
+        news = {t.id: said for t in page if tuple(said := missing(desk, t)) != (t.missing or ())}
+        appends = [
+            desk.appending(ticket, (_noted(news[ticket.id]),), desk.facts(ticket, None), stream)
+            for stream, ticket in desk.store.read_many(news).values()
+            if ticket.status == "pending"
+        ]
+        for append, result in zip(appends, desk.store.append_many(appends), strict=True):
+            if isinstance(result, Appended) and append.ticket and append.events:
+                changed.append(append.ticket)
+                desk.tell(append.ticket, append.events)
+        if len(page) < PAGE:
+            return changed
+        wanted = Filter(statuses=wanted.statuses, limit=PAGE, before=page[-1].id)
+
+
+def _noted(said: dict[str, str]) -> c.NoteMissing:
+    return c.NoteMissing(stages=tuple(said), reasons=tuple(said.values()))
 
 
 #: names in one entry; a group may be the whole company

@@ -45,13 +45,14 @@ def spent(desk: Desk, identities: Iterable[Identity], now: datetime) -> tuple[Sp
 
 
 @contextmanager
-def one_at_a_time(desk: Desk, terms: Terms) -> Iterator[None]:
-    """Hold others off while a request for a machine or agent is counted and recorded; people are not held up.
+def one_at_a_time(desk: Desk, *several: Terms) -> Iterator[None]:
+    """Hold others off while requests for a machine or agent are counted and recorded; people are not held up.
 
     Raises:
         Conflict: another request of, or for, the same is being filed at this moment.
     """
-    machines = sorted({each for each in (terms.requester, terms.beneficiary) if not is_human(each)})
+    people = {each for terms in several for each in (terms.requester, terms.beneficiary)}
+    machines = sorted(each for each in people if not is_human(each))
     holder = f"filing-{desk.random.bytes(8).hex()}"
     claims = [Claim(key=f"budget/{each}", holder=holder, seconds=_SECONDS) for each in machines]
     leases = desk.store.claim(claims) if claims else {}

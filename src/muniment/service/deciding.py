@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 from msgspec.structs import replace
 
 from muniment.core import commands as c
 from muniment.core.approving import stale
+from muniment.core.scope import Scope
 from muniment.core.text import Disclosure
 from muniment.core.ticket import Ticket
 from muniment.service.desk import Caller, Desk
+from muniment.service.filing import with_target
 from muniment.service.signing import put_keys_on_record, signer_of
 
 
@@ -56,6 +59,44 @@ def deny(desk: Desk, caller: Caller, ticket: str, *, comment: str, digest: str |
         return c.Deny(comment=text.commitment), (text,)
 
     return desk.act(ticket, caller, make, with_authority=True)
+
+
+def counter(
+    desk: Desk,
+    caller: Caller,
+    ticket: str,
+    *,
+    digest: str | None,
+    duration: timedelta | None = None,
+    scope: Scope | None = None,
+    comment: str,
+) -> Ticket:
+    """Offer to agree to less: a shorter time, part of the scope, or both. None: as it was asked."""
+    text = desk.commit_text(comment, "the comment")
+    seconds = None if duration is None else int(duration.total_seconds())
+
+    def make(t: Ticket) -> tuple[c.Command, tuple[Disclosure, ...]]:
+        said = c.Counter(digest=digest or t.digest, duration=seconds, scope=scope, comment=text.commitment)
+        return said, (text,)
+
+    return desk.act(ticket, caller, make, with_authority=True)
+
+
+def accept(desk: Desk, caller: Caller, ticket: str, *, offer: str | None) -> Ticket:
+    """Take the offer with this digest; None means the one that stands now, for a caller who just saw it."""
+
+    def judged(t: Ticket, facts: c.Facts) -> c.Facts:
+        if not t.offer:
+            return facts
+        target = desk.target(t.terms.target)
+        requester, beneficiary = desk.subject(t.terms.requester), desk.subject(t.terms.beneficiary)
+        verdict = desk.policy.judge_request(t.offer.terms, requester, beneficiary, target)
+        return with_target(replace(facts, verdict=verdict), target, t.offer.terms.scope)
+
+    def make(t: Ticket) -> tuple[c.Command, tuple[Disclosure, ...]]:
+        return c.Accept(offer=offer or (t.offer.digest if t.offer else "")), ()
+
+    return desk.act(ticket, caller, make, besides=judged)
 
 
 def withdraw(desk: Desk, caller: Caller, ticket: str) -> Ticket:

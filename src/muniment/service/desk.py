@@ -17,6 +17,7 @@ from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
 from muniment.core.text import Disclosure, clean_text, disclose
 from muniment.core.ticket import Recorded, Ticket, evolve
+from muniment.core.verdict import Authority
 from muniment.core.visibility import SEES_ALL, keys_of, viewers
 from muniment.ledger.note import Signer, Verifier
 from muniment.ledger.trust import NONE, Group, TrustPolicy
@@ -29,6 +30,7 @@ from muniment.ports import (
     Credential,
     Directory,
     Lease,
+    Notifier,
     Once,
     Policy,
     Random,
@@ -39,7 +41,9 @@ from muniment.ports import (
     Witness,
 )
 from muniment.service.attention import Attention
+from muniment.service.authority import delegated, received
 from muniment.service.in_force import Governed
+from muniment.service.noticing import notices
 from muniment.store.events import SqlStore
 from muniment.store.sequencer import SqlLedger
 from muniment.store.tile_directory import TileDirectory
@@ -90,6 +94,8 @@ class Desk:
     governed: Governed | None = None
     #: who stamps checkpoints with the time
     authority: TimestampAuthority | None = None
+    #: ways to tell people
+    notifiers: tuple[Notifier, ...] = ()
     #: told of every ticket that changed, after it is durable: controllers wake up by it
     changed: list[Callable[[Ticket], None]] = field(default_factory=list)
 
@@ -159,6 +165,16 @@ class Desk:
             above = manager.manager if manager else None
         return tuple(found)
 
+    def superiors(self, person: Identity) -> tuple[IdentityId, ...]:
+        """Everybody above a person, under every name they have."""
+        above = self._managers(person)
+        known = (found for name in above if (found := self.directory.get(name)))
+        return (*above, *(alias for manager in known for alias in manager.aliases))
+
+    def accountable_of(self, ticket: Ticket) -> tuple[IdentityId, ...]:
+        """Owners now, at any level, of the requester and the beneficiary."""
+        return accountable(self.subject(ticket.terms.requester), self.subject(ticket.terms.beneficiary))
+
     def owns(self, target: Target, identity: Identity) -> bool:
         """Whether somebody is an owner of the target."""
         return identity.id in target.owners or any(
@@ -178,17 +194,21 @@ class Desk:
             return facts
         target = self.target(ticket.terms.target)
         who = caller.identity
-        authority = None
+        authority: Authority | None = None
+        others: tuple[Authority, ...] = ()
         if with_authority:
             authority = self.policy.judge_approver(
                 ticket, self.subject(who.id), requester, beneficiary, target
             )
+            others = delegated(self, ticket, who, requester, beneficiary, target)
         return msgspec.structs.replace(
             facts,
             actor=who,
             steward="operator" in who.roles or self.owns(target, who),
             auditor="auditor" in who.roles,
             authority=authority,
+            delegated=others,
+            superiors=self.superiors(who) if others else (),
         )
 
     def act(
@@ -229,7 +249,7 @@ class Desk:
                 if attempt + 1 == ATTEMPTS:
                     raise
                 continue
-            self.tell(after)
+            self.tell(after, events)
             return after
         raise AssertionError("unreachable")
 
@@ -266,22 +286,36 @@ class Desk:
             release=fence is not None, credential=credential,
         )  # fmt: skip
 
-    def tell(self, ticket: Ticket) -> None:
-        """Say that a ticket changed."""
+    def tell(self, ticket: Ticket, events: tuple[Event, ...] = ()) -> None:
+        """Say that a ticket changed, and to people what they may want to know of it."""
         for listener in self.changed:
             listener(ticket)
+        target = self.targets.get(ticket.terms.target)
+        for notice in notices(ticket, events, target.owners if target else ()):
+            for notifier in self.notifiers:
+                notifier.send(notice)
 
     # ── who may see ──
 
     def may_see(self, ticket: Ticket, caller: Caller) -> bool:
         """The requester, the beneficiary and who answers for them; approvers; owners, operators and auditors (I33)."""
-        return bool(SEES_ALL & set(caller.identity.roles) or self.keys(caller.identity) & viewers(ticket))
+        if SEES_ALL & set(caller.identity.roles):
+            return True
+        if self.keys(caller.identity) & viewers(ticket):
+            return True
+        deciding = {approver for stage in ticket.stages for approver in stage.approvers}
+        return bool(self.keys_received(caller.identity) & deciding)
 
     def keys(self, identity: Identity) -> frozenset[str]:
         """What somebody can see tickets by."""
         return keys_of(
             identity, (target.id for target in self.targets.values() if self.owns(target, identity))
         )
+
+    def keys_received(self, identity: Identity) -> frozenset[str]:
+        """By what those are approvers who handed their authority to somebody; it opens stages, and nothing else."""
+        others = (self.directory.get(d.by) for d in received(self, identity, self.clock.now()))
+        return frozenset[str]().union(*(keys_of(other, ()) for other in others if other and other.active))
 
     # ── texts ──
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from muniment.core import commands as c
-from muniment.core.budget import require_within
+from muniment.core.budget import also, require_within
 from muniment.core.errors import Invalid, Refused
+from muniment.core.filing import MAX_BUNDLE
 from muniment.core.identity import IdentityId, kind_of, parse_identity
 from muniment.core.instants import LONGEST, wire
 from muniment.core.lifecycle import decide
 from muniment.core.scope import Privilege, Scope, parse_scope
 from muniment.core.terms import RequestKind, Terms, parse_references
-from muniment.core.text import Disclosure, clean_name
+from muniment.core.text import clean_name
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Stage, Verdict
-from muniment.ports import Append, Stream, Target
+from muniment.ports import Append, Appended, Stream, Target
 from muniment.service.approvers import everybody, missing
 from muniment.service.budgeting import new_id, one_at_a_time, spent
 from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
@@ -37,6 +40,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     break_glass: bool = False
     incident: str | None = None
     public_key: str | None = None
+    extends: str | None = None  # the ticket that this one carries on; it then starts at that one's end
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,34 +61,76 @@ def file_request(desk: Desk, caller: Caller, ask: Ask) -> Ticket:
         Invalid: the ask cannot be meant; nothing was recorded.
         Refused: something the requester can mend at once (too long, a reference missing); nothing was recorded.
     """
-    text = desk.commit_text(ask.justification, "the reason")
-    target, terms = _terms(desk, caller, ask, text.commitment)
-    with one_at_a_time(desk, terms):
-        return _file(desk, caller, target, terms, text)
+    return _file(desk, caller, [ask])[0]
 
 
-def _file(desk: Desk, caller: Caller, target: Target, terms: Terms, text: Disclosure) -> Ticket:
-    verdict, facts = _judge(desk, caller, terms, target)
+def file_bundle(desk: Desk, caller: Caller, asks: Sequence[Ask]) -> tuple[Ticket, ...]:
+    """File several tickets together. Each is judged, decided and ended by itself (I8); each names all of them.
+
+    Raises:
+        Invalid, Refused: one of them, which the message numbers, as in `file_request`; nothing was recorded of any.
+    """
+    if not 2 <= len(asks) <= MAX_BUNDLE:
+        raise Invalid(f"a bundle is 2 to {MAX_BUNDLE} tickets", remedy="File one with `muniment request`.")
+    return _file(desk, caller, asks)
+
+
+def _file(desk: Desk, caller: Caller, asks: Sequence[Ask]) -> tuple[Ticket, ...]:
     now = desk.clock.now()
-    ticket_id = new_id("req", now, desk.random.bytes(10))
-    events = decide(
-        None, c.Submit(ticket=ticket_id, terms=terms), msgspec.structs.replace(facts, verdict=verdict), now
-    )
-    ticket = fold(None, events, caller.actor, now, ticket_id)
-    stream = Stream(id=ticket_id, version=0, head=None)
-    desk.store.append(
-        Append(
-            stream=stream,
-            actor=caller.actor,
-            events=events,
-            at=now,
-            ticket=ticket,
-            texts=(text,),
-            once=desk.once(caller, stream),
-        )
-    )
-    desk.tell(ticket)
-    return ticket
+    names = tuple(new_id("req", now, desk.random.bytes(10)) for _ in asks)
+    bundle = names if len(names) > 1 else msgspec.UNSET
+    texts = [desk.commit_text(ask.justification, "the reason") for ask in asks]
+    wanted: list[tuple[Target, Terms]] = []
+    appends: list[Append] = []
+    for number, (ask, text) in enumerate(zip(asks, texts, strict=True), 1):
+        with _numbered(number, asks):
+            target, terms = _terms(desk, caller, ask, text.commitment)
+            wanted.append((target, replace(terms, bundle=bundle)))
+    with one_at_a_time(desk, *(terms for _, terms in wanted)):
+        for number, (target, terms) in enumerate(wanted, 1):
+            with _numbered(number, asks):
+                verdict, facts = _judge(desk, caller, terms, target)
+                earlier = [each for _, each in wanted[: number - 1]]
+                facts = replace(
+                    facts, verdict=verdict, extended=_extended(desk, caller, terms),
+                    spent=tuple(also(each, earlier, now) for each in facts.spent),
+                )  # fmt: skip
+                name = names[number - 1]
+                events = decide(None, c.Submit(ticket=name, terms=terms), facts, now)
+            stream = Stream(id=name, version=0, head=None)
+            append = Append(
+                stream=stream, actor=caller.actor, events=events, at=now, texts=(texts[number - 1],),
+                ticket=fold(None, events, caller.actor, now, name),
+                once=None if bundle else desk.once(caller, stream),
+            )  # fmt: skip
+            appends.append(append)
+        results = desk.store.append_many(appends) if bundle else [desk.store.append(appends[0])]
+    tickets = []
+    for append, result in zip(appends, results, strict=True):
+        if not isinstance(result, Appended):
+            raise result
+        if append.ticket is not None:
+            desk.tell(append.ticket, append.events)
+            tickets.append(append.ticket)
+    return tuple(tickets)
+
+
+@contextmanager
+def _numbered(number: int, asks: Sequence[Ask]) -> Iterator[None]:
+    """Say which ticket of a bundle is meant."""
+    try:
+        yield
+    except (Invalid, Refused) as error:
+        if len(asks) == 1:
+            raise
+        wrong = type(error)(f"ticket {number}: {error.message}", remedy=error.remedy, code=error.code)
+        raise wrong from error
+
+
+def _extended(desk: Desk, caller: Caller, terms: Terms) -> Ticket | None:
+    """What is to go on; None where the caller may not see it, which is the same as if it were not there (I33)."""
+    before = desk.store.read(terms.extends)[1] if terms.extends else None
+    return before if before and desk.may_see(before, caller) else None
 
 
 def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
@@ -167,7 +213,7 @@ def _terms(desk: Desk, caller: Caller, ask: Ask, justification: str) -> tuple[Ta
         justification=justification, references=parse_references(ask.references),
         incident=clean_name(ask.incident, "the incident") if ask.incident is not None else None,
         starts_at=wire(ask.starts_at) if ask.starts_at else None, duration=int(seconds),
-        public_key=key,
+        public_key=key, extends=ask.extends or msgspec.UNSET,
     )  # fmt: skip
 
 

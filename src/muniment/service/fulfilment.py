@@ -94,7 +94,7 @@ def settle(desk: Desk, works: Sequence[Work], appends: Sequence[Append], progres
         recorded.append(work)
         if append.events:
             progress.moved.append(work.ticket)
-            desk.tell(work.ticket)
+            desk.tell(work.ticket, append.events)
     return recorded
 
 

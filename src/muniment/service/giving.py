@@ -18,12 +18,12 @@ from msgspec.structs import replace
 
 from muniment.core import commands as c
 from muniment.core.errors import MunimentError, TargetUnavailable
-from muniment.core.identity import Identity
 from muniment.core.instants import wire
 from muniment.core.scope import Scope, excess, scope
 from muniment.core.ticket import Ticket
 from muniment.ports import Append, Credential, Outcome, Target
 from muniment.service import fulfilment as f
+from muniment.service.authority import stands
 from muniment.service.desk import Desk
 from muniment.service.filing import with_target
 from muniment.service.sealed import under_checkpoint
@@ -45,7 +45,7 @@ def give(desk: Desk, target_id: str, tickets: Collection[str], holder: str) -> f
     works = _one_per_privilege(f.load(desk, tickets, target_id), progress)
     now = desk.clock.now()
     started = [w for w in works if w.ticket.status == "provisioning" and not f.over(w.ticket, now)]
-    fresh = [w for w in works if w.ticket.status == "approved" and (w.ticket.terms.start or now) <= now]
+    fresh = [w for w in works if w.ticket.status == "approved" and (w.ticket.ready or now) <= now]
     over = [w.ticket.id for w in works if w.ticket.status == "provisioning" and f.over(w.ticket, now)]
     try:
         fresh = under_checkpoint(desk, fresh, progress)
@@ -101,16 +101,14 @@ def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
     """Policy's verdict on the request now, and whose approvals still stand (I4, I9)."""
     requester, beneficiary = desk.subject(ticket.terms.requester), desk.subject(ticket.terms.beneficiary)
     verdict = desk.policy.judge_request(ticket.terms, requester, beneficiary, target)
-    standing = []
-    for decision in ticket.decisions:
-        approver = desk.directory.get(decision.approver) or Identity(id=decision.approver, active=False)
-        authority = desk.policy.judge_approver(
-            ticket, desk.subject(approver.id), requester, beneficiary, target
-        )
-        entitled = approver.active and authority.verdict.permitted and decision.stage in authority.stages
-        if entitled and still_theirs(decision.signature, approver):
-            standing.append(decision.approver)
-    facts = replace(desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing))
+    standing = tuple(
+        d.approver
+        for d in ticket.decisions
+        if stands(desk, ticket, d, requester, beneficiary, target)
+        and still_theirs(d.signature, desk.subject(d.approver).identity)
+    )
+    extended = desk.store.read(ticket.terms.extends)[1] if ticket.terms.extends else None
+    facts = replace(desk.facts(ticket, None), verdict=verdict, standing_approvers=standing, extended=extended)
     return with_target(facts, target, ticket.terms.scope)
 
 

@@ -47,7 +47,7 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
     if awaiting_me:
         wanted = replace(wanted, statuses=("pending",))
     if not SEES_ALL & set(caller.identity.roles):
-        wanted = replace(wanted, seen_by=desk.keys(caller.identity))
+        wanted = replace(wanted, seen_by=desk.keys(caller.identity) | desk.keys_received(caller.identity))
     found: list[Ticket] = []
     before = wanted.before
     size = PAGE if awaiting_me else min(PAGE, wanted.limit + 1)
@@ -55,7 +55,7 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
         batch = desk.views.tickets(replace(wanted, before=before, limit=size))
         for ticket in batch:
             before = ticket.id
-            if desk.may_see(ticket, caller) and (not awaiting_me or _awaits(ticket, caller)):
+            if desk.may_see(ticket, caller) and (not awaiting_me or _awaits(desk, ticket, caller)):
                 found.append(ticket)
                 if len(found) > wanted.limit:
                     return Page(items=tuple(found[:-1]), next=found[-2].id)
@@ -203,11 +203,16 @@ def _whole(page: Callable[[str | None], Rows]) -> list[Document]:
         before = rows.next
 
 
-def _awaits(ticket: Ticket, caller: Caller) -> bool:
+def _awaits(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
     """Whether the caller could decide on the ticket now, as far as its stages say."""
     who = caller.identity
-    stake = {ticket.terms.requester, ticket.terms.beneficiary, *ticket.accountable}
-    decided = {d.approver for d in ticket.decisions}
-    if {who.id, *who.aliases} & (stake | decided) or who.kind != "human":
+    names = {who.id, *who.aliases}
+    if who.kind != "human" or names & {voter for d in ticket.decisions for voter in d.voters}:
         return False
-    return any(in_stage(stage.approvers, who) for stage in ticket.open_stages())
+    own = {ticket.terms.requester, ticket.terms.beneficiary}
+    if names & {*own, *ticket.accountable}:  # but for the consent of who owns the machine
+        return not names & own and any(
+            s.consent is True and in_stage(s.approvers, who) for s in ticket.open_stages()
+        )
+    others = desk.keys_received(who)
+    return any(in_stage(s.approvers, who) or others.intersection(s.approvers) for s in ticket.open_stages())

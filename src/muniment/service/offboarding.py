@@ -45,7 +45,7 @@ def offboard(desk: Desk) -> list[Ticket]:
         for append, result in zip(appends, desk.store.append_many(appends), strict=True):
             if isinstance(result, Appended) and append.ticket:
                 changed.append(append.ticket)
-                desk.tell(append.ticket)
+                desk.tell(append.ticket, append.events)
             elif isinstance(result, MunimentError):
                 trouble = result
         if trouble is not None and trouble.code != "conflict":
@@ -68,7 +68,7 @@ def _approved_by(desk: Desk, gone: frozenset[IdentityId]) -> Iterable[str]:
     wanted = Filter(statuses=("pending", "approved"), limit=PAGE)
     while True:
         page = desk.views.tickets(wanted)
-        yield from (t.id for t in page if any(d.approver in gone for d in t.decisions))
+        yield from (t.id for t in page if any(not gone.isdisjoint(d.voters) for d in t.decisions))
         if len(page) < PAGE:
             return
         wanted = Filter(statuses=wanted.statuses, limit=PAGE, before=page[-1].id)

@@ -1,0 +1,1 @@
+"""Ways to tell people: `ports.Notifier`. Here the process's own log, and a file of JSON lines."""

@@ -1,0 +1,80 @@
+"""Whose authority somebody may use on a ticket: their own, and what others handed to them; and whether it still holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from muniment.core.delegation import Delegation, require_delegate
+from muniment.core.errors import Refused
+from muniment.core.events import DelegationGiven
+from muniment.core.identity import Identity
+from muniment.core.separation import excluded
+from muniment.core.ticket import Decision, Ticket
+from muniment.core.verdict import Authority
+from muniment.ports import Subject, Target
+
+if TYPE_CHECKING:
+    from muniment.service.desk import Desk
+
+#: every delegation has a stream of its own
+STREAM = "delegation:"
+
+
+def in_force(desk: Desk, now: datetime) -> tuple[Delegation, ...]:
+    """Delegations that were not ended and whose period includes now, as the primary has them."""
+    last = (event for _, event in desk.views.registered(STREAM).values())
+    return tuple(e.delegation for e in last if isinstance(e, DelegationGiven) and e.delegation.covers(now))
+
+
+def received(desk: Desk, who: Identity, now: datetime) -> tuple[Delegation, ...]:
+    """Those that let this person decide for others now."""
+    return tuple(d for d in in_force(desk, now) if d.to in (who.id, *who.aliases))
+
+
+def delegated(  # noqa: PLR0917  as `Policy.judge_approver`
+    desk: Desk, ticket: Ticket, who: Identity, requester: Subject, beneficiary: Subject, target: Target
+) -> tuple[Authority, ...]:
+    """What others could decide on a ticket and have handed to ``who``. Not what was handed to those others."""
+    found = []
+    for each in received(desk, who, desk.clock.now()):
+        holder = desk.directory.get(each.by)
+        if holder is None or not holder.active:
+            continue
+        theirs = desk.policy.judge_approver(ticket, desk.subject(holder.id), requester, beneficiary, target)
+        if theirs.stages:
+            found.append(replace(theirs, delegation=each))
+    return tuple(found)
+
+
+def stands(  # noqa: PLR0917  as `Policy.judge_approver`
+    desk: Desk, ticket: Ticket, decision: Decision, requester: Subject, beneficiary: Subject, target: Target
+) -> bool:
+    """Whether a decision on file is by somebody who could make it now (I4)."""
+    approver = desk.directory.get(decision.approver)
+    if approver is None or not approver.active:
+        return False
+    holder = approver
+    if decision.on_behalf:
+        given = desk.directory.get(decision.on_behalf.by)
+        if (
+            given is None
+            or not given.active
+            or not _still_delegated(desk, ticket, decision.on_behalf, approver)
+        ):
+            return False
+        holder = given
+    authority = desk.policy.judge_approver(ticket, desk.subject(holder.id), requester, beneficiary, target)
+    return authority.verdict.permitted and decision.stage in authority.stages
+
+
+def _still_delegated(desk: Desk, ticket: Ticket, delegation: Delegation, approver: Identity) -> bool:
+    now = desk.clock.now()
+    own = excluded(ticket, desk.accountable_of(ticket))
+    try:
+        require_delegate(delegation, approver, own, desk.superiors(approver), now)
+    except Refused:
+        return False
+    return delegation in in_force(desk, now)

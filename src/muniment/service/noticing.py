@@ -1,0 +1,56 @@
+"""Whom to tell of what happened to a ticket. The ledger is the record; a notice is a courtesy that may get lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from muniment.core import events as e
+from muniment.core.ticket import Ticket
+from muniment.ports import Notice
+
+
+def notices(ticket: Ticket, events: Iterable[e.Event], owners: tuple[str, ...] = ()) -> Iterator[Notice]:
+    """One for each event that somebody waits for.
+
+    Args:
+        ticket: as it stands after the events.
+        events: what happened, in order.
+        owners: of the target: who could see to it that somebody can decide.
+    """
+    waiting = tuple(dict.fromkeys(a for s in ticket.open_stages() for a in s.approvers))
+    own = tuple(dict.fromkeys((ticket.terms.requester, ticket.terms.beneficiary)))
+    told = (ticket.obligations.notify or ()) if ticket.obligations else ()
+    for event in events:
+        match event:
+            case e.RequestSubmitted() if ticket.status == "pending":
+                yield _notice(ticket, "filed", (*waiting, *told), "waits for a decision")
+            case e.ApproversReminded():
+                yield _notice(ticket, "reminded", event.approvers, "still waits for a decision")
+            case e.RequestEscalated():
+                yield _notice(
+                    ticket, "escalated", event.to, "was decided by nobody, and waits for you as well"
+                )
+            case e.ApproversMissing() if event.stages:
+                said = f"can be decided by nobody: {'; '.join(event.reasons)}"
+                yield _notice(ticket, "approvers-missing", (*owners, *own), said)
+            case e.CounterOffered():
+                said = f"would be approved for less by {event.approver}: accept it, or let it be"
+                yield _notice(ticket, "countered", (ticket.terms.requester,), said)
+            case e.RequestApproved():
+                yield _notice(ticket, "approved", (*own, *told), "is approved")
+            case e.RequestDenied():
+                yield _notice(ticket, "denied", (*own, *told), f"is denied by {event.by}")
+            case e.RequestLapsed():
+                yield _notice(ticket, "lapsed", own, f"lapsed: {event.reason}")
+            case _:
+                pass
+
+
+def _notice(ticket: Ticket, kind: str, to: Iterable[str], said: str) -> Notice:
+    return Notice(
+        kind=kind,
+        ticket=ticket.id,
+        at=ticket.updated_at,
+        to=tuple(dict.fromkeys(to)),
+        text=f"{ticket.id} {said}",
+    )

@@ -1,0 +1,273 @@
+"""Who decides for whom, who is missing, who is told: against the real directory, policies and store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from evidence.office import Office
+from muniment.core import events as e
+from muniment.core.errors import Invalid, MunimentError, NotFound, Refused
+from muniment.service import deciding, delegating, looking
+from muniment.service.approvers import missing
+from muniment.service.attending import attend, note_missing
+from muniment.service.documents import ticket_document
+from muniment.service.filing import Ask, preview
+from muniment.store.views import Filter
+from service.changes import events, listening, oblige, people, sound, ticket
+
+DAY = timedelta(days=1)
+CYD, DEE, BO = (f"human:{name}@example.com" for name in ("cyd", "dee", "bo"))
+GUEST = 'groups = ["engineers", "on-call"]   # on call: may break the glass'
+
+
+def delegate(office: Office, by: str = "cyd", to: str = BO, **period):
+    return delegating.give(
+        office.desk, office.caller(by), to=to, reason="holidays", **({"length": DAY} | period)
+    )
+
+
+def awaiting(office: Office, who: str) -> list[str]:
+    page = looking.tickets(office.desk, office.caller(who), Filter(), awaiting_me=True)
+    return [t.id for t in page.items]
+
+
+# ── delegation ──
+
+
+def test_a_delegate_sees_decides_and_it_is_on_record_for_whom(office: Office) -> None:
+    asked = office.ask()
+    with pytest.raises(NotFound):
+        office.approve(asked, "bo")
+    given = delegate(office)
+    assert awaiting(office, "bo") == [asked]
+    office.approve(asked, "bo")
+    [decision] = ticket_document(office.desk, ticket(office, asked))["decisions"]
+    assert (decision["approver"], decision["on_behalf_of"], decision["delegation"]) == (BO, CYD, given.id)
+    assert awaiting(office, "bo") == []
+    office.give(asked)
+    assert office.status(asked) == "active"
+    sound(office)
+
+
+def test_it_opens_stages_and_not_what_the_other_asked_for(office: Office) -> None:
+    people(office, 'name = "Cyd"\ngroups = ["platform"]', 'name = "Cyd"\ngroups = ["platform", "engineers"]')
+    own = office.ask(who="cyd")
+    delegate(office)
+    assert awaiting(office, "dee") == [own]
+    assert awaiting(office, "bo") == [own]  # as Cyd is an owner of the target
+    with pytest.raises(Refused) as caught:
+        office.approve(own, "bo")
+    assert caught.value.code == "refused.not-delegated"
+
+
+def test_not_past_its_end_and_not_once_it_was_taken_back(office: Office) -> None:
+    asked = office.ask()
+    given = delegate(office, length=timedelta(hours=1))
+    office.later(3601)
+    with pytest.raises(NotFound):
+        office.approve(asked, "bo")
+    given = delegate(office)
+    for _ in range(2):
+        assert delegating.end(office.desk, office.caller("cyd"), given.id) == given
+    with pytest.raises(NotFound):
+        office.approve(asked, "bo")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "taken back",
+        "over",
+        "who gave it left",
+        "who gave it is no approver",
+        "the delegate left",
+        "reports now",
+    ],
+)
+def test_it_is_judged_again_before_access_is_given(office: Office, change: str) -> None:
+    asked = office.ask(starts_at=office.clock.at + timedelta(hours=2))
+    given = delegate(office, length=timedelta(hours=1) if change == "over" else DAY)
+    office.approve(asked, "bo")
+    block = 'name = "Cyd"\ngroups = ["platform"]'
+    match change:
+        case "taken back":
+            delegating.end(office.desk, office.caller("cyd"), given.id)
+        case "who gave it left":
+            people(office, block, f"{block}\nactive = false")
+        case "who gave it is no approver":
+            people(office, block, 'name = "Cyd"\ngroups = ["engineers"]')
+        case "the delegate left":
+            people(office, GUEST, f"{GUEST}\nactive = false")
+        case "reports now":
+            report(office)
+    office.later(2 * 3600)
+    office.give(asked)
+    assert office.status(asked) == "pending"
+    [voided] = events(office, asked, e.ApprovalsVoided)
+    assert voided.approvers == (BO,)
+    sound(office)
+
+
+def report(office: Office) -> None:
+    """Bo reports to Ann from now on."""
+    people(office, 'manager = "human:bo@example.com"    # nobody', "# nobody")
+    people(office, GUEST, f'{GUEST}\nmanager = "human:ann@example.com"')
+
+
+def test_a_report_of_the_requester_decides_for_nobody(office: Office) -> None:
+    asked = office.ask()
+    delegate(office)
+    report(office)
+    with pytest.raises(Refused) as caught:
+        office.approve(asked, "bo")
+    assert caught.value.code == "refused.not-delegated"
+
+
+def test_what_was_handed_on_is_not_handed_further(office: Office) -> None:
+    asked = office.ask()
+    delegate(office)
+    delegate(office, "bo", "human:ops@example.com")
+    with pytest.raises(Refused) as caught:  # an operator sees every ticket
+        office.approve(asked, "ops")
+    assert caught.value.code == "refused.not-an-approver"
+
+
+def test_who_may_see_and_end_a_delegation(office: Office) -> None:
+    given = delegate(office)
+    for who, count in (("cyd", 1), ("bo", 1), ("ops", 1), ("aud", 1), ("dee", 0), ("ann", 0)):
+        assert len(delegating.listed(office.desk, office.caller(who))) == count, who
+    for who in ("dee", "aud"):
+        with pytest.raises(NotFound):
+            delegating.end(office.desk, office.caller(who), given.id)
+    delegating.end(office.desk, office.caller("bo"), given.id)
+    [shown] = delegating.listed(office.desk, office.caller("cyd"))
+    assert (shown["ended"], shown["in_force"]) == (True, False)
+    with pytest.raises(NotFound):
+        delegating.end(office.desk, office.caller("cyd"), "dlg_none")
+
+
+@pytest.mark.parametrize("to", ["human:nobody@example.com", "service_account:deploy", CYD])
+def test_to_a_person_who_is_somebody_else(office: Office, to: str) -> None:
+    with pytest.raises((Refused, Invalid)):
+        delegate(office, to=to)
+
+
+# ── nobody left ──
+
+NOBODY = 'groups = ["nobody-yet"]'
+
+
+def test_a_group_with_nobody_in_it_is_said_before_at_and_after_filing(office: Office) -> None:
+    oblige(office, '@approvers("group:security")\n@max_duration("4h")')
+    ask = Ask(
+        target="bastion",
+        scope=(looking_at(office),),
+        justification="x",
+        duration=DAY / 24,
+        public_key=office.public_key,
+    )
+    said = preview(office.desk, office.caller("ann"), ask)
+    assert said.possible_approvers == ()
+    asked = office.ask()
+    [stage] = ticket_document(office.desk, ticket(office, asked))["stages"]
+    for sentence in (said.reasons[-1], stage["missing"]):
+        assert "nobody active is in group:security" in sentence
+        assert "an owner of bastion (group:platform) or an operator can see to it" in sentence
+    people(office, 'name = "Dee"\ngroups = ["platform"]', 'name = "Dee"\ngroups = ["platform", "security"]')
+    assert preview(office.desk, office.caller("ann"), ask).possible_approvers == (DEE,)
+    assert missing(office.desk, ticket(office, asked)) == {}
+
+
+def looking_at(office: Office):
+    return office.desk.targets["bastion"].catalogue[0].privilege
+
+
+@pytest.mark.parametrize(
+    ("cyd", "dee", "missed"),
+    [
+        ('groups = ["platform"]', 'groups = ["platform"]', False),
+        ('groups = ["platform"]\nactive = false', 'groups = ["platform"]', False),
+        ('groups = ["platform"]\nactive = false', 'groups = ["platform"]\nactive = false', True),
+        ('groups = ["platform"]\nmanager = "human:ann@example.com"', 'groups = ["engineers"]', True),
+        ('groups = ["platform"]\naliases = ["human:c@example.com"]', 'groups = ["engineers"]', False),
+    ],
+)
+def test_everybody_left_out(office: Office, cyd: str, dee: str, missed: bool) -> None:
+    """By leaving, by reporting to who asks: whoever is kept from it does not count."""
+    asked = office.ask()
+    people(
+        office, 'name = "Cyd"\ngroups = ["platform"]', f'name = "Cyd"\n{cyd}'
+    ) if cyd != 'groups = ["platform"]' else None
+    people(
+        office, 'name = "Dee"\ngroups = ["platform"]', f'name = "Dee"\n{dee}'
+    ) if dee != 'groups = ["platform"]' else None
+    assert bool(missing(office.desk, ticket(office, asked))) == missed
+
+
+def test_one_person_does_not_fill_two_stages_that_need_them_both(office: Office) -> None:
+    oblige(office, '@approvers("owners, group:security")\n@max_duration("4h")')
+    people(office, 'name = "Dee"\ngroups = ["platform"]', 'name = "Dee"\ngroups = ["platform", "security"]')
+    asked = office.ask()
+    assert missing(office.desk, ticket(office, asked)) == {}
+    people(office, 'name = "Cyd"\ngroups = ["platform"]', 'name = "Cyd"\ngroups = ["engineers"]')
+    assert len(missing(office.desk, ticket(office, asked))) == 1
+
+
+def test_a_group_that_becomes_empty_is_noted_once_and_told(office: Office) -> None:
+    heard = listening(office)
+    asked = office.ask()
+    assert note_missing(office.desk) == []
+    people(office, 'groups = ["platform"]', NOBODY)
+    assert [t.id for t in note_missing(office.desk)] == [asked]
+    assert note_missing(office.desk) == []
+    [noted] = events(office, asked, e.ApproversMissing)
+    assert "operator" in noted.reasons[0]
+    assert heard.kinds() == ["filed", "approvers-missing"]
+    assert "group:platform" in heard.notices[-1].to
+    people(office, NOBODY, 'groups = ["platform"]')
+    assert [t.id for t in note_missing(office.desk)] == [asked]
+    assert not ticket(office, asked).missing
+    sound(office)
+
+
+# ── reminders and escalation ──
+
+
+def test_who_is_told_when_nobody_decides_and_who_may_then(office: Office) -> None:
+    heard = listening(office)
+    duties = '@approvers("owners")\n@max_duration("4h")\n@remind_after("10m")\n@escalate_after("1h")\n'
+    oblige(office, duties + '@escalate_to("group:on-call")\n@notify("human:aud@example.com")')
+    asked = office.ask()
+    for minutes in (10, 50):
+        office.later(minutes * 60)
+        attend(office.desk, [asked])
+        attend(office.desk, [asked])
+    assert heard.kinds() == ["filed", "reminded", "escalated"]
+    assert [set(n.to) for n in heard.notices] == [
+        {"group:platform", "human:aud@example.com"}, {CYD, DEE}, {"group:on-call"}
+    ]  # fmt: skip
+    with pytest.raises(MunimentError):  # Bo is on call, and Ann's manager: policy lets him
+        office.approve(asked, "ops")
+    office.approve(asked, "bo")
+    assert heard.kinds()[-1] == "approved"
+    office.give(asked)
+    assert office.status(asked) == "active"
+    sound(office)
+
+
+def test_in_order(office: Office) -> None:
+    oblige(office, '@approvers("owners then group:on-call")\n@max_duration("4h")')
+    asked = office.ask()
+    assert awaiting(office, "bo") == []
+    with pytest.raises(Refused) as caught:
+        office.approve(asked, "bo")
+    assert caught.value.code == "refused.stage-not-open"
+    with pytest.raises(Refused):
+        office.do(deciding.deny, "bo", asked, comment="no")
+    office.approve(asked, "cyd")
+    assert awaiting(office, "bo") == [asked]
+    office.approve(asked, "bo")
+    office.give(asked)
+    sound(office)
