@@ -462,6 +462,9 @@ class EventStore(Protocol):
     def claim(self, claims: Sequence[Claim]) -> dict[str, Lease]:
         """Take leases for work whose intent is on file already. Those held by others are left out."""
 
+    def leased(self, keys: Collection[str]) -> set[str]:
+        """Which of these anybody has leased now."""
+
     def release(self, leases: Sequence[Lease]) -> None:
         """Give leases back early. One that was lost is ignored."""
 

@@ -128,6 +128,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("lapse", "approved"): {"controller"},
     ("start provisioning", "approved"): {"controller"},
     ("record grant", "provisioning"): {"controller"},
+    ("record grant", "revoking"): {"controller"},  # for what nobody could read before it was to end
     ("fail provisioning", "approved"): {"controller"},
     ("fail provisioning", "provisioning"): {"controller"},
     ("end", "provisioning"): {"controller"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 import faulty
@@ -218,10 +220,6 @@ def test_excess_beside_another_tickets_grant_goes_and_the_grant_stays(world: Wor
     world.sound()
 
 
-@pytest.mark.xfail(
-    reason="I16, I17: excess is looked for when a grant is read back; one that was never read back loses what was"
-    " approved, and the rest is left to the reconciler"
-)
 @pytest.mark.parametrize("how", ["expired", "returned"])
 def test_more_than_asked_that_nobody_could_read_before_the_end_is_taken_back(world: World, how: str) -> None:
     """It gave more, and did not answer until the access was over: all of it goes all the same."""
@@ -237,4 +235,85 @@ def test_more_than_asked_that_nobody_could_read_before_the_end_is_taken_back(wor
         world.clock.pass_by(HOUR)
     world.settle()
     assert world.ground.everything() == before
-    world.must(ticket, "revoked", "closed", "failed")
+    late = world.must(ticket, "revoked")  # until somebody has looked at the finding
+    assert late.failure
+    assert late.failure.code == "target.excess"
+    [finding] = world.events(ticket, FindingRaised)
+    assert finding.scope == (world.role("xx"),)
+    assert [event.cause for event in world.events(ticket, RevocationOrdered)] == [
+        "returned" if how == "returned" else "excess"
+    ]
+    world.sound()
+
+
+def test_what_others_hold_is_not_taken_for_more_than_asked(world: World) -> None:
+    """It could not be read back, and the account holds more by another ticket and from before: all of that stays."""
+    name = world.ground.name
+    world.ground.sql("GRANT {} TO {}", name("xx"), name("ann"))
+    other = world.active("ro")
+    before = world.ground.everything()
+    ticket = world.approved("rw")
+    world.pg.arrange("observe", faulty.Fault(), faulty.unavailable_before())
+    world.step()
+    world.give_back(ticket)
+    world.settle()
+    world.must(ticket, "closed")
+    assert world.events(ticket, FindingRaised) == []
+    world.must(other, "active")
+    assert world.ground.everything() == before
+
+
+#: more than an entry of the ledger can list beside other things
+HUNDREDS = 120
+
+
+@pytest.fixture
+def extra(world: World) -> Iterator[list[str]]:
+    """More roles, with names as long as they may be."""
+    names = [f"{n:03}_{world.ground.number}_".ljust(63, "z") for n in range(HUNDREDS)]
+    for each in names:
+        world.ground.sql("CREATE ROLE {}", each)
+        world.ground.sql("GRANT {} TO {} WITH ADMIN OPTION", each, world.ground.name("muniment"))
+    yield names
+    world.ground.sql("DROP ROLE " + ", ".join(["{}"] * HUNDREDS), *names)
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_hundreds_more_than_asked_are_counted_and_all_taken_back(
+    world: World, extra: list[str], *, unread: bool
+) -> None:
+    before = world.ground.everything()
+    ticket = world.approved()
+    world.pg.arrange(
+        "provision",
+        faulty.giving_more(
+            lambda: world.ground.as_connector(
+                "GRANT " + ", ".join(["{}"] * len(extra)) + " TO {}", *extra, world.ground.name("ann")
+            )
+        ),
+    )
+    if unread:
+        world.pg.arrange("observe", faulty.Fault(), faulty.unavailable_before())
+        world.step()
+        world.give_back(ticket)
+    world.settle()
+    failed = world.must(ticket, "revoked")
+    [seen] = world.events(ticket, GrantObserved)
+    assert seen.whole.count == HUNDREDS + 1 > len(seen.granted)
+    assert failed.failure
+    assert f"{HUNDREDS} privileges more" in failed.failure.message
+    assert world.ground.everything() == before
+    world.sound()
+
+
+def test_an_account_that_held_hundreds_before_holds_them_afterwards(world: World, extra: list[str]) -> None:
+    account = world.ground.name("ann")
+    world.ground.sql("GRANT " + ", ".join(["{}"] * len(extra)) + " TO {}", *extra, account)
+    before = world.ground.everything()
+    ticket = world.active()
+    assert "account-read/1" in world.kinds(ticket)
+    world.give_back(ticket)
+    world.settle()
+    world.must(ticket, "closed")
+    assert world.ground.everything() == before
+    world.sound(at_rest=False)  # it holds what no ticket gave

@@ -14,9 +14,10 @@ from sqlalchemy import event
 import faulty
 from faults.world import HOUR, World
 from muniment.controllers.runtime import Controllers
-from muniment.core.errors import MunimentError, StoreUnavailable
-from muniment.core.events import RevocationObserved, RevocationOrdered
+from muniment.core.errors import LeaseLost, MunimentError, StoreUnavailable
+from muniment.core.events import FindingRaised, RevocationObserved, RevocationOrdered
 from muniment.service.deciding import approve, revoke
+from muniment.service.fulfilment import claim_for
 from muniment.service.pursuing import pursue
 from muniment.service.taking import end_access, prepare_end, record_end
 from store.stores import file_of
@@ -151,20 +152,123 @@ def test_what_was_leased_ahead_ends_on_the_target_and_is_recorded_later(
     world.sound()
 
 
-@pytest.mark.xfail(
-    reason="I28: without a lease nothing is taken back, and a store that cannot write gives none; see the report"
-)
 def test_what_was_not_leased_ahead_ends_on_the_target_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.active()
+    """The target is asked without a lease; the evidence waits for the store."""
+    ticket, returned = world.active(), world.active("ro", who="bea")
+    world.give_back(returned, who="bea")
     world.clock.pass_by(HOUR)
     with unwritable(world, monkeypatch):
         world.step()
-        assert world.holds() == []
+        assert world.holds() == world.holds("bea") == []
+        world.must(ticket, "active")  # not yet on record, and not said to be over
+    world.settle()
+    world.must(ticket, "closed")
+    world.must(returned, "closed")
+    world.sound()
 
 
-def test_it_is_said_when_nothing_could_be_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_lease_what_another_ticket_gives_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I21 holds as ever: both give rw, and only one of them is over."""
+    ending, longer = world.active("ro", "rw"), world.approved("rw", length=2 * HOUR)
+    world.settle()
+    world.must(longer, "active")
+    world.clock.pass_by(HOUR)
+    with unwritable(world, monkeypatch):
+        world.step()
+        assert world.holds() == ["rw"]
+    world.settle()
+    world.must(ending, "closed")
+    world.must(longer, "active")
+    world.sound()
+
+
+def test_without_a_lease_nothing_is_done_where_another_worker_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = world.active()
+    world.clock.pass_by(HOUR)
+    others = world.desk.store.claim([claim_for(world.ticket(ticket), "somebody else")])
+    with unwritable(world, monkeypatch):
+        world.step()
+        assert isinstance(world.troubles[-1], LeaseLost)
+        assert world.holds() == ["rw"]
+        assert world.spy.taken == []
+    world.desk.store.release(list(others.values()))
+    world.settle()
+    world.must(ticket, "closed")
+    world.sound()
+
+
+@pytest.mark.parametrize("what", ["the lease alone", "a ticket that gives the same"])
+def test_without_a_lease_the_last_look_is_right_before_the_change(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Another node, whose store works, begins between our first look and our change (I19)."""
+    ticket, soon = world.active(), world.approved()
+    world.clock.pass_by(HOUR)
+    down = unwritable(world, monkeypatch)
+
+    def meanwhile() -> None:
+        with monkeypatch.context() as patch:
+            restore(patch)
+            if what == "the lease alone":
+                assert world.desk.store.claim([claim_for(world.ticket(soon), "another node")])
+            else:
+                assert world.one_pass("provision", "pg", [soon]).moved
+
+    world.pg.arrange("revoke", faulty.Fault(before=meanwhile))
+    restore = remembered()
+    with down:
+        assert isinstance(world.one_pass("revoke", "pg", [ticket]).again[ticket], LeaseLost)
+        assert world.holds() == ["rw"]
+    world.clock.pass_by(61 * SECOND)
+    world.settle()
+    world.must(ticket, "closed")
+    world.must(soon, "active")
+    assert world.holds() == ["rw"]
+    world.sound()
+
+
+def remembered():
+    """What `unwritable` takes away, to be put back for the length of another node's work."""
+    from muniment.store import appending, engine, events, views  # noqa: PLC0415
+
+    real, turn = engine.writing, appending.writers_turn
+
+    def restore(patch: pytest.MonkeyPatch) -> None:
+        for module in (engine, events, views):
+            patch.setattr(module, "writing", real)
+        patch.setattr(appending, "writers_turn", turn)
+
+    return restore
+
+
+def test_more_than_asked_seen_while_nothing_can_be_recorded_is_recorded_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could read it back before the end, and then the store was away: all of it goes, and the excess is said."""
+    before = world.ground.everything()
+    ticket = world.approved()
+    more = lambda: world.ground.as_connector("GRANT {} TO {}", *map(world.ground.name, ("xx", "ann")))  # noqa: E731
+    world.pg.arrange("provision", faulty.giving_more(more))
+    world.pg.arrange("observe", faulty.Fault(), faulty.unavailable_before())
+    world.step()
+    world.give_back(ticket)
+    with unwritable(world, monkeypatch):
+        ended = end_access(world.desk, "pg", [ticket], "me")
+        assert world.ground.everything() == before
+    assert record_end(world.desk, [ended]).again == {}
+    [finding] = world.events(ticket, FindingRaised)
+    assert finding.scope == (world.role("xx"),)
+    world.must(ticket, "revoked")
+    world.sound()
+
+
+def test_it_is_said_when_an_end_could_not_be_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never silently: the ticket is tried again, and whoever waits for it is told."""
     ticket = world.active()
     world.clock.pass_by(HOUR)

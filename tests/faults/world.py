@@ -42,11 +42,12 @@ from muniment.policy.cedar import CedarPolicy
 from muniment.ports import CatalogueEntry, CheckReport, Connector, Observation, Order, Outcome, Target
 from muniment.service.attending import attend
 from muniment.service.deciding import approve, give_back, revoke
-from muniment.service.desk import Desk
+from muniment.service.desk import CONTROLLER, Desk
 from muniment.service.filing import Ask, file_request
 from muniment.service.fulfilment import Progress
 from muniment.service.giving import give
 from muniment.service.ledgering import verify
+from muniment.service.registry import record_registry
 from muniment.service.sealing import seal
 from muniment.service.taking import take_back
 from muniment.store.opening import open_store
@@ -292,6 +293,7 @@ class World:
         )  # fmt: skip
         self.holder = 0
         self.troubles: list[MunimentError] = []
+        record_registry(self.desk, CONTROLLER)  # as every process does before it writes
 
     def __enter__(self) -> Self:
         return self
@@ -318,6 +320,8 @@ class World:
     def use(self, **changes: Any) -> None:
         """Go on with another policy, other targets, …"""
         self.desk = replace(self.desk, **changes)
+        if "policy" in changes:
+            record_registry(self.desk, CONTROLLER)
 
     # ── people ──
 

@@ -171,6 +171,10 @@ VALUES: dict[str, e.Event] = {
         settings=(e.PolicyFile(name="targets.json", sha256="cd" * 32),), change="chg_golden", proposed_by=ODA
     ),
     "settings-adopted/1 bare": e.SettingsAdopted(settings=()),
+    "account-read/1": e.AccountRead(held=(SUPER, RW)),
+    "grant-observed/1 in part": e.GrantObserved(
+        granted=(RW,), comparison=Comparison(missing=(), excess=()), native_expiry=None, handle={}, whole=e.Whole(count=612, digest=SHA)
+    ),
 }  # fmt: skip
 
 

@@ -173,6 +173,17 @@ class RequestLapsed(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class AccountRead(Event, frozen=True, kw_only=True):
+    """Part of what the account held on the target before anything was given, where one entry cannot hold all of it.
+
+    Its parts follow each other; then, in the same commit, comes ProvisioningStarted.
+    """
+
+    kind = "account-read/1"
+
+    held: Scope
+
+
 class ProvisioningStarted(Event, frozen=True, kw_only=True):
     """Intent, durable before the target is touched (I1). The window is fixed from here on."""
 
@@ -180,11 +191,18 @@ class ProvisioningStarted(Event, frozen=True, kw_only=True):
 
     starts_at: str
     expires_at: str
-    held: Scope  # everything the account held on the target just before; none of it is ours to remove
+    held: Scope  # what the account held on the target just before, after what AccountRead says; not ours to remove
     policies: str  # the policy set under which the authority was judged again
     approvers: tuple[IdentityId, ...]  # whose approvals still stood
     evaluations: tuple[Evaluation, ...]
     entities: tuple[dict[str, Any], ...]  # exactly what the engine saw
+
+
+class Whole(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a scope of which an entry lists a part."""
+
+    count: int  # privileges
+    digest: str  # SHA-256 of its canonical JSON
 
 
 class GrantObserved(Event, frozen=True, kw_only=True):
@@ -196,6 +214,8 @@ class GrantObserved(Event, frozen=True, kw_only=True):
     comparison: Comparison
     native_expiry: str | None  # when the target itself ends it, where it can
     handle: dict[str, str]  # what the target calls this grant: certificate serial, lease id
+    #: set where the target gave more than an entry holds: ``granted`` lists what was approved, and part of the excess
+    whole: Whole | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProvisioningFailed(Event, frozen=True, kw_only=True):
@@ -250,7 +270,7 @@ class RevocationObserved(Event, frozen=True, kw_only=True):
 
     kind = "revocation-observed/1"
 
-    gone: Scope
+    gone: Scope  # of a grant that was listed in part, that part: the rest went with it
     kept: tuple[Kept, ...]
     sessions_ended: int
 
@@ -474,7 +494,7 @@ class KeyRetired(Event, frozen=True, kw_only=True):
 TICKET_EVENTS: tuple[type[Event], ...] = (
     RequestSubmitted, PolicyDecided, ApprovalRecorded, CounterOffered, CounterAccepted, ApproversReminded,
     RequestEscalated, ApproversMissing, RequestApproved, ApprovalsVoided, RequestDenied,
-    RequestWithdrawn, RequestLapsed, ProvisioningStarted, GrantObserved, ProvisioningFailed, UseObserved,
+    RequestWithdrawn, RequestLapsed, AccountRead, ProvisioningStarted, GrantObserved, ProvisioningFailed, UseObserved,
     RevocationOrdered, RevocationFailed, RevocationObserved, ReviewOpened, ReviewRecorded, FindingRaised,
     FindingResolved, CheckWaived, RequestClosed,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from muniment.core.errors import Refused
 from muniment.core.extending import cut_short, hands_over
 from muniment.core.filing import unmet
 from muniment.core.instants import parse_instant, spoken, wire
+from muniment.core.listing import in_entries, listed
 from muniment.core.scope import Scope, compare
 from muniment.core.text import visible
 from muniment.core.ticket import Ticket
@@ -21,8 +22,6 @@ from muniment.core.verdict import Obligations
 
 #: a revocation that is not observed by then is a finding, and stays one until it is
 OVERDUE_AFTER = timedelta(seconds=60)
-#: an entry of the ledger is at most 32 KiB, and what was held before is part of the evidence
-MAX_HELD = 400
 #: characters of a message in an entry: a target may say anything, at any length
 MAX_MESSAGE = 1000
 
@@ -58,12 +57,15 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
         held = ", ".join(map(str, standing))
         message = f"{ticket.terms.account} holds {held} on {ticket.terms.target} already, without a ticket"
         return fail(ticket, c.FailProvisioning(code="target.already-held", message=message), facts, now)
-    if len(command.held) > MAX_HELD:
-        message = f"{ticket.terms.account} holds more than {MAX_HELD} privileges on {ticket.terms.target}"
+    parts = in_entries(command.held)
+    if parts is None:
+        message = f"{ticket.terms.account} holds more on {ticket.terms.target} than the ledger can take down"
         return fail(ticket, c.FailProvisioning(code="target.too-much-held", message=message), facts, now)
+    *before, rest = parts
     return (
+        *(e.AccountRead(held=part) for part in before),
         e.ProvisioningStarted(
-            starts_at=wire(begins), expires_at=wire(expires), held=command.held, policies=verdict.policies,
+            starts_at=wire(begins), expires_at=wire(expires), held=rest, policies=verdict.policies,
             approvers=tuple(d.approver for d in ticket.decisions), evaluations=verdict.evaluations,
             entities=verdict.entities,
         ),
@@ -95,32 +97,43 @@ def _stricter(  # noqa: PLR0911  each return is one demand
 def record_grant(
     ticket: Ticket, command: c.RecordGrant, facts: c.Facts, now: datetime
 ) -> tuple[e.Event, ...]:
-    """Compare what the target holds with what was approved. Only an exact match is active (I16)."""
+    """Compare what the target holds with what was approved. Only an exact match is active (I16).
+
+    Access may have been ordered to end before anybody could read the target. Then only more than was approved is news.
+    """
     del facts, now
     comparison = compare(ticket.approved, command.granted)
+    if ticket.status == "revoking" and (ticket.granted is not None or not comparison.excess):
+        return ()
+    granted, whole = listed(ticket.approved, command.granted)
     observed = e.GrantObserved(
-        granted=command.granted,
-        comparison=comparison,
+        granted=granted,
+        comparison=compare(ticket.approved, granted),
         native_expiry=command.native_expiry,
         handle=command.handle,
+        whole=whole,
     )
     if comparison.exact:
         return (observed,)
     if comparison.excess:
-        more = ", ".join(map(str, comparison.excess))
-        message = f"{ticket.terms.target} gave more than was approved: {more}"
-        return (
-            observed,
-            _finding(ticket, "excess", "critical", message, comparison.excess),
-            e.ProvisioningFailed(code="target.excess", message=_said(message)),
-            e.RevocationOrdered(cause="excess", reason=None),
-        )
+        return observed, *_too_much(ticket, comparison.excess, observed.comparison.excess)
     message = f"{ticket.terms.target} does not hold what it was asked to give: {', '.join(map(str, comparison.missing))}"
     return (
         observed,
         e.ProvisioningFailed(code="target.not-given", message=_said(message)),
         e.RevocationOrdered(cause="failed", reason=None),
     )
+
+
+def _too_much(ticket: Ticket, more: Scope, shown: Scope) -> tuple[e.Event, ...]:
+    """The target gave more than was approved: somebody must look at it, and all of it goes."""
+    count = f"{len(more)} privileges more" if len(more) > len(shown) else "more"
+    message = f"{ticket.terms.target} gave {count} than was approved: {', '.join(map(str, shown))}"
+    finding = _finding(ticket, "excess", "critical", message, shown)
+    failed = e.ProvisioningFailed(code="target.excess", message=_said(message))
+    if ticket.status == "revoking":
+        return (finding,) if ticket.failure else (finding, failed)
+    return finding, failed, e.RevocationOrdered(cause="excess", reason=None)
 
 
 def fail(ticket: Ticket, command: c.FailProvisioning, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:

@@ -40,7 +40,7 @@ WHEN: dict[type[c.Command], frozenset[Status]] = {
     c.Escalate: frozenset({"pending"}),
     c.NoteMissing: frozenset({"pending"}),
     c.StartProvisioning: frozenset({"approved"}),
-    c.RecordGrant: frozenset({"provisioning"}),
+    c.RecordGrant: frozenset({"provisioning", "revoking"}),
     c.FailProvisioning: frozenset({"approved", "provisioning"}),
     c.End: frozenset({"provisioning", "active"}),
     c.Offboard: frozenset({"pending", "approved", "provisioning", "active"}),

@@ -167,6 +167,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str | None = None
     held: Scope = ()  # by the account, before we gave it anything
     granted: Scope | None = None  # null until the target was read
+    #: what ``granted`` is part of, where the target gave more than an entry can list
+    whole: e.Whole | msgspec.UnsetType = msgspec.UNSET
     comparison: Comparison | None = None
     native_expiry: str | None = None
     handle: dict[str, str] = {}
@@ -242,6 +244,11 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
             s if s.consent is True else replace(s, approvers=tuple(dict.fromkeys((*s.approvers, *more))))
             for s in owed.stages
         )
+
+    @property
+    def read_back(self) -> bool:
+        """Whether everything that the target gave for it is on record."""
+        return self.granted is not None and self.whole is msgspec.UNSET
 
     def approvals_in(self, stage: str) -> int:
         """How many approvals of one stage stand."""
@@ -323,17 +330,20 @@ def _apply(t: Ticket, event: e.Event, recorded: Recorded) -> Ticket:  # noqa: C9
             return replace(t, status="withdrawn", ended_at=at)
         case e.RequestLapsed():
             return replace(t, status="lapsed", ended_at=at, reasons=(event.reason,))
+        case e.AccountRead():
+            return replace(t, held=(*t.held, *event.held))
         case e.ProvisioningStarted():
             return replace(
                 t,
                 status="provisioning",
                 starts_at=event.starts_at,
                 expires_at=event.expires_at,
-                held=event.held,
+                held=(*t.held, *event.held),
             )
         case e.GrantObserved():
+            exact = event.comparison.exact and event.whole is msgspec.UNSET
             return replace(
-                t, status="active" if event.comparison.exact else t.status, granted=event.granted,
+                t, status="active" if exact and t.status == "provisioning" else t.status, granted=event.granted, whole=event.whole,
                 comparison=event.comparison, native_expiry=event.native_expiry, handle=event.handle,
             )  # fmt: skip
         case e.ProvisioningFailed():

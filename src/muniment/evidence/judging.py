@@ -15,6 +15,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
+import msgspec
+
 from muniment.core import events as e
 from muniment.core.closure import CHECKS, NEVER_WAIVED, closable, run_checks
 from muniment.core.filing import PAST_TOLERANCE
@@ -43,9 +45,10 @@ WHEN: dict[type[e.Event], frozenset[Status]] = {
     e.RequestDenied: frozenset({"pending", "approved"}),
     e.RequestWithdrawn: frozenset({"pending", "approved"}),
     e.RequestLapsed: frozenset({"pending", "approved"}),
+    e.AccountRead: frozenset({"approved"}),
     e.ProvisioningStarted: frozenset({"approved"}),
-    e.GrantObserved: frozenset({"provisioning"}),
-    e.ProvisioningFailed: frozenset({"approved", "provisioning"}),
+    e.GrantObserved: frozenset({"provisioning", "revoking"}),
+    e.ProvisioningFailed: frozenset({"approved", "provisioning", "revoking"}),
     e.UseObserved: frozenset({"active", "revoking", "revoked"}),
     e.RevocationOrdered: frozenset({"provisioning", "active"}),
     e.RevocationFailed: frozenset({"revoking"}),
@@ -62,7 +65,7 @@ WHEN: dict[type[e.Event], frozenset[Status]] = {
 _ROUNDING = timedelta(seconds=1)
 #: recorded by controllers, which look at targets; nobody says of himself that his access is gone
 _CONTROLLERS = (
-    e.ApproversReminded, e.RequestEscalated, e.ApproversMissing, e.ApprovalsVoided, e.RequestLapsed, e.ProvisioningStarted, e.GrantObserved, e.ProvisioningFailed, e.UseObserved,
+    e.ApproversReminded, e.RequestEscalated, e.ApproversMissing, e.ApprovalsVoided, e.RequestLapsed, e.AccountRead, e.ProvisioningStarted, e.GrantObserved, e.ProvisioningFailed, e.UseObserved,
     e.RevocationFailed, e.RevocationObserved,
 )  # fmt: skip
 
@@ -204,10 +207,16 @@ def _started(t: Ticket, event: e.ProvisioningStarted, recorded: Recorded) -> str
 
 
 def _granted(t: Ticket, event: e.GrantObserved, _: Recorded) -> str | None:
-    if t.failure is not None or t.granted is not None:
+    ending = t.status == "revoking"
+    if t.granted is not None or (t.failure is not None and not ending):
         return "what was given was looked at already"
     if event.comparison != compare(t.approved, event.granted):
         return "it does not compare what was granted with what was approved as it is"
+    if event.whole is not msgspec.UNSET:
+        listed = len(event.granted)
+        return None if event.whole.count > listed else "it lists all, and says that it lists a part"
+    if ending and not event.comparison.excess:
+        return "access is ending, and nothing more than was approved was seen"
     if not event.comparison.exact or t.obligations is None or t.expiry is None:
         return None
     native = parse_instant(event.native_expiry) if event.native_expiry else None
@@ -216,6 +225,17 @@ def _granted(t: Ticket, event: e.GrantObserved, _: Recorded) -> str | None:
     if native is not None and native >= t.expiry + _ROUNDING:
         return f"the target ends the access at {event.native_expiry}, later than the ticket allows"
     return None
+
+
+def _failed(t: Ticket, _: e.ProvisioningFailed, __: Recorded) -> str | None:
+    if t.status != "revoking":
+        return None
+    more = t.granted is not None and (not covers(t.approved, t.granted) or not t.read_back)
+    return (
+        None
+        if more and t.failure is None
+        else "access is ending, and nothing more than was approved was seen"
+    )
 
 
 def _used(t: Ticket, event: e.UseObserved, _: Recorded) -> str | None:
@@ -320,6 +340,7 @@ _RULES: dict[type[e.Event], _Rule] = {
     e.RequestLapsed: _lapsed,
     e.ProvisioningStarted: _started,
     e.GrantObserved: _granted,
+    e.ProvisioningFailed: _failed,
     e.UseObserved: _used,
     e.RevocationOrdered: _ordered,
     e.RevocationObserved: _gone,

@@ -99,6 +99,14 @@ def event_document(recorded: Recorded) -> Document:
     }  # fmt: skip
 
 
+def _comparison(t: Ticket) -> Document | None:
+    """What was seen beside what was approved; what is too much to list is counted."""
+    if t.comparison is None:
+        return None
+    unlisted = {"unlisted": t.whole.count - len(t.granted or ())} if t.whole else {}
+    return {**msgspec.to_builtins(t.comparison), **unlisted}
+
+
 def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
     terms = t.terms
     return {
@@ -153,7 +161,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
         "escalated_at": _short(t.escalated_at or None),
         "extends": terms.extends or None,
         "bundle": list(terms.bundle or ()),
-        "comparison": msgspec.to_builtins(t.comparison) if t.comparison else None,
+        "comparison": _comparison(t),
         "native_expiry": _short(t.native_expiry),
         "handle": dict(t.handle),
         "failure": msgspec.to_builtins(t.failure) if t.failure else None,

@@ -10,7 +10,7 @@ import msgspec
 
 from muniment.core import commands as c
 from muniment.core.errors import LeaseLost, MunimentError, StoreUnavailable
-from muniment.core.scope import Scope
+from muniment.core.scope import Scope, excess, scope
 from muniment.core.ticket import Ticket
 from muniment.ports import Append, Appended, Claim, Credential, Lease, Order, Stream
 from muniment.service.desk import Desk
@@ -25,6 +25,8 @@ class Work(msgspec.Struct, kw_only=True):
     stream: Stream
     ticket: Ticket
     lease: Lease | None = None
+    more: Scope = ()  # seen to be held because of it, beyond what was approved, and not on record, or not in full
+    unsaid: tuple[c.Command, ...] = ()  # what was seen and could not be recorded yet
 
     @property
     def account(self) -> str:
@@ -58,19 +60,31 @@ def claim_for(ticket: Ticket, holder: str) -> Claim:
     return Claim(key=lease_key(ticket), holder=holder, seconds=LEASE_SECONDS)
 
 
-def claim_all(desk: Desk, works: Sequence[Work], holder: str, progress: Progress) -> list[Work]:
+def claim_all(
+    desk: Desk, works: Sequence[Work], holder: str, progress: Progress, *, unleased: bool = False
+) -> list[Work]:
     """Lease the accounts of tickets whose intent is on file; return the works that are ours, read again.
 
     Reading again matters: between the first look and the lease, another worker may have brought a ticket to its end,
     and giving or taking on its behalf would act without authority. Accounts in other hands are tried again later.
+
+    With ``unleased``, a store that can be read and not written is no hindrance: accounts that nobody has leased are
+    returned without a lease, and `undisputed` says the last word before the target changes (I28).
     """
     claims = {lease_key(w.ticket): claim_for(w.ticket, holder) for w in works}
-    leases = desk.store.claim(list(claims.values()))
+    leases: dict[str, Lease] = {}
+    try:
+        leases = desk.store.claim(list(claims.values()))
+        others = claims.keys() - leases.keys()
+    except StoreUnavailable:
+        if not unleased:
+            raise
+        others = desk.store.leased(claims.keys())
     current = desk.store.read_many([w.ticket.id for w in works])
     mine = []
     for work in works:
         work.lease = leases.get(lease_key(work.ticket))
-        if work.lease is None:
+        if lease_key(work.ticket) in others:
             progress.again[work.ticket.id] = LeaseLost(f"another worker holds {lease_key(work.ticket)}")
             continue
         status = work.ticket.status
@@ -135,6 +149,12 @@ def others_on(sharing: Mapping[tuple[str, str], list[Ticket]], ticket: Ticket) -
         for other in sharing.get((ticket.terms.target, ticket.terms.account), [])
         if other.id != ticket.id
     ]
+
+
+def ours(ticket: Ticket, held: Scope, others: Scope) -> Scope:
+    """What the account holds because of this ticket: neither from before nor by another ticket."""
+    before = excess(ticket.approved, ticket.held)
+    return scope(p for p in held if p in ticket.approved or (p not in before and p not in others))
 
 
 def over(ticket: Ticket, now: datetime) -> bool:

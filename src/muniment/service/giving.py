@@ -133,7 +133,7 @@ def _provision(desk: Desk, target: Target, works: list[f.Work], progress: f.Prog
     appends: list[Append] = []
     for work, outcome in zip(works, outcomes, strict=True):
         others = scope(p for o in f.others_on(sharing, work.ticket) for p in o.approved)
-        granted = _ours(work.ticket, after.of(work.account), others)
+        granted = f.ours(work.ticket, after.of(work.account), others)
         command = _seen(
             work.ticket, outcome, granted, must_collect=target.connector.capabilities.issues_credential
         )
@@ -150,12 +150,6 @@ def _provision(desk: Desk, target: Target, works: list[f.Work], progress: f.Prog
         seen.append(work)
         appends.append(f.record(desk, work, command, credential=credential))
     f.settle(desk, seen, appends, progress)
-
-
-def _ours(ticket: Ticket, held: Scope, others: Scope) -> Scope:
-    """What the account holds because of this ticket: neither from before nor by another ticket."""
-    before = excess(ticket.approved, ticket.held)
-    return scope(p for p in held if p in ticket.approved or (p not in before and p not in others))
 
 
 def _seen(ticket: Ticket, outcome: Outcome, granted: Scope, *, must_collect: bool) -> c.Command | None:

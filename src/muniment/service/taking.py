@@ -5,24 +5,28 @@ what is over does not delay what is due next:
 
 1. `end_access`: lease the accounts, and ask the target to remove what only these tickets gave, and to end the
    sessions. A grant's expiry was ordered when it was given: its end is on record since before it began, and needs
-   no further word. Removing twice is harmless, so a crash, or no answer, is followed by asking again.
+   no further word. Removing twice is harmless, so a crash, or no answer, is followed by asking again. What nobody
+   could read back so far is read first, since the target may have given more than was approved.
 2. `record_end`: read back, and record. Only what the target no longer shows is gone; a target that cannot be read
    has proved nothing. A crash before the record leaves the ticket due.
+
+A store that can be read and not written gives no leases, and does not hold up an end (I28): what is over goes, if
+nobody else is at work on the account and no ticket gives the same. It is recorded when the store can write again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from muniment.core import commands as c
-from muniment.core.errors import LeaseLost, MunimentError
+from muniment.core.errors import Conflict, LeaseLost, MunimentError, TargetUnavailable
 from muniment.core.events import Kept
 from muniment.core.scope import Privilege, Scope, excess, scope
 from muniment.core.ticket import Ticket
-from muniment.ports import Append, Lease, Observation, Order, Outcome
+from muniment.ports import Append, Lease, Observation, Order, Outcome, Target
 from muniment.service import fulfilment as f
 from muniment.service.desk import Desk
 
@@ -38,11 +42,12 @@ class Ended(msgspec.Struct, kw_only=True):
     """What a target was asked to take back, and what it answered; not yet read back."""
 
     target: str
-    works: list[f.Work]
-    kept: dict[str, tuple[Kept, ...]]
-    outcomes: dict[str, Outcome]
-    trouble: MunimentError | None
     progress: f.Progress
+    works: list[f.Work] = []
+    #: each by ticket: what stays, what the target answered, and what was in the way
+    kept: dict[str, tuple[Kept, ...]] = {}
+    outcomes: dict[str, Outcome] = {}
+    trouble: dict[str, MunimentError] = {}
 
 
 def take_back(desk: Desk, target_id: str, tickets: Collection[str], holder: str) -> f.Progress:
@@ -85,7 +90,7 @@ def end_access(
     ready = ready or {}
     progress = f.Progress(moved=[], again={})
     target = desk.target(target_id)
-    ended = Ended(target=target_id, works=[], kept={}, outcomes={}, trouble=None, progress=progress)
+    ended = Ended(target=target_id, progress=progress)
     works = f.load(desk, tickets, target_id)
     try:
         for work in works:
@@ -95,8 +100,10 @@ def end_access(
         unready = [w for w in due if w.lease is None]
         fresh: list[f.Work] = []
         try:
-            fresh = f.claim_all(desk, unready, holder, progress) if unready else []
-        except MunimentError as error:  # no leases to be had: those that were leased ahead go on all the same
+            fresh = f.claim_all(desk, unready, holder, progress, unleased=True) if unready else []
+        except (
+            MunimentError
+        ) as error:  # not even a look at the leases: those that are ours go on all the same
             progress.again |= {w.ticket.id: error for w in unready}
         ended.works = [w for w in due if w not in unready] + fresh
         f.let_go(desk, [w for w in works if w not in ended.works])
@@ -105,11 +112,10 @@ def end_access(
             ahead = ready.get(work.ticket.id)
             others = f.others_on(sharing, work.ticket)
             ended.kept[work.ticket.id] = ahead.kept if ahead else _kept(work.ticket, others, now)
-        if orders := _orders(ended.works, ended.kept):
-            answers = target.connector.revoke(orders, f.confirmation(desk, ended.works))
-            ended.outcomes = {o.ticket: o for o in answers}
+        _look(desk, target, ended)
+        _ask(desk, target, ended)
     except MunimentError as error:
-        ended.trouble = error
+        ended.trouble |= {w.ticket.id: error for w in ended.works}
     except BaseException:
         f.let_go(desk, works)
         raise
@@ -132,25 +138,96 @@ def record_end(desk: Desk, batch: Sequence[Ended]) -> f.Progress:
         seen_now: list[f.Work] = []
         appends: list[Append] = []
         for ended in batch:
-            if isinstance(
-                ended.trouble, LeaseLost
-            ):  # nothing was done, and what is seen is another's to record
-                failed |= {w.ticket.id: ended.trouble for w in ended.works}
-                continue
             for work in ended.works:
-                seen = _seen(work.ticket, ended, observation, ended.trouble or unread)
+                trouble = ended.trouble.get(work.ticket.id) or unread
+                if isinstance(
+                    trouble, LeaseLost
+                ):  # nothing was done, and what is seen is another's to record
+                    failed[work.ticket.id] = trouble
+                    continue
+                seen = _seen(work, ended, observation, trouble)
                 if isinstance(seen, c.FailRevocation):
-                    failed[work.ticket.id] = (
-                        ended.trouble or unread or MunimentError(seen.message, code=seen.code)
-                    )
-                before = () if work.ticket.status == "revoking" else (c.End(cause="expired"),)
+                    failed[work.ticket.id] = trouble or MunimentError(seen.message, code=seen.code)
+                ending = () if work.ticket.status == "revoking" else (c.End(cause="expired"),)
                 seen_now.append(work)
-                appends.append(f.record(desk, work, *before, seen))
+                appends.append(f.record(desk, work, *(work.unsaid or ending), seen))
         f.settle(desk, seen_now, appends, progress)
         progress.again |= failed
     finally:
         f.let_go(desk, works)
     return progress
+
+
+def _look(desk: Desk, target: Target, ended: Ended) -> None:
+    """Read grants that nobody has read back yet, or that are on record in part, so that all that was given goes (I16).
+
+    More than was approved is put on record first: once it is gone, nobody sees it again.
+    """
+    unread = [w for w in ended.works if not w.ticket.read_back]
+    if not unread:
+        return
+    try:
+        seen = target.connector.observe({w.account for w in unread})
+        if not seen.complete:
+            raise TargetUnavailable(f"{target.id} could not be read completely", remedy="It is tried again.")
+    except (
+        MunimentError
+    ) as error:  # what is known of goes all the same; what else there is, when it can be seen
+        ended.trouble |= {w.ticket.id: error for w in unread}
+        return
+    sharing = desk.store.sharing({(target.id, w.account) for w in unread})
+    for work in unread:
+        others = scope(p for o in f.others_on(sharing, work.ticket) for p in _given(o))
+        granted = f.ours(work.ticket, seen.of(work.account), others)
+        work.more = excess(work.ticket.approved, granted)
+        if work.more and work.ticket.granted is None:
+            work.unsaid = (c.RecordGrant(granted=granted),)
+    news = [w for w in unread if w.unsaid]
+    appends = [msgspec.structs.replace(f.record(desk, w, *w.unsaid), release=False) for w in news]
+    for work in f.settle(desk, news, appends, ended.progress):
+        work.unsaid = ()
+    lost = [w for w in news if isinstance(ended.progress.again.get(w.ticket.id), Conflict | LeaseLost)]
+    ended.works = [w for w in ended.works if w not in lost]
+    f.let_go(desk, lost)
+
+
+def _ask(desk: Desk, target: Target, ended: Ended) -> None:
+    """Ask the target, once for what is leased and once for what is not."""
+    orders = _orders(ended.works, ended.kept)
+    leased = [w for w in ended.works if w.lease]
+    unleased = [w for w in ended.works if not w.lease]
+    for works, confirm in (
+        (leased, f.confirmation(desk, leased)),
+        (unleased, _undisputed(desk, unleased, ended.kept)),
+    ):
+        wanted = [o for o in orders if o.ticket in {w.ticket.id for w in works}]
+        try:
+            answers = target.connector.revoke(wanted, confirm) if wanted else []
+        except MunimentError as error:
+            ended.trouble |= {w.ticket.id: error for w in works}
+        else:
+            ended.outcomes |= {o.ticket: o for o in answers}
+
+
+def _undisputed(
+    desk: Desk, works: Sequence[f.Work], kept: Mapping[str, tuple[Kept, ...]]
+) -> Callable[[], None]:
+    """`fulfilment.confirmation` without leases: nobody is at work on these accounts, and nothing else must stay.
+
+    Whoever begins after this look finds the target as we leave it: targets take changes of an account in turn.
+    """
+
+    def confirm() -> None:
+        busy = desk.store.leased([f.lease_key(w.ticket) for w in works])
+        sharing = desk.store.sharing({(w.ticket.terms.target, w.account) for w in works})
+        now = desk.clock.now()
+        for work in works:
+            needed = _kept(work.ticket, f.others_on(sharing, work.ticket), now)
+            new = {k.privilege for k in needed} - {k.privilege for k in kept[work.ticket.id]}
+            if new or f.lease_key(work.ticket) in busy:
+                raise LeaseLost(f"another worker holds {f.lease_key(work.ticket)}")
+
+    return confirm
 
 
 def _is_over(ticket: Ticket, now: datetime) -> bool:
@@ -175,8 +252,12 @@ def _kept(ticket: Ticket, others: Sequence[Ticket], now: datetime) -> tuple[Kept
 
 
 def _given(ticket: Ticket) -> Scope:
-    """Everything this ticket gave: what was approved, and whatever more the target was seen to give."""
+    """Everything this ticket gave, as far as it is on record: what was approved, and more that was seen to be given."""
     return scope((*ticket.approved, *excess(ticket.held, ticket.granted or ())))
+
+
+def _all_given(work: f.Work) -> Scope:
+    return scope((*_given(work.ticket), *work.more))
 
 
 def _orders(works: list[f.Work], kept: dict[str, tuple[Kept, ...]]) -> list[Order]:
@@ -185,7 +266,7 @@ def _orders(works: list[f.Work], kept: dict[str, tuple[Kept, ...]]) -> list[Orde
     orders = []
     for work in works:
         staying = {k.privilege for k in kept[work.ticket.id]}
-        losing = [p for p in _given(work.ticket) if p not in staying and (work.account, str(p)) not in taken]
+        losing = [p for p in _all_given(work) if p not in staying and (work.account, str(p)) not in taken]
         taken |= {(work.account, str(p)) for p in losing}
         if losing:
             orders.append(f.order_for(work.ticket, scope(losing)))
@@ -193,16 +274,17 @@ def _orders(works: list[f.Work], kept: dict[str, tuple[Kept, ...]]) -> list[Orde
 
 
 def _seen(
-    ticket: Ticket, ended: Ended, observation: Observation | None, trouble: MunimentError | None
+    work: f.Work, ended: Ended, observation: Observation | None, trouble: MunimentError | None
 ) -> c.RecordRevocation | c.FailRevocation:
     if trouble is not None or observation is None:
         error = trouble or MunimentError("the target could not be read", code="target.unavailable")
         return c.FailRevocation(code=error.code, message=error.message)
+    ticket = work.ticket
     outcome, kept = ended.outcomes.get(ticket.id), ended.kept[ticket.id]
     if outcome is not None and outcome.result != "done":
         return c.FailRevocation(code=outcome.code or "target.rejected", message=outcome.message)
-    staying = {k.privilege for k in kept}
-    still = [p for p in _given(ticket) if p not in staying and p in observation.of(ticket.terms.account)]
+    staying, held = {k.privilege for k in kept}, set(observation.of(work.account))
+    still = [p for p in _all_given(work) if p not in staying and p in held]
     if still:
         return c.FailRevocation(code="target.still-held", message=_still(ticket, still, observation))
     if not observation.complete:

@@ -236,12 +236,18 @@ class SqlStore:
 
     def confirm(self, leases: Sequence[Lease]) -> bool:
         """Whether all of these are still ours, now."""
+        held = self._held([lease.key for lease in leases])
+        return all(held.get(lease.key) == lease.fence for lease in leases)
+
+    def leased(self, keys: Collection[str]) -> set[str]:
+        """See `ports.EventStore`."""
+        return set(self._held(keys))
+
+    def _held(self, keys: Collection[str]) -> dict[str, int]:
+        """Which of these somebody has leased now, under which fence."""
         with reading(self.engine) as connection:
-            rows = connection.execute(
-                _HELD, {"keys": [lease.key for lease in leases], "now": wire(self.clock.now())}
-            )
-            held = {(key, fence) for key, fence in rows}
-        return all((lease.key, lease.fence) in held for lease in leases)
+            rows = connection.execute(_HELD, {"keys": list(keys), "now": wire(self.clock.now())})
+            return {row.key: row.fence for row in rows}
 
     def due(self, until: datetime, limit: int) -> list[Due]:
         """See `ports.EventStore`."""
