@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
 from acceptance.conftest import ANN, AUD, BO, CYD, OPS, Muniment, running
+from muniment.connectors import krl
 
 
 def certificate(body: bytes) -> SSHCertificate:
@@ -174,16 +176,30 @@ def test_waiting_ends_with_the_decision(muniment: Muniment) -> None:
     assert '"status": "denied"' in out
 
 
+def test_an_approval_that_gives_no_access_is_on_record_and_exit_status_1(muniment: Muniment) -> None:
+    """Somebody revoked the beneficiary's key by hand: the authority never certifies it again."""
+    ticket = muniment.filed()
+    key = base64.b64decode(muniment.key.read_text().split()[1])
+    (muniment.folder / "var" / "bastion.krl").write_bytes(krl.encode(krl.Krl(keys=frozenset({key}))))
+    answer = muniment.json("approve", ticket, who=CYD)
+    assert (answer.status, answer.error["code"]) == (1, "target.revoked"), answer.err
+    assert answer.document["status"] == "failed"
+    assert [d["approver"] for d in answer.document["decisions"]] == [CYD]
+    assert answer.document["failure"]["message"] in answer.error["message"]
+    listed = muniment.json("show", ticket, who=ANN)
+    assert (listed.status, listed.document["status"]) == (0, "failed")
+
+
 def test_a_target_that_does_not_answer_leaves_the_ticket_and_exit_status_3(muniment: Muniment) -> None:
     ticket = muniment.filed()
-    krl = muniment.folder / "var" / "bastion.krl"
-    krl.unlink(missing_ok=True)
-    krl.mkdir()
+    revoked = muniment.folder / "var" / "bastion.krl"
+    revoked.unlink(missing_ok=True)
+    revoked.mkdir()
     answer = muniment.json("approve", ticket, who=CYD)
     assert (answer.status, answer.error["code"]) == (3, "target.unavailable")
     assert answer.document["id"] == ticket
     assert answer.document["status"] in {"approved", "provisioning"}
-    krl.rmdir()
+    revoked.rmdir()
     checked = muniment.json("check")
     assert checked.status == 0, checked.err
 

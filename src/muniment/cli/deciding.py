@@ -56,8 +56,11 @@ def approve(
         bool, typer.Option("--statement", help="Only print what is to be signed, to sign it elsewhere.")
     ] = False,
 ) -> None:
-    """Say yes. With the last approval that is needed, access is given at once, or at its start."""
-    from muniment.cli import signing
+    """Say yes. With the last approval that is needed, access is given at once, or at its start.
+
+    Exit status 1 if it then could not be given: the approval stands on record, and the ticket has failed.
+    """
+    from muniment.cli import following, signing
 
     session = of(context)
     if sum((sign is not None, signature is not None, statement)) > 1:
@@ -73,7 +76,9 @@ def approve(
     elif signature is not None:
         armour = signing.read_signature(signature)
     ticket = backend.approve(ticket_id, digest=digest, comment=comment, signature=armour)
-    carry_on(session, backend, ticket)
+    ticket, trouble = backend.settle(ticket)
+    never = ticket["failure"] or ticket["status"] in {"denied", "lapsed"}
+    _show(session, backend, ticket, trouble or (following.over(backend, ticket) if never else None))
 
 
 @command(
