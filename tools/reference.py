@@ -418,7 +418,7 @@ def configuration() -> str:
         "## identities.toml",
         'Each `[identities."KIND:NAME"]` is one subject. Kinds: '
         + ", ".join(f"`{kind}`" for kind in identity.KINDS)
-        + ". Names are ASCII; a person's is folded to lower case. `serve` takes up a changed file within seconds; a"
+        + ". Names are ASCII, and folded to lower case but for workloads. `serve` takes up a changed file within seconds; a"
         " broken one changes nothing.",
         _settings(parsing._Entry, _IDENTITY, "identities"),  # noqa: SLF001  the table as it stands in the file
         "`[groups.NAME]` adds members to a group:",

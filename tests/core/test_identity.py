@@ -17,9 +17,10 @@ steady = settings(derandomize=True, database=None, deadline=None)
 SHAPE = re.compile(r"(human|service_account|workload|ai_agent):[!-~]{1,255}", re.ASCII)
 
 
-@pytest.mark.parametrize("text", ["human:Ann@Example.com", "human:ANN@EXAMPLE.COM", "human:ann@example.com"])
-def test_a_persons_case_is_folded(text: str) -> None:
-    assert parse_identity(text) == "human:ann@example.com"
+@pytest.mark.parametrize("kind", ["human", "service_account", "ai_agent"])
+@pytest.mark.parametrize("name", ["Ann@Example.com", "ANN@EXAMPLE.COM", "ann@example.com"])
+def test_case_is_folded(kind: str, name: str) -> None:
+    assert parse_identity(f"{kind}:{name}") == f"{kind}:ann@example.com"
 
 
 @pytest.mark.parametrize(
@@ -48,9 +49,9 @@ def test_aliases_by_spelling_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "human:ann@example.com", "human:a", "human:" + "a" * 255, "service_account:billing-ci", "service_account:Billing-CI", "ai_agent:triage-bot",
+        "human:ann@example.com", "human:a", "human:" + "a" * 255, "service_account:billing-ci", "ai_agent:triage-bot",
         "workload:spiffe://example.com/ns/pay/sa/api", "workload:spiffe://example.com", "workload:spiffe://example.com/...",
-        "workload:spiffe://example.com/.a/..b", "workload:arn:aws:iam::123456789012:role/x", "human:ann+ops@example.com",
+        "workload:spiffe://example.com/.a/..b", "workload:arn:aws:iam::123456789012:role/X", "human:ann+ops@example.com",
     ],
 )  # fmt: skip
 def test_what_is_canonical_stays_as_it_is(text: str) -> None:

@@ -79,9 +79,17 @@ def test_one_subject_under_every_name(tmp_path, spelling):
     assert d.get(spelling) is d.get("human:ann@example.com")
 
 
+def test_machines_are_one_subject_in_any_case_and_workloads_in_their_own(tmp_path):
+    own = '[identities."human:ann@example.com"]\n[identities."workload:spiffe://x/A"]\nowner = "human:ann@example.com"\n'
+    d = directory(tmp_path, own + '[identities."ai_agent:Triage"]\nowner = "human:ann@example.com"')
+    assert d.get("ai_agent:TRIAGE") is d.get("ai_agent:triage") is not None
+    assert d.get("workload:spiffe://x/A").id == "workload:spiffe://x/A"
+    assert d.get("workload:spiffe://x/a") is None
+
+
 @pytest.mark.parametrize(
     "unknown",
-    ["human:zed@example.com", "ann@example.com", "", "human:", "human:ann@example.com ", "service_account:Billing-CI", "human:\u0430nn@example.com"],
+    ["human:zed@example.com", "ann@example.com", "", "human:", "human:ann@example.com ", "service_account:billing_ci", "human:\u0430nn@example.com"],
 )  # fmt: skip
 def test_nobody(tmp_path, unknown):
     assert directory(tmp_path, WORLD).get(unknown) is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from msgspec.structs import replace
+from sqlalchemy import Table, delete, insert, select, text, update
 
 from core.lives import LEAD, OWNER, authority, person
 from muniment.core import commands as c
@@ -17,9 +18,9 @@ from muniment.store.rebuild import differences, rebuild
 from store.stores import HandClock, Shelf, an_append, file_ticket, opened, write
 
 
-def rows(store: SqlStore) -> list[tuple]:
+def rows(store: SqlStore, table: Table = t.ticket) -> list[tuple]:
     with store.engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(select(t.ticket).order_by(t.ticket.c.id))]
+        return [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
 
 
 def ids(count: int) -> list[str]:
@@ -33,6 +34,8 @@ def some(store: SqlStore, count: int = 5) -> None:
             facts = c.Facts(actor=person(LEAD), accountable=(OWNER,), authority=authority(LEAD))
             write(store, stream, ticket, c.Approve(digest=ticket.digest), facts)
     store.append(an_append("policy", "not a ticket"))
+    stream = store.append(an_append("target:pg", "old")).stream
+    store.append(replace(an_append("target:pg", "new"), stream=stream))
 
 
 DAMAGE = [
@@ -50,19 +53,24 @@ DAMAGE = [
     insert(t.ticket).values(
         id="another", version=1, status="active", requester="a", beneficiary="b", target="t", account="c", open_findings=0, state=b"{}"
     ),
+    update(t.registry).values(data=b"{}"),
+    update(t.registry).values(version=1, head="sha256:00"),
+    delete(t.registry),
+    insert(t.registry).values(stream="target:never", version=1, head="h", kind="target-retired/1", data=b"{}"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", range(len(DAMAGE)))
 def test_damage_is_found_and_mended(store: SqlStore, damage: int) -> None:
     some(store)
-    sound = rows(store)
+    sound = rows(store), rows(store, t.registry)
+    assert len(sound[1]) == 2
     assert list(differences(store)) == []
     with store.engine.connect().execution_options(writes=True) as connection, connection.begin():
         connection.execute(DAMAGE[damage])
     assert list(differences(store)) != []
     assert rebuild(store) == 5
-    assert rows(store) == sound
+    assert (rows(store), rows(store, t.registry)) == sound
     assert list(differences(store)) == []
 
 

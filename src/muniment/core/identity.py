@@ -1,8 +1,9 @@
 """Who can hold access: people, service accounts, workloads and AI agents.
 
 An id is ``kind:name``. Names are printable ASCII without spaces, so that no two ids look alike or differ only
-by Unicode form; a person's name is folded to lower case, so that ``Ann@Example.com`` and ``ann@example.com``
-are one subject everywhere (I2: nobody approves for himself under an alias).
+by Unicode form. Names are folded to lower case, so that ``Ann@Example.com`` and ``ann@example.com`` are one subject
+everywhere (I2: nobody approves for himself under an alias). A workload's keeps its case, as the standards of SPIFFE ids
+and ARNs have it; the directory refuses two that differ in nothing else.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def parse_identity(text: str) -> IdentityId:
             f"{text!r:.80} is not an identity",
             remedy="A name has up to 255 of the characters A-Z a-z 0-9 . _ % + @ / : = ~ - and begins with a letter or digit.",
         )
-    return f"{kind}:{name.lower() if kind == 'human' else name}"
+    return f"{kind}:{name if kind == 'workload' else name.lower()}"
 
 
 def parse_group(text: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, bindparam, func, select, update
@@ -30,7 +29,7 @@ from muniment.store import tables as t
 from muniment.store.engine import unavailable, writers_turn
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
-from muniment.store.projecting import upserting, write_tickets, write_viewers
+from muniment.store.projecting import registry_row, upserting, write_tickets, write_viewers
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -68,11 +67,14 @@ class _Waiting:
             self.bodies.append(body)
             self.head = prev
 
+    @property
+    def after(self) -> Stream:
+        """The stream as it stands once this is recorded."""
+        stream = self.append.stream
+        return Stream(id=stream.id, version=stream.version + len(self.bodies), head=self.head)
+
     def done(self, lease: Lease | None) -> None:
-        stream = Stream(
-            id=self.append.stream.id, version=self.append.stream.version + len(self.bodies), head=self.head
-        )
-        self.result = Appended(stream=stream, lease=lease)
+        self.result = Appended(stream=self.after, lease=lease)
 
 
 class _Caller:
@@ -267,7 +269,11 @@ class Appender:
                 [a.ticket for a in appends if a.ticket and a.events and a.actor.via != "controller"],
             )
         self._write_beside(connection, appends)
-        registered = [_registry_row(w) for w in accepted if w.bodies and not w.append.ticket]
+        registered = [
+            registry_row(w.after, w.append.events[-1].kind, encode_data(w.append.events[-1]))
+            for w in accepted
+            if w.bodies and not w.append.ticket
+        ]
         if registered:
             connection.execute(upserting(connection.dialect.name, t.registry), registered)
         free(connection, [a.fence for a in appends if a.fence and a.release])
@@ -328,14 +334,6 @@ def _failure(append: Append, error: Exception) -> MunimentError:
     failed = StoreUnavailable(f"the store failed unexpectedly: {type(error).__name__}")
     failed.__cause__ = error
     return failed
-
-
-def _registry_row(waiting: _Waiting) -> dict[str, Any]:
-    stream, last = waiting.append.stream, waiting.append.events[-1]
-    version = stream.version + len(waiting.bodies)
-    return {
-        "stream": stream.id, "version": version, "head": waiting.head, "kind": last.kind, "data": encode_data(last)
-    }  # fmt: skip
 
 
 def _conflict(append: Append) -> Conflict:

@@ -16,7 +16,7 @@ from muniment.core.errors import IntegrityError, Misconfigured, MunimentError
 from muniment.core.events import KINDS, Event, RequestSubmitted, decode_data
 from muniment.core.instants import parse_instant, wire
 from muniment.core.ticket import LIVE, Recorded, Ticket, replay
-from muniment.ledger.entry import decode_entry
+from muniment.ledger.entry import Entry, decode_entry
 from muniment.ledger.merkle import leaf_hash
 from muniment.ports import Append, Appended, Claim, Clock, Due, Lease, Stream
 from muniment.store import tables as t
@@ -107,6 +107,17 @@ class SqlStore:
         with reading(self.engine) as connection:
             rows = connection.execute(_SINCE, {"stream": stream, "seq": 0}).all()
         return self._checked(Stream(id=stream, version=0, head=None), rows)[1]
+
+    def last(self, streams: Collection[str]) -> dict[str, tuple[Stream, Entry]]:
+        """Where streams of any kind stand, and their last entries; checked from their beginnings."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(_ALL_OF, {"streams": list(streams)}).all()
+        found = {}
+        for stream, entries in groupby(rows, key=lambda row: str(row.stream)):
+            whole = list(entries)
+            state, _ = self._checked(Stream(id=stream, version=0, head=None), whole)
+            found[stream] = (state, decode_entry(blob(whole[-1].body)))
+        return found
 
     def _known(self, stream: str) -> tuple[Stream, Ticket] | None:
         with self._cache_lock:

@@ -16,6 +16,7 @@ from muniment.core.due import due
 from muniment.core.instants import wire
 from muniment.core.ticket import Ticket
 from muniment.core.visibility import viewers
+from muniment.ports import Stream
 from muniment.store import tables as t
 
 _encode_state = msgspec.json.Encoder(order="sorted").encode
@@ -62,3 +63,8 @@ def ticket_row(ticket: Ticket) -> dict[str, Any]:
         "action": action, "due_at": wire(at) if at else None,
         "open_findings": sum(1 for f in ticket.findings if not f.resolved_at), "state": _encode_state(ticket),
     }  # fmt: skip
+
+
+def registry_row(stream: Stream, kind: str, data: bytes) -> dict[str, Any]:
+    """The row of a stream that holds no ticket: where it stands, and what was recorded last."""
+    return {"stream": stream.id, "version": stream.version, "head": stream.head, "kind": kind, "data": data}

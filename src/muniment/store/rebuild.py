@@ -2,78 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import ColumnElement, Connection, Table, select, text
 
 from muniment.store import tables as t
 from muniment.store.engine import reading, writing
 from muniment.store.events import SqlStore
-from muniment.store.projecting import ticket_row, viewer_rows, write_tickets, write_viewers
+from muniment.store.projecting import (
+    registry_row,
+    ticket_row,
+    upserting,
+    viewer_rows,
+    write_tickets,
+    write_viewers,
+)
 
-#: tickets folded and written together
+#: streams folded and written together
 CHUNK = 200
+
+Rows: TypeAlias = dict[str, dict[str, Any]]  # by stream
+
+
+class _Model(NamedTuple):
+    """A table with a row for each stream of its kind."""
+
+    table: Table
+    rows: Callable[
+        [SqlStore, Collection[str]], Rows
+    ]  # made of the streams' entries; none for a stream without
+    write: Callable[[Connection, SqlStore, Collection[str]], Collection[str]]  # those rows, again; of which streams
+    streams: ColumnElement[bool]  # which streams of the event table
+
+    @property
+    def key(self) -> ColumnElement[str]:
+        """The column that names the stream."""
+        return next(iter(self.table.primary_key))
+
+
+def _tickets(store: SqlStore, streams: Collection[str]) -> Rows:
+    return {ticket.id: ticket_row(ticket) for _, ticket in store.read_many(streams).values()}
+
+
+def _write_tickets(connection: Connection, store: SqlStore, streams: Collection[str]) -> list[str]:
+    tickets = [ticket for _, ticket in store.read_many(streams).values()]
+    write_tickets(connection, tickets)
+    write_viewers(connection, tickets)
+    return [ticket.id for ticket in tickets]
+
+
+def _registry(store: SqlStore, streams: Collection[str]) -> Rows:
+    last = store.last(streams)
+    return {
+        name: registry_row(stream, entry.type, bytes(entry.data)) for name, (stream, entry) in last.items()
+    }
+
+
+def _write_registry(connection: Connection, store: SqlStore, streams: Collection[str]) -> Collection[str]:
+    rows = _registry(store, streams)
+    connection.execute(upserting(connection.dialect.name, t.registry), list(rows.values()))
+    return rows
+
+
+_IS_TICKET = t.event.c.stream.startswith("req_", autoescape=True)
+_TICKETS = _Model(t.ticket, _tickets, _write_tickets, _IS_TICKET)
+_REGISTRY = _Model(t.registry, _registry, _write_registry, ~_IS_TICKET)
 
 
 def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -> int:
-    """Write every ticket's row again from its entries; return how many. Safe while the service runs.
+    """Write every row again from its entries; return how many tickets. Safe while the service runs.
 
     A crash leaves some rows new and some old; both are right unless they were damaged, and running it again ends it.
     """
-    folded: set[str] = set()
-    for chunk in _chunks(store.engine):
+    _rebuild(store, _REGISTRY)
+    return _rebuild(store, _TICKETS, progress)
+
+
+def _rebuild(store: SqlStore, model: _Model, progress: Callable[[int], None] = lambda _: None) -> int:
+    made: set[str] = set()
+    for chunk in _chunks(store, model):
         with writing(store.engine) as connection:
-            _hold(connection)
-            tickets = [ticket for _, ticket in store.read_many(chunk).values()]
-            write_tickets(connection, tickets)
-            write_viewers(connection, tickets)
-        folded.update(ticket.id for ticket in tickets)
-        progress(len(folded))
+            _hold(connection, model)
+            made.update(model.write(connection, store, chunk))
+        progress(len(made))
     with writing(store.engine) as connection:
-        _hold(connection)
-        rows = {row.id for row in connection.execute(select(t.ticket.c.id))}
-        with_entries = store.read_many(rows - folded).keys()
-        for without in rows - folded - with_entries:
-            connection.execute(t.ticket.delete().where(t.ticket.c.id == without))
+        _hold(connection, model)
+        others = {name for (name,) in connection.execute(select(model.key))} - made
+        for without in others - model.rows(store, others).keys():
+            connection.execute(model.table.delete().where(model.key == without))
             connection.execute(t.viewer.delete().where(t.viewer.c.ticket == without))
-    return len(folded)
+    return len(made)
 
 
-def _hold(connection: Connection) -> None:
+def _hold(connection: Connection, model: _Model) -> None:
     """Let no append change a row between our fold and our write. SQLite's write transaction does so by itself."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("LOCK TABLE ticket IN EXCLUSIVE MODE"))
+        connection.execute(text(f"LOCK TABLE {model.table.name} IN EXCLUSIVE MODE"))
 
 
 def differences(store: SqlStore) -> Iterator[str]:
-    """Tickets whose live row is not, byte for byte, what their entries fold to; and rows without entries."""
-    seen: set[str] = set()
-    for chunk in _chunks(store.engine):
+    """Streams whose live row is not, byte for byte, what their entries say; and rows without entries."""
+    for model in (_TICKETS, _REGISTRY):
+        seen: set[str] = set()
+        for chunk in _chunks(store, model):
+            live = _live(store, model, chunk)
+            for name, row in model.rows(store, chunk).items():
+                seen.add(name)
+                if live.get(name) != row and _differs(store, model, name):
+                    yield name
+            if model is _TICKETS:
+                yield from _hidden(store, chunk)
         with reading(store.engine) as connection:
-            rows = connection.execute(select(t.ticket).where(t.ticket.c.id.in_(chunk))).mappings().all()
-        live = {row["id"]: dict(row) for row in rows}
-        for _, ticket in store.read_many(chunk).values():
-            seen.add(ticket.id)
-            if live.get(ticket.id) != ticket_row(ticket) and _differs(store, ticket.id):
-                yield ticket.id
-        yield from _hidden(store, chunk)
+            others = [name for (name,) in connection.execute(select(model.key)) if name not in seen]
+        for name in others:
+            if _differs(store, model, name):
+                yield name
+
+
+def _live(store: SqlStore, model: _Model, streams: Collection[str]) -> Rows:
     with reading(store.engine) as connection:
-        others = [
-            ticket_id for (ticket_id,) in connection.execute(select(t.ticket.c.id)) if ticket_id not in seen
-        ]
-    for ticket_id in others:
-        if _differs(store, ticket_id):
-            yield ticket_id
+        rows = connection.execute(select(model.table).where(model.key.in_(streams))).mappings()
+        return {row[model.key]: dict(row) for row in rows}
 
 
-def _differs(store: SqlStore, ticket_id: str) -> bool:
+def _differs(store: SqlStore, model: _Model, name: str) -> bool:
     """Look again: the row as it was between two equal looks at the entries is theirs, or is wrong."""
     while True:
-        before = store.read_many([ticket_id]).get(ticket_id)
-        with reading(store.engine) as connection:
-            row = connection.execute(select(t.ticket).where(t.ticket.c.id == ticket_id)).mappings().first()
-        if before == store.read_many([ticket_id]).get(ticket_id):
-            return (dict(row) if row else None) != (ticket_row(before[1]) if before else None)
+        before = model.rows(store, [name])
+        live = _live(store, model, [name])
+        if before == model.rows(store, [name]):
+            return live != before
 
 
 def _hidden(store: SqlStore, chunk: list[str]) -> Iterator[str]:
@@ -90,20 +149,16 @@ def _hidden(store: SqlStore, chunk: list[str]) -> Iterator[str]:
             yield ticket.id
 
 
-def _chunks(engine: Engine) -> Iterator[list[str]]:
-    last = "req_"
+def _chunks(store: SqlStore, model: _Model) -> Iterator[list[str]]:
+    last = ""
     while True:
         query = (
             select(t.event.c.stream)
-            .where(
-                t.event.c.seq == 0,
-                t.event.c.stream > last,
-                t.event.c.stream.startswith("req_", autoescape=True),
-            )
+            .where(t.event.c.seq == 0, t.event.c.stream > last, model.streams)
             .order_by(t.event.c.stream)
             .limit(CHUNK)
         )
-        with reading(engine) as connection:
+        with reading(store.engine) as connection:
             chunk = [stream for (stream,) in connection.execute(query)]
         if not chunk:
             return
