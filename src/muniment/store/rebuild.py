@@ -32,7 +32,9 @@ class _Model(NamedTuple):
     rows: Callable[
         [SqlStore, Collection[str]], Rows
     ]  # made of the streams' entries; none for a stream without
-    write: Callable[[Connection, SqlStore, Collection[str]], Collection[str]]  # those rows, again; of which streams
+    write: Callable[
+        [Connection, SqlStore, Collection[str]], Collection[str]
+    ]  # those rows, again; of which streams
     streams: ColumnElement[bool]  # which streams of the event table
 
     @property
