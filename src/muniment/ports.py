@@ -450,6 +450,9 @@ class EventStore(Protocol):
         Raises `IntegrityError` when an entry was not written by us or the chain does not hold (I11).
         """
 
+    def recall(self, stream: str) -> tuple[Stream, Ticket] | None:
+        """A ticket as memory holds it, checked when it was read; perhaps behind, which an append finds out."""
+
     def read_many(self, streams: Collection[str]) -> dict[str, tuple[Stream, Ticket]]:
         """As `read`, in one query. Missing ones are left out."""
 

@@ -15,10 +15,11 @@ from faults.proxy import Proxy
 from faults.world import HOUR, LEASE_OVER, Ground, World, ground_on
 from muniment.controllers.runtime import Controllers
 from muniment.core import commands as c
-from muniment.core.errors import LeaseLost
+from muniment.core.errors import LeaseLost, Refused
 from muniment.core.events import GrantObserved, RevocationFailed, RevocationObserved
 from muniment.ports import Appended
 from muniment.service import fulfilment as f
+from muniment.service.deciding import approve, withdraw
 from muniment.service.giving import give
 from muniment.service.taking import end_access, record_end, take_back
 
@@ -85,6 +86,27 @@ def test_two_controllers_on_one_store(any_ground: Ground) -> None:
             assert all([controllers.stop() for controllers in both])  # noqa: C419  every one of them is stopped
         for ticket in tickets:
             assert len(one.events(ticket, GrantObserved)) == len(one.events(ticket, RevocationObserved)) == 1
+        one.sound()
+
+
+def test_memory_that_is_behind_neither_decides_nor_refuses(any_ground: Ground) -> None:
+    """A node remembers a ticket as it was; another has moved it on meanwhile (I7)."""
+    with World(any_ground) as one, World(any_ground) as two:
+        given, withdrawn, decided = one.approved(), one.ask("ro"), one.ask("ro", who="bea")
+        for ticket in (given, withdrawn, decided):
+            two.ticket(ticket)
+        one.settle()
+        one.must(given, "active")
+        two.give_back(given)  # as two remembers it, there is nothing to give back yet
+        withdraw(one.desk, one.caller("ann"), withdrawn)
+        with pytest.raises(Refused, match="is withdrawn"):
+            approve(two.desk, two.caller("cyd"), withdrawn, digest=None)
+        approve(one.desk, one.caller("cyd"), decided, digest=None)
+        with pytest.raises(Refused, match="is approved"):
+            approve(two.desk, two.caller("dee"), decided, digest=None)
+        assert one.kinds(decided).count("approval-recorded/1") == 1
+        one.settle()
+        one.must(given, "closed")
         one.sound()
 
 

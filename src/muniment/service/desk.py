@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from muniment.core import commands as c
-from muniment.core.errors import Conflict, Misconfigured, NotFound, Refused
+from muniment.core.errors import Conflict, Invalid, Misconfigured, NotFound, Refused
 from muniment.core.events import Event
 from muniment.core.identity import SYSTEM, Identity, IdentityId, is_human, parse_identity
 from muniment.core.instants import wire
@@ -222,6 +223,9 @@ class Desk:
     ) -> Ticket:
         """Decide a person's command on a ticket and record it; decide again when another writer was first.
 
+        What memory holds of the ticket is as good to begin with: appending compares versions, where it is recorded.
+        A refusal is said only of what was just read.
+
         Args:
             ticket_id: which ticket.
             caller: who commands.
@@ -229,8 +233,8 @@ class Desk:
             with_authority: ask policy what the caller may decide here.
             besides: adds to the facts what only this command needs to know.
         """
-        for attempt in range(ATTEMPTS):
-            stream, ticket = self.store.read(ticket_id)
+
+        def attempt(stream: Stream, ticket: Ticket | None) -> tuple[Ticket, tuple[Event, ...]]:
             if ticket is None or not self.may_see(ticket, caller):
                 raise no_such_ticket(ticket_id)
             command, texts = make(ticket)
@@ -238,20 +242,26 @@ class Desk:
             facts = besides(ticket, self.facts(ticket, caller, with_authority=with_authority))
             events = decide(ticket, command, facts, now)
             after = fold(ticket, events, caller.actor, now)
-            try:
-                self.store.append(
-                    Append(
-                        stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=texts,
-                        once=self.once(caller, stream),
-                    )
-                )  # fmt: skip
-            except Conflict:
-                if attempt + 1 == ATTEMPTS:
-                    raise
-                continue
-            self.tell(after, events)
-            return after
-        raise AssertionError("unreachable")
+            self.store.append(
+                Append(
+                    stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=texts,
+                    once=self.once(caller, stream),
+                )
+            )  # fmt: skip
+            return after, events
+
+        def act() -> tuple[Ticket, tuple[Event, ...]]:
+            if (known := self.store.recall(ticket_id)) is not None:
+                with suppress(Conflict, Refused, Invalid, NotFound):
+                    return attempt(*known)
+            for _ in range(ATTEMPTS - 1):
+                with suppress(Conflict):
+                    return attempt(*self.store.read(ticket_id))
+            return attempt(*self.store.read(ticket_id))
+
+        after, events = act()
+        self.tell(after, events)
+        return after
 
     def once(self, caller: Caller, stream: Stream) -> Once | None:
         """The client's name for a command on this stream, with what its answer will say of the ledger."""

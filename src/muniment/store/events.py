@@ -70,7 +70,7 @@ class SqlStore:
 
     def read(self, stream: str) -> tuple[Stream, Ticket | None]:
         """See `ports.EventStore`."""
-        known = self._known(stream)
+        known = self.recall(stream)
         with reading(self.engine) as connection:
             rows = connection.execute(
                 _SINCE, {"stream": stream, "seq": known[0].version if known else 0}
@@ -90,7 +90,7 @@ class SqlStore:
             }
             behind = []
             for stream, seq in last.items():
-                known = self._known(stream)
+                known = self.recall(stream)
                 if known and known[0].version - 1 == seq:
                     found[stream] = known
                 else:
@@ -119,9 +119,17 @@ class SqlStore:
             found[stream] = (state, decode_entry(blob(whole[-1].body)))
         return found
 
-    def _known(self, stream: str) -> tuple[Stream, Ticket] | None:
+    def recall(self, stream: str) -> tuple[Stream, Ticket] | None:
+        """A ticket as memory holds it, checked when it was read; perhaps behind, which an append finds out."""
         with self._cache_lock:
             return self._cache.get(stream)
+
+    def _remember(self, state: Stream, ticket: Ticket) -> None:
+        """Call it with the lock."""
+        self._cache[state.id] = (state, ticket)
+        self._cache.move_to_end(state.id)
+        if len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
 
     def _folded(
         self, stream: str, rows: Sequence[Any], known: tuple[Stream, Ticket] | None
@@ -138,10 +146,7 @@ class SqlStore:
         if ticket is None:
             raise IntegrityError(f"{stream} is empty", remedy="Run `muniment ledger verify`.")
         with self._cache_lock:
-            self._cache[stream] = (state, ticket)
-            self._cache.move_to_end(stream)
-            if len(self._cache) > CACHED:
-                self._cache.popitem(last=False)
+            self._remember(state, ticket)
         return state, ticket
 
     def _checked(self, state: Stream, rows: Iterable[Any]) -> tuple[Stream, list[Recorded]]:
@@ -222,7 +227,7 @@ class SqlStore:
         with self._cache_lock:
             for append, result in zip(appends, results, strict=True):
                 if isinstance(result, Appended) and append.ticket:
-                    self._cache[append.ticket.id] = (result.stream, append.ticket)
+                    self._remember(result.stream, append.ticket)
                 else:
                     self._cache.pop(append.stream.id, None)
         for append, result in zip(appends, results, strict=True):
