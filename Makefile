@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE  # tests start the program hundreds of times
 PY := .venv/bin/python
 WORKERS ?= 2# test processes; each starts its own servers
 TESTS ?=# what to test: make test TESTS='tests/core -k window'
-BENCHES ?= lifecycle expiry
+BENCHES ?= lifecycle expiry ledger
 
 .PHONY: help
 help: ## this list
@@ -39,7 +39,7 @@ check: ## lint, format, types, layers, links and generated docs
 	$(PY) tools/docs_drift.py
 
 .PHONY: bench
-bench: ## measure a ticket's life and mass expiry; close other programs first
+bench: ## measure a ticket's life, mass expiry and the ledger; close other programs first
 	@tools/setup
 	@echo "# $$(date -u +%F), $$(nproc) processors, $$($(PY) -V), $$(uname -sr); wall-clock times, so run it twice"
 	@set -e; for name in $(BENCHES); do echo "# bench/$$name.py"; $(PY) "bench/$$name.py"; done

@@ -76,7 +76,7 @@ def verify(
     processes: Annotated[
         int,
         typer.Option(
-            "--processes", metavar="N", min=1, max=64, help="How many to use; 0.5 M entries and more profit."
+            "--processes", metavar="N", min=1, max=64, help="How many to use, for more than 130,000 entries."
         ),
     ] = os.cpu_count() or 1,
     resume: Annotated[

@@ -40,6 +40,8 @@ LEVELS = ("V1", "V2", "V3", "V4", "V5")
 PASS = 4_000_000
 #: how faults call the checkpoint that is verified
 NEWEST = "checkpoint"
+#: entries below which one process is as fast: another takes a second to start
+ALONE = 2 * RANGE
 _BEAT = 0.2  # seconds between looks at how far the processes are
 
 
@@ -127,7 +129,7 @@ def scan(
         _identity(source, note, kept, trust, anchors),
         source.size * (("V2" in levels) + bool(set(levels) & set(LEVELS[2:]))),
     )
-    workers = _Workers(processes if source.size > RANGE else 1, progress)
+    workers = _Workers(processes if source.size > ALONE else 1, progress)
     with workers:
         if "V2" in levels:
             found["V2"] = _tree(source, note, kept, workers)

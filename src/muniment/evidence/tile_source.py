@@ -50,6 +50,7 @@ class TileSource:
     def __init__(self, root: Path, size: int) -> None:
         """``size``: of the tree to verify."""
         self.root, self.size = root, size
+        self._plain: set[str] = set()  # folders that are no links
 
     @property
     def name(self) -> str:
@@ -148,20 +149,26 @@ class TileSource:
         """
         self._no_links(path)
         try:
-            handle = os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(
+                f"{self.root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
         except OSError as error:
             why = "is a link" if error.errno == errno.ELOOP else error.strerror
             raise BadDirectory(f"{path}: {why}") from None
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise BadDirectory(f"{path} is not a file")
             if status.st_size > limit:
                 raise BadDirectory(f"{path} has {status.st_size} bytes; {limit} are allowed")
-            try:
-                return file.read(limit)
-            except OSError as error:
-                raise BadDirectory(f"{path}: {error.strerror}") from None
+            content = os.read(handle, status.st_size + 1)
+        except OSError as error:
+            raise BadDirectory(f"{path}: {error.strerror}") from None
+        finally:
+            os.close(handle)
+        if len(content) != status.st_size:
+            raise BadDirectory(f"{path} changes while it is read")
+        return content
 
     def _bundle(self, index: int, width: int) -> bytes:
         """A bundle of this tree; where the log has grown since, the part of the full one."""
@@ -240,11 +247,13 @@ class TileSource:
         return sorted(name for name in names if not name.startswith("."))
 
     def _no_links(self, path: str) -> None:
-        folder = self.root
-        for part in path.split("/")[:-1]:
-            folder /= part
-            if folder.is_symlink():
-                raise BadDirectory(f"{folder.relative_to(self.root)} is a link")
+        folder, _, _ = path.rpartition("/")
+        if not folder or folder in self._plain:
+            return
+        self._no_links(folder)
+        if os.path.islink(f"{self.root}/{folder}"):  # noqa: PTH114  three times for each file: a Path costs more
+            raise BadDirectory(f"{folder} is a link")
+        self._plain.add(folder)
 
 
 def _vkeys(raw: bytes) -> None:

@@ -27,7 +27,7 @@ from muniment.store.engine import blob, reading, writing
 from muniment.store.marking import Marker
 
 #: entries taken up in one transaction
-BATCH = 128
+BATCH = 512
 _LOCK = 0x6D756E69  # "muni": PostgreSQL's advisory lock that saves two sequencers the same work
 
 
