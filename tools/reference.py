@@ -228,6 +228,8 @@ _ANNOTATIONS = {
     "scope_bounded": "`required`: only privileges that the catalogue calls `bounded`.",
     "sessions_cut": "`required`: only targets that end open sessions with the access.",
     "reference": "Kinds of reference that must be given, like `change`, with commas between.",
+    "reference_open": "The same, and each must exist and be open, when filing and again when access is given; `incident`"
+    " is that of break-glass, too. Where they are looked up: `[references]`.",
     "signature": "`required`: each approval carries the approver's own signature over the exact terms.",
     "assurance": f"Least assurance of the approver's login, from 1 to {obligations.MAX_ASSURANCE}, as NIST SP 800-63B"
     " counts.",
@@ -318,6 +320,10 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "at_once": "Requests that are worked on at the same time; more are told to come again.",
     }),
     ("[identities]", config.IdentitySettings, {"file": "The identities file."}),
+    ("[references]", config.ReferenceSettings, {
+        "file": 'A TOML file of references, like `[change."CHG-7"]` with `open = true` below; read whenever one is asked'
+        " for. Without it no reference is known to be open.",
+    }),
     ("[policy]", config.PolicySettings, {
         "dir": "Folder of `*.cedar` files, and of their `*.test.toml` tests.",
         "single_person_trial": "One person changes policies, targets and approver groups by editing files. For trying"
@@ -468,6 +474,7 @@ class Code:
 #: where the source has no sentence of its own to show, or one that says less
 _MEANINGS = {
     "config.identities": "The identities file cannot be read, or something in it cannot be meant; the sentence names the key.",
+    "config.references": "The file of references cannot be read or used.",
     "config.policy-test": "A table of policy tests cannot be meant; the sentence names file and row.",
     "config.policy": "A policy cannot be read, or something in it cannot be meant; the sentence names file and policy.",
     "error": "Something that has no code of its own.",

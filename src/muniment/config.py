@@ -119,6 +119,12 @@ class NotifySettings(_Section, frozen=True, kw_only=True):
     file: str | None = None
 
 
+class ReferenceSettings(_Section, frozen=True, kw_only=True):
+    """``[references]``: where changes, incidents and cases are looked up."""
+
+    file: str | None = None
+
+
 class PrivilegeSettings(_Section, frozen=True, kw_only=True):
     """``[[targets.ID.privileges]]``."""
 
@@ -156,6 +162,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     identities: IdentitySettings
     policy: PolicySettings
     notify: NotifySettings
+    references: ReferenceSettings
     targets: tuple[TargetSettings, ...]
 
     def path(self, name: str) -> Path:
@@ -243,7 +250,7 @@ def load(path: Path) -> Config:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is not TOML: {error}", remedy="Mend the line it names.") from error
-    known = {"store", "ledger", "server", "identities", "policy", "notify", "targets"}
+    known = {"store", "ledger", "server", "identities", "policy", "notify", "references", "targets"}
     for key in raw.keys() - known:
         raise Misconfigured(
             f"{path} has an unknown section [{key}]", remedy=f"Known are {', '.join(sorted(known))}."
@@ -256,6 +263,7 @@ def load(path: Path) -> Config:
         identities=_section(raw, "identities", IdentitySettings),
         policy=_section(raw, "policy", PolicySettings),
         notify=_section(raw, "notify", NotifySettings, default={}),
+        references=_section(raw, "references", ReferenceSettings, default={}),
         targets=tuple(
             _target(path.resolve().parent, name, body) for name, body in _table(raw, "targets").items()
         ),

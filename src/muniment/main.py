@@ -43,6 +43,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         Misconfigured: a setting, key, policy or identity cannot be used; the message says which.
         StoreUnavailable: the store cannot be opened.
     """
+    from muniment.directory.references import FileReferences
     from muniment.service.desk import Desk
     from muniment.service.guarding import guard
     from muniment.store.marking import mark_key
@@ -64,6 +65,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         directory=directory,
         targets=targets,
         governed=governed,
+        references=FileReferences(config.path(config.references.file)) if config.references.file else None,
         ledger=SqlLedger(store.engine, store.origin, store.marker, store.clock),
         random=SystemRandom(),
         signers=signers,

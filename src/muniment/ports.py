@@ -271,6 +271,20 @@ class Notifier(Protocol):
         """Send it, or lose it. Never raises, and returns soon."""
 
 
+# ── References ───────────────────────────────────────────────────────────────
+
+
+class References(Protocol):
+    """Where changes, incidents and cases are kept. Only looked at, never written to."""
+
+    def is_open(self, kind: str, ident: str) -> bool:
+        """Whether such a reference exists and is open now: work under it may begin.
+
+        Raises:
+            Unavailable: it cannot be said now. Nothing is filed or given meanwhile.
+        """
+
+
 # ── Witnesses ────────────────────────────────────────────────────────────────
 
 

@@ -323,6 +323,8 @@ def test_a_denial_or_a_fallen_approver_at_the_last_moment_gives_nothing() -> Non
         ({"verdict": verdict(scope_bounded=True)}, "denied"),
         ({"verdict": verdict(scope_bounded=True), "scope_bounded": True}, "provisioning"),
         ({"verdict": verdict(references=("change",))}, "denied"),
+        ({"verdict": verdict(references_open=("change",))}, "denied"),
+        ({"verdict": verdict(references_open=("change",)), "open_references": ("change",)}, "provisioning"),
         ({}, "provisioning"),
     ]
     for changes, status in cases:
@@ -339,6 +341,7 @@ def test_a_denial_or_a_fallen_approver_at_the_last_moment_gives_nothing() -> Non
         ({"native_expiry": True}, {"native_expiry": True}, "refused.native-expiry"),
         ({"sessions_cut": True}, {"ends_sessions": True}, "refused.sessions-cut"),
         ({"scope_bounded": True}, {"scope_bounded": True}, "refused.scope-bounded"),
+        ({"references_open": ("change",)}, {"open_references": ("change",)}, "refused.reference-not-open"),
     ],
 )
 def test_what_the_target_cannot_do_is_refused_when_filing(demand, met_by, code) -> None:

@@ -175,6 +175,10 @@ VALUES: dict[str, e.Event] = {
     "grant-observed/1 in part": e.GrantObserved(
         granted=(RW,), comparison=Comparison(missing=(), excess=()), native_expiry=None, handle={}, whole=e.Whole(count=612, digest=SHA)
     ),
+    "policy-decided/1 open references": e.PolicyDecided(
+        permitted=True, policies=SHA, determining=(), reasons=(), evaluations=(), entities=(),
+        obligations=Obligations(longest=1, references_open=("change", "incident")),
+    ),
 }  # fmt: skip
 
 

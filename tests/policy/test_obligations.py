@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from muniment.core.errors import Misconfigured
@@ -43,6 +43,7 @@ def at(name, needed, *approvers, **more):
 
 
 UNDEMANDED = {
+    "references_open",
     "witnessed", "scope_bounded", "sessions_cut", "signed", "assurance", "notify", "remind_after", "escalate_after", "escalate_to",
 }  # fmt: skip
 
@@ -98,6 +99,7 @@ MERGES = [
      {"stages": (leads(1), at("dba", 1, "group:dba", after=("leads",)), at("platform", 1, *OWNERS, after=("dba",)))}),
     ("consent beside an approval", [{"approvers": "identity-owner, group:leads"}],
      {"stages": (Stage(name=f"consent of {ANN}", needed=1, approvers=(ANN,), consent=True), leads(1))}),
+    ("all open references", [{"reference_open": "change"}, {"reference_open": "incident"}, {}], {"references_open": ("change", "incident")}),
     ("bounded by any", [{"scope_bounded": "required"}, {}], {"scope_bounded": True}),
     ("sessions by any", [{"sessions_cut": "required"}, {}], {"sessions_cut": True}),
     ("signature by any", [{"signature": "required"}, {}], {"signed": True}),
@@ -243,6 +245,8 @@ def test_zero_approvals_beside_approvers_is_refused():
         parse_duty({"approvers": "owners", "min_approvals": "0"}, "x")
 
 
+#: a slow machine is no failure
+steady = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seconds = st.integers(1, 10**7)
 duties = st.builds(
     Duty,
@@ -296,6 +300,7 @@ def _at_least_as_strict(strict, lenient):
         assert (getattr(strict, soon) or 10**9) <= (getattr(lenient, soon) or 10**9)
 
 
+@steady
 @given(
     st.lists(duties, min_size=1, max_size=5),
     duties,
@@ -311,6 +316,7 @@ def test_adding_a_permit_never_loosens(some, another, limit, owners):
     assert after == merge([(each, words) for each in (*some, another, *some)], "t", limit)
 
 
+@steady
 @given(st.lists(duties, min_size=1, max_size=5), seconds)
 def test_stages_are_told_apart_and_nothing_outlasts_the_target(some, limit):
     words = WORDS | {"owners": ("group:b", "human:cyd@example.com"), "privilege-owners": ("group:a b",)}

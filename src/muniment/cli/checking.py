@@ -11,7 +11,7 @@ from rich.text import Text
 
 from muniment.cli import console
 from muniment.cli.governing import governed_warnings
-from muniment.core.errors import Invalid, MunimentError
+from muniment.core.errors import Invalid, MunimentError, Unavailable
 from muniment.core.instants import wire
 from muniment.core.text import clean_name
 from muniment.service.filing import account_of
@@ -39,6 +39,11 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     people = list(desk.directory.everybody())
     warnings = [] if desk.targets else ["there are no targets, so nothing can be asked for"]
     warnings += governed_warnings(config, desk)
+    try:
+        if desk.references:
+            desk.references.is_open("change", "any")
+    except Unavailable as error:
+        warnings.append(f"{error.message}; what demands an open reference is refused meanwhile")
     vkeys, trouble = _keys(desk)
     return {
         "configuration": str(config.base),

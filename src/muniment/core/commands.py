@@ -220,3 +220,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     native_expiry: bool = False  # the target can end this access by itself
     ends_sessions: bool = False  # the target ends sessions together with the access
     scope_bounded: bool = False  # the catalogue calls every privilege in the scope bounded
+    open_references: tuple[str, ...] = ()  # kinds of the references that were looked up and found open

@@ -15,6 +15,8 @@ from muniment.core.terms import Terms, terms_digest
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Obligations, Verdict, obliged
 
+#: the kind of reference that break-glass always names
+INCIDENT = "incident"
 #: a start this far in the past is a slow client, not a mistake
 PAST_TOLERANCE = timedelta(minutes=1)
 #: tickets that are filed together
@@ -142,6 +144,11 @@ def _require_obligations(terms: Terms, obligations: Obligations, facts: c.Facts)
         raise missed
 
 
+def named_references(terms: Terms) -> dict[str, str]:
+    """Every reference of the terms, the incident of break-glass among them."""
+    return {**terms.references, **({INCIDENT: terms.incident} if terms.incident else {})}
+
+
 def unmet(terms: Terms, obligations: Obligations, facts: c.Facts) -> Refused | None:
     """The first demand that terms and target do not meet, whoever approves. Asked when filing and before giving (I9)."""
     absent = [kind for kind in obligations.references if kind not in terms.references]
@@ -150,6 +157,16 @@ def unmet(terms: Terms, obligations: Obligations, facts: c.Facts) -> Refused | N
             f"policy demands a reference here: {', '.join(absent)}",
             remedy=f"Add --reference {absent[0]}=ID.",
             code="refused.reference-required",
+        )
+    shut = [kind for kind in obligations.references_open or () if kind not in facts.open_references]
+    if shut:
+        named = named_references(terms).get(shut[0])
+        return Refused(
+            f"policy demands an open {shut[0]} here, and {named} is not known to be one"
+            if named
+            else f"policy demands an open {shut[0]} here",
+            remedy=f"Name one with {'--incident ID' if shut[0] == INCIDENT else f'--reference {shut[0]}=ID'}, and see that it is open.",
+            code="refused.reference-not-open",
         )
     if obligations.native_expiry and not facts.native_expiry:
         return Refused(

@@ -46,6 +46,8 @@ class Obligations(msgspec.Struct, frozen=True, kw_only=True):
     witnessed: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     #: every privilege is one that the catalogue calls bounded: it reaches one narrow thing and cannot widen itself
     scope_bounded: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    #: kinds of reference that must be given, exist and be open, when filing and again when access is given
+    references_open: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     #: the target ends sessions that were opened with the access when the access ends
     sessions_cut: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     #: each approval carries the approver's own signature over the exact terms

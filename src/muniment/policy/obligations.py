@@ -37,7 +37,7 @@ COMMON = frozenset({"id", "message"})
 DUTIES = frozenset(
     {
         "approvers", "min_approvals", "max_duration", "lapse_after", "review_within", "native_expiry", "scope_bounded",
-        "sessions_cut", "reference", "signature", "assurance", "witnessed", "notify", "remind_after", "escalate_after",
+        "sessions_cut", "reference", "reference_open", "signature", "assurance", "witnessed", "notify", "remind_after", "escalate_after",
         "escalate_to",
     }
 )  # fmt: skip
@@ -58,6 +58,7 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True):
     scope_bounded: bool = False
     sessions_cut: bool = False
     references: tuple[str, ...] = ()
+    references_open: tuple[str, ...] = ()
     signed: bool = False
     assurance: int = 0
     witnessed: bool = False
@@ -85,7 +86,8 @@ def parse_duty(annotations: Mapping[str, str], where: str) -> Duty:
         native_expiry=_required(annotations, "native_expiry", where),
         scope_bounded=_required(annotations, "scope_bounded", where),
         sessions_cut=_required(annotations, "sessions_cut", where),
-        references=_references(annotations, where),
+        references=_references(annotations, "reference", where),
+        references_open=_references(annotations, "reference_open", where),
         signed=_required(annotations, "signature", where),
         assurance=_assurance(annotations, where),
         witnessed=_required(annotations, "witnessed", where),
@@ -113,6 +115,7 @@ def merge(held: Iterable[tuple[Duty, Whom]], target: str, limit: int | None) -> 
         review_within=_soonest(d.review_within for d in duties),
         native_expiry=any(d.native_expiry for d in duties),
         references=tuple(sorted({kind for d in duties for kind in d.references})),
+        references_open=tuple(sorted({kind for d in duties for kind in d.references_open})) or msgspec.UNSET,
         witnessed=_any(d.witnessed for d in duties),
         scope_bounded=_any(d.scope_bounded for d in duties),
         sessions_cut=_any(d.sessions_cut for d in duties),
@@ -255,12 +258,12 @@ def _required(annotations: Mapping[str, str], key: str, where: str) -> bool:
     return text == "required"
 
 
-def _references(annotations: Mapping[str, str], where: str) -> tuple[str, ...]:
-    if "reference" not in annotations:
+def _references(annotations: Mapping[str, str], key: str, where: str) -> tuple[str, ...]:
+    if key not in annotations:
         return ()
-    kinds = [kind.strip() for kind in annotations["reference"].split(",")]
+    kinds = [kind.strip() for kind in annotations[key].split(",")]
     if not all(_REFERENCE.fullmatch(kind) for kind in kinds):
-        raise _bad(where, "reference", annotations["reference"], 'kinds like "change", with commas between')
+        raise _bad(where, key, annotations[key], 'kinds like "change", with commas between')
     return tuple(sorted(set(kinds)))
 
 

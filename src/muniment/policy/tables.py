@@ -130,6 +130,7 @@ def demanded(owed: Obligations) -> tuple[str, ...]:
         "signature": owed.signed is True, "witnessed": owed.witnessed is True,
     }  # fmt: skip
     found = [word for word, on in flags.items() if on] + [f"reference {kind}" for kind in owed.references]
+    found += [f"reference_open {kind}" for kind in owed.references_open or ()]
     found += [f"assurance {owed.assurance}"] if owed.assurance else []
     found += [f"notify {who}" for who in owed.notify or ()]
     found += [f"escalate_to {who}" for who in owed.escalate_to or ()]

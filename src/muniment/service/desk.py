@@ -13,12 +13,14 @@ import msgspec
 from muniment.core import commands as c
 from muniment.core.errors import Conflict, Invalid, Misconfigured, NotFound, Refused
 from muniment.core.events import Event
+from muniment.core.filing import named_references
 from muniment.core.identity import SYSTEM, Identity, IdentityId, is_human, parse_identity
 from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
+from muniment.core.terms import Terms
 from muniment.core.text import Disclosure, clean_text, disclose
 from muniment.core.ticket import Recorded, Ticket, evolve
-from muniment.core.verdict import Authority
+from muniment.core.verdict import Authority, Verdict
 from muniment.core.visibility import SEES_ALL, keys_of, viewers
 from muniment.ledger.note import Signer, Verifier
 from muniment.ledger.trust import NONE, Group, TrustPolicy
@@ -35,6 +37,7 @@ from muniment.ports import (
     Once,
     Policy,
     Random,
+    References,
     Stream,
     Subject,
     Target,
@@ -91,6 +94,8 @@ class Desk:
     witnesses: tuple[Witness, ...] = ()
     quorum: int = 0
     attention: Attention = field(default_factory=Attention)
+    #: where references are looked up; None: none of them is known to be open
+    references: References | None = None
     #: changes take two people; None: a single-person trial
     governed: Governed | None = None
     #: who stamps checkpoints with the time
@@ -181,6 +186,14 @@ class Desk:
         return identity.id in target.owners or any(
             f"group:{group}" in target.owners for group in identity.groups
         )
+
+    def open_references(self, terms: Terms, verdict: Verdict) -> tuple[str, ...]:
+        """Of the kinds of reference that must be open, those that are. Raises `Unavailable` when nobody can say."""
+        wanted = (verdict.obligations.references_open if verdict.obligations else None) or ()
+        if not wanted or self.references is None:
+            return ()
+        named = named_references(terms)
+        return tuple(k for k in wanted if k in named and self.references.is_open(k, named[k]))
 
     # ── the one write path ──
 

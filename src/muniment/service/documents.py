@@ -223,6 +223,7 @@ def _obligations(t: Ticket) -> Document:
         else None,
         "native_expiry": o.native_expiry,
         "references": list(o.references),
+        "references_open": list(o.references_open or ()),
         "witnessed": o.witnessed is True,
         "scope_bounded": o.scope_bounded is True,
         "sessions_cut": o.sessions_cut is True,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from muniment.core import commands as c
-from muniment.core.budget import also, require_within
+from muniment.core.budget import also
 from muniment.core.errors import Invalid, Refused
 from muniment.core.filing import MAX_BUNDLE
 from muniment.core.identity import IdentityId, kind_of, parse_identity
@@ -141,18 +141,26 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
     asked = _as_if_filed(terms, verdict, facts, desk.clock.now())
     permitted, reasons = verdict.permitted, (*verdict.reasons, *missing(desk, asked).values())
     try:
-        for each in facts.spent:
-            require_within(each, terms, desk.clock.now())
-    except Refused as refused:
-        permitted, reasons = False, (*reasons, f"{refused.message}. {refused.remedy}")
+        submit = c.Submit(ticket=terms.bundle[0] if terms.bundle else asked.id, terms=terms)
+        facts = replace(facts, verdict=verdict, extended=_extended(desk, caller, terms))
+        decide(None, submit, facts, desk.clock.now())
+    except Refused as refused:  # what the core would refuse, although policy permits it
+        permitted, reasons = False, (*reasons, f"{refused.message}. {refused.remedy}".strip())
     return Preview(
         permitted=permitted,
         reasons=reasons,
         stages=stages,
         possible_approvers=everybody(desk, asked),
-        effective_scope=terms.scope,
+        effective_scope=_together(desk, terms),
         longest_duration=timedelta(seconds=verdict.obligations.longest) if verdict.obligations else None,
     )
+
+
+def _together(desk: Desk, terms: Terms) -> Scope:
+    """What the account would hold by tickets: this one and those that are live on it."""
+    place = (terms.target, terms.account)
+    live = desk.store.sharing({place}).get(place, [])
+    return parse_scope((*terms.scope, *(p for ticket in live for p in ticket.approved)))
 
 
 def account_of(target: Target, beneficiary: IdentityId) -> str:
@@ -252,6 +260,7 @@ def _judge(desk: Desk, caller: Caller, terms: Terms, target: Target) -> tuple[Ve
         spent=spent(desk, (requester.identity, beneficiary.identity), desk.clock.now()),
         accountable=accountable(requester, beneficiary),
         active=answered_for(requester) and answered_for(beneficiary),
+        open_references=desk.open_references(terms, verdict),
     )
     return verdict, with_target(facts, target, terms.scope)
 

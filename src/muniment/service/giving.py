@@ -84,8 +84,8 @@ def _intend(
         others = (*f.others_on(earlier, work.ticket), *f.others_on(later, work.ticket))
         ticketed = scope(p for o in others for p in o.approved)
         command = c.StartProvisioning(held=before.of(work.account), ticketed=ticketed)
-        facts = rejudged(desk, work.ticket, target)
         try:
+            facts = rejudged(desk, work.ticket, target)
             append = desk.appending(
                 work.ticket, (command,), facts, work.stream, claim=f.claim_for(work.ticket, holder)
             )
@@ -108,7 +108,10 @@ def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
         and still_theirs(d.signature, desk.subject(d.approver).identity)
     )
     extended = desk.store.read(ticket.terms.extends)[1] if ticket.terms.extends else None
-    facts = replace(desk.facts(ticket, None), verdict=verdict, standing_approvers=standing, extended=extended)
+    facts = replace(
+        desk.facts(ticket, None), verdict=verdict, standing_approvers=standing, extended=extended,
+        open_references=desk.open_references(ticket.terms, verdict),
+    )  # fmt: skip
     return with_target(facts, target, ticket.terms.scope)
 
 
