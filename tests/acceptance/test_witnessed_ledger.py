@@ -195,7 +195,9 @@ def test_a_restored_backup_is_refused_since_a_witness_has_seen_more(watched: Mun
         assert "the witness w" in answer.error["message"]
     assert desk_of(watched).ledger.counts() == before, "nothing was recorded, and nothing signed"
     assert watched.json("list", who=AUD).status == 0
-    assert "it is older" in watched.json("check").document["ledger"]["witnesses"]["rolled_back"]
+    checked = watched.json("check")
+    assert (checked.status, checked.error["code"]) == (1, "ledger.rolled-back")
+    assert "it is older" in checked.document["ledger"]["witnesses"]["rolled_back"]
 
 
 def test_a_store_that_went_another_way_is_halted_when_a_witness_is_back(
@@ -361,6 +363,18 @@ def test_one_that_lies_halts_nothing_and_counts_for_nothing(here: Muniment, what
     assert desk.store.halted is None
     assert witnessed_size(desk) == 0
     assert desk.ledger.kept.cosignatures(desk.ledger.kept.published_size()) == []
+
+
+def test_a_cosignature_of_ml_dsa_counts_as_well(here: Muniment):
+    modern = cosigner_from_seed("w4.example.org", b"\x07" * 32, ml_dsa=True)
+    with liar(lambda text, _: (200, IMPOSTOR.sign(text, now()) + modern.sign(text, now()))) as line:
+        name_witnesses(
+            here, f"{modern.vkey} {line.split()[1]}", quorum="1", origin="ledger.example.org/modern"
+        )
+        desk = desk_of(here)
+        seal(desk)
+        assert ask(desk) == {}
+    assert witnessed_size(desk) == desk.ledger.kept.published_size()
 
 
 def test_a_liar_that_holds_up_a_true_checkpoint_of_ours_halts_nothing(here: Muniment):

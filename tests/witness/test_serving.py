@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -184,6 +185,21 @@ def test_killed_at_any_moment_it_never_signs_two_histories(tmp_path: Path):
     assert sorted(histories) == [False, True]
     assert kept is not None
     assert kept.size >= max(roots), "what was answered was durable before it was answered"
+
+
+def test_it_ends_well_and_shares_its_port_with_nobody(tmp_path: Path):
+    with witness(tmp_path / "w", "w.example.org/1") as made:
+        made.post(b"hello")
+        db, key = made.folder / "db", made.folder / "key"
+        second = program(
+            "witness", "serve", "--db", db, "--key", key, "--listen", f"127.0.0.1:{made.port}", "--json"
+        )
+        assert second.returncode == 3
+        assert "Address already in use" in json.loads(second.stderr)["error"]["message"]
+        for _ in range(3):
+            assert made.kill(signal.SIGTERM) == 0, (made.folder / "log").read_text()[-2000:]
+            made.start()
+            made.post(b"hello")
 
 
 def program(*words: object) -> subprocess.CompletedProcess[str]:

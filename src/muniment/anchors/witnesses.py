@@ -31,6 +31,8 @@ TIMEOUT = 5.0
 #: name of the group of all witnesses in the trust file that we propose
 GROUP = "witnesses"
 
+#: witnesses at most: a checkpoint holds a line of each, and notes have a largest size that others keep, too
+MAX_WITNESSES = 16
 #: it says which size it has seen; that may change while we prove, since another node of ours asks it too
 _ATTEMPTS = 3
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
@@ -160,6 +162,10 @@ def read_witnesses(lines: Sequence[str], http: Http) -> tuple[HttpWitness, ...]:
     Raises:
         Misconfigured: a line is no such thing, or two name one witness.
     """
+    if len(lines) > MAX_WITNESSES:
+        raise _misconfigured(
+            lines[MAX_WITNESSES], f"there are {len(lines)}, and {MAX_WITNESSES} are the most"
+        )
     found: dict[str, HttpWitness] = {}
     for line in lines:
         words = line.split()

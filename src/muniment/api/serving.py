@@ -14,6 +14,7 @@ from granian.server.embed import Server
 
 from muniment.api.app import Office, application
 from muniment.core.errors import Misconfigured, Unavailable
+from muniment.native import foreign_threads, wait_for_others
 
 #: seconds until it must listen
 START_SECONDS = 30
@@ -40,6 +41,7 @@ class ApiServer:
         self._server: Server | None = None
         self._thread = threading.Thread(target=self._run, name="muniment-http", daemon=True)
         self._failure: BaseException | None = None
+        self._before: set[int] = set()
 
     @property
     def url(self) -> str:
@@ -53,6 +55,7 @@ class ApiServer:
             Misconfigured: the address cannot be listened on.
         """
         self._require_free()
+        self._before = foreign_threads()
         self._thread.start()
         for _ in range(START_SECONDS * 20):
             with (
@@ -73,7 +76,7 @@ class ApiServer:
         if self._loop is not None and self._server is not None:
             self._loop.call_soon_threadsafe(self._server.stop)
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and wait_for_others(self._before)
 
     def _require_free(self) -> None:
         """Granian shares a port with whoever shares it, too; two servers on one would each get half of the requests."""

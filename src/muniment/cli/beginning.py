@@ -58,7 +58,7 @@ def init(
 def check(context: typer.Context) -> None:
     """Check the configuration, the store and every target, and say what connectors may and can do.
 
-    Exit status 2 if something is configured wrongly, 3 if a target or the store does not answer.
+    Exit status 1 if the store is older than what was published, 2 if something is configured wrongly, 3 if a target or the store does not answer.
     """
     from muniment.cli import checking
 
@@ -68,6 +68,8 @@ def check(context: typer.Context) -> None:
     with session.working("targets are asked"):
         document = checking.examine(config, desk)
     session.emit(document, lambda: checking.render(document))
+    if (rolled_back := desk.store.halted) is not None:
+        raise rolled_back
     silent = [target["id"] for target in document["targets"] if not target["reachable"]]
     if silent:
         from muniment.core.errors import TargetUnavailable

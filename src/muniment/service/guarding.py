@@ -10,7 +10,7 @@ from __future__ import annotations
 from muniment.core.errors import IntegrityError, RolledBack, SignerRefused, SignerUnavailable
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.errors import LedgerFault
-from muniment.ledger.merkle import Frontier
+from muniment.ledger.merkle import Frontier, leaf_hash
 from muniment.ledger.note import open_note, parse_note
 from muniment.service.desk import Desk
 
@@ -62,7 +62,7 @@ def compare(desk: Desk, published: Checkpoint, where: str) -> None:
 
 
 def _root(desk: Desk, size: int) -> bytes:
-    return Frontier().extend(desk.ledger.hashes(size)).root()
+    return Frontier().extend(leaf_hash(entry) for _, entry in desk.ledger.entries(upto=size)).root()
 
 
 def _published(desk: Desk, note: str, where: str) -> Checkpoint:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ import structlog
 
 from muniment.core.errors import MunimentError, Unavailable
 from muniment.ledger.cosignature import Cosigner
+from muniment.native import foreign_threads, wait_for_others
 from muniment.witness.deciding import MAX_REQUEST, Reply, add_checkpoint
 from muniment.witness.record import Record
 
@@ -130,6 +132,8 @@ def serve(witness: Witness, host: str, port: int, started: Callable[[], None] = 
     from granian.http import HTTP1Settings  # noqa: PLC0415
     from granian.server.embed import Server  # noqa: PLC0415
 
+    _require_free(host, port)
+    before = foreign_threads()
     server = Server(
         witness, address=host, port=port, interface=Interfaces.ASGINL, http=HTTPModes.http1, websockets=False,
         log_enabled=False, http1_settings=HTTP1Settings(header_read_timeout=int(PATIENCE * 1000), max_buffer_size=16384),
@@ -145,6 +149,22 @@ def serve(witness: Witness, host: str, port: int, started: Callable[[], None] = 
     try:
         asyncio.run(run())
     except (OSError, RuntimeError) as error:
-        raise Unavailable(
-            f"{host}:{port} cannot be listened on: {error}", remedy="Check that nothing else listens there."
-        ) from error
+        raise _cannot_listen(host, port, str(error).partition("\n")[0]) from error
+    wait_for_others(before)
+
+
+def _require_free(host: str, port: int) -> None:
+    """Granian shares a port with whoever shares it, too; two witnesses on one would each get half of the requests."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise _cannot_listen(host, port, error.strerror or str(error)) from error
+
+
+def _cannot_listen(host: str, port: int, why: str) -> Unavailable:
+    return Unavailable(
+        f"{host}:{port} cannot be listened on: {why}",
+        remedy="Give --listen an address of this machine and a free port.",
+    )
