@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from msgspec import Meta
 
@@ -46,17 +46,28 @@ class PolicyPart(TypedDict):
     obligations: dict[str, Any]
 
 
-class Stage(TypedDict):
-    name: str
-    needed: int
-    approvers: list[str]
-    satisfied: bool
-
-
 class PreviewStage(TypedDict):
     name: str
     needed: int
     approvers: list[str]
+    after: list[str]
+    consent: bool
+
+
+class Stage(PreviewStage):
+    satisfied: bool
+    open: bool
+    missing: NotRequired[str | None]  # why nobody can satisfy it now
+
+
+class Offer(TypedDict):
+    by: str
+    stage: str
+    digest: str
+    at: Instant
+    scope: list[Privilege]
+    duration: Duration
+    comment: str
 
 
 class Decision(TypedDict):
@@ -67,6 +78,8 @@ class Decision(TypedDict):
     authority: list[str]
     digest: str
     signature: str | None
+    on_behalf_of: str | None
+    delegation: str | None
     comment: str | None
 
 
@@ -157,6 +170,11 @@ class Ticket(TypedDict):
     policy: PolicyPart
     stages: list[Stage]
     decisions: list[Decision]
+    offer: Offer | None
+    reminded_at: Instant | None
+    escalated_at: Instant | None
+    extends: str | None
+    bundle: list[str]
     comparison: Comparison | None
     native_expiry: Instant | None
     handle: dict[str, str]
@@ -223,6 +241,8 @@ class CataloguePart(TypedDict):
     resource: str | None
     description: str
     risk: Literal["low", "medium", "high", "critical"]
+    bounded: bool
+    owners: list[str]
 
 
 class Target(TypedDict):

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -183,7 +183,7 @@ def application(office: Office) -> Litestar:
         await asyncio.get_running_loop().run_in_executor(None, office.close)
 
     return Litestar(
-        route_handlers=[_handler(office, route, secure) for route in TABLE],
+        route_handlers=[_handler(office, path, secure) for path in dict.fromkeys(r.path for r in TABLE)],
         openapi_config=None,
         request_max_body_size=MAX_BODY,
         exception_handlers={HTTPException: partial(_unrouted, secure), Exception: partial(_unrouted, secure)},
@@ -193,12 +193,16 @@ def application(office: Office) -> Litestar:
     )
 
 
-def _handler(office: Office, route: Route, secure: bool) -> HTTPRouteHandler:
-    async def answer(request: Request[Any, Any, Any]) -> Response[Any]:
-        return await _answer(office, route, request, secure)
+def _handler(office: Office, path: str, secure: bool) -> HTTPRouteHandler:
+    """All methods of a path, so that Litestar answers OPTIONS for all of them, too."""
+    routes = {route.method: route for route in TABLE if route.path == path}
 
-    path = re.sub(r"{(\w+)}", r"{\1:str}", route.path)
-    return HTTPRouteHandler(path, http_method=route.method, status_code=route.status, name=route.name)(answer)
+    async def answer(request: Request[Any, Any, Any]) -> Response[Any]:
+        return await _answer(office, routes["POST" if request.method == "POST" else "GET"], request, secure)
+
+    named = re.sub(r"{(\w+)}", r"{\1:str}", path)
+    methods: list[Literal["GET", "POST"]] = list(routes)
+    return HTTPRouteHandler(named, http_method=methods, status_code=HTTPStatus.OK)(answer)
 
 
 async def _answer(

@@ -1,0 +1,185 @@
+"""Every route with no, unknown, expired, revoked, foreign and too narrow credentials: made from the table of routes.
+
+A route that is added is in these tests from its first day; one that takes a body needs a sound one in `BODIES`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from api.conftest import ANN, AUD, BO, CYD, OPS, REQUEST, Api, deactivate
+from muniment.api.app import TABLE
+from muniment.api.routes import Route
+from muniment.ports import Scoped
+from muniment.service import tokens
+
+NEVER = "req_00000000000000000000000000"
+SUBJECT = {"type": "user", "id": "ann@example.com"}
+ASKED = {"subject": SUBJECT, "action": {"name": "web-admin"}, "resource": {"type": "target", "id": "bastion"}}
+BODIES: dict[str, Any] = {
+    "file_request": REQUEST,
+    "preview": REQUEST,
+    "decide": {"decision": "approve", "digest": "sha256:" + "0" * 64},
+    "revoke": {"reason": "x"},
+    "review": {"outcome": "appropriate", "comment": "x"},
+    "waive": {"check": "gone", "reason": "x"},
+    "resolve_finding": {"reason": "x"},
+    "evaluate": ASKED,
+    "evaluate_many": ASKED,
+    "search_subjects": ASKED,
+    "search_resources": ASKED,
+    "search_actions": ASKED,
+}
+CLOSED = [route for route in TABLE if route.scope]
+OPEN = [route for route in TABLE if not route.scope]
+SCOPES: tuple[Scoped, ...] = ("read", "write", "check", "ledger", "metrics")
+
+routes = pytest.mark.parametrize("route", CLOSED, ids=lambda route: route.name)
+
+
+def path(route: Route, ticket: str = NEVER) -> str:
+    names = {"ticket": ticket, "finding": f"{ticket}:1", "target": "bastion", "tile": "0/000"}
+    return route.path.replace(":path", "").format(**names)
+
+
+def ask(api: Api, route: Route, ticket: str = NEVER, **how: Any) -> Any:
+    return api(route.method, path(route, ticket), BODIES.get(route.name), **how)
+
+
+def test_every_route_with_a_body_has_a_sound_one() -> None:
+    assert {route.name for route in TABLE if route.body is not None} == BODIES.keys()
+
+
+def test_only_these_need_no_credential() -> None:
+    assert {route.path for route in OPEN} == {
+        "/healthz", "/readyz", "/openapi.json", "/.well-known/authzen-configuration",
+    }  # fmt: skip
+
+
+def test_what_changes_something_is_never_a_get() -> None:
+    """F7: what scanners and previews fetch does nothing. Collecting a credential is the one exception of the contract."""
+    assert {r.name for r in TABLE if r.method == "GET" and r.scope == "write"} == {"collect_credential"}
+
+
+@pytest.mark.parametrize("route", OPEN, ids=lambda route: route.name)
+def test_open_routes_answer_anybody(api: Api, route: Route) -> None:
+    assert ask(api, route, who=None).status_code == 200
+
+
+@routes
+@pytest.mark.parametrize(
+    "credential",
+    [None, "x", "mnt__", f"mnt_{'0' * 16}_{'0' * 64}", "mnt_" + "0" * 5000, "Basic YTpi"],
+    ids=["none", "short", "no-parts", "unknown", "long", "basic"],
+)
+def test_nobody_known(api: Api, route: Route, credential: str | None) -> None:
+    before = api.tickets()
+    answer = ask(api, route, who=None, token=credential)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert api.tickets() == before
+
+
+@pytest.fixture(scope="module")
+def bad(api: Api) -> dict[str, tuple[str, str]]:
+    """Tokens that were good."""
+    over = tokens.create(api.desk, OPS, lasts=timedelta(microseconds=1))["token"]
+    revoked = tokens.create(api.desk, OPS, lasts=timedelta(days=1))
+    tokens.revoke(api.desk, revoked["id"])
+    known = api.token(OPS)
+    head, _, secret = known.rpartition("_")
+    other = api.token(AUD).rpartition("_")[2]
+    return {
+        "expired": (over, "unauthenticated.expired"),
+        "revoked": (revoked["token"], "unauthenticated.revoked"),
+        "another's secret": (f"{head}_{other}", "unauthenticated"),
+        "one digit off": (f"{head}_{secret[:-1]}{'1' if secret[-1] == '0' else '0'}", "unauthenticated"),
+    }
+
+
+@routes
+@pytest.mark.parametrize("kind", ["expired", "revoked", "another's secret", "one digit off"])
+def test_credentials_that_are_not_good(
+    api: Api, bad: dict[str, tuple[str, str]], route: Route, kind: str
+) -> None:
+    token, code = bad[kind]
+    answer = ask(api, route, token=token)
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+
+
+@routes
+def test_somebody_deactivated(api: Api, route: Route, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = api.token(OPS)
+    monkeypatch.setattr(api.office, "desk", deactivate(api.desk, OPS))
+    assert ask(api, route, token=token).status_code == 401
+
+
+@routes
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_narrow_token_is_good_for_its_scope_alone(api: Api, route: Route, scope: Scoped) -> None:
+    if route.name == "stream" and scope == "read":
+        return  # answers without end
+    answer = ask(api, route, token=api.token(OPS, scope))
+    if scope != route.scope:
+        assert (answer.status_code, answer.json()["code"]) == (403, "refused.scope")
+    else:
+        assert answer.status_code not in {401, 403} or answer.json()["code"] != "refused.scope"
+
+
+@pytest.mark.parametrize("route", [r for r in CLOSED if r.roles], ids=lambda route: route.name)
+@pytest.mark.parametrize("who", [ANN, BO, CYD, OPS, AUD])
+def test_routes_for_a_role(api: Api, route: Route, who: str) -> None:
+    identity = api.desk.directory.get(who)
+    assert identity
+    answer = ask(api, route, who=who)
+    if route.roles & set(identity.roles):
+        assert answer.status_code in {200, 404}
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (403, "refused.role")
+
+
+@pytest.mark.parametrize(
+    "route", [r for r in CLOSED if {"ticket", "finding"} & set(r.names)], ids=lambda route: route.name
+)
+def test_what_one_may_not_see_is_not_there(api: Api, route: Route) -> None:
+    """I33, F17: somebody without a stake gets the same answer for a ticket that is there and one that is not."""
+    ticket = api.filed()["id"]
+    there, absent = ask(api, route, ticket, who=BO), ask(api, route, who=BO)
+    assert there.status_code == absent.status_code == 404
+    assert there.json() == {**absent.json(), "detail": absent.json()["detail"].replace(NEVER, ticket)}
+    assert api("GET", f"/v1/requests/{ticket}").json()["status"] == "pending"
+
+
+def test_lists_of_an_outsider_say_nothing(api: Api) -> None:
+    """F21: no filter, cursor or limit tells that there is more than one may see."""
+    api.filed()
+    ticket = api.filed()["id"]
+    for query in (
+        {}, {"limit": 1}, {"beneficiary": ANN}, {"target": "bastion"}, {"status": "pending"},
+        {"cursor": "req_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"}, {"cursor": ticket}, {"awaiting_me": "true"},
+    ):  # fmt: skip
+        for where in ("requests", "grants", "findings"):
+            allowed = {"limit", "cursor", "target"} | ({"beneficiary"} if where == "grants" else set())
+            if where == "requests" or query.keys() <= allowed:
+                answer = api("GET", f"/v1/{where}", who=BO, params=query)
+                assert answer.json() == {"items": [], "next": None}, (where, query)
+
+
+def test_an_outsider_pages_through_nothing_among_much(api: Api) -> None:
+    """The page is as long as what one may see, wherever it lies among what one may not."""
+    mine = [api.filed(who=who)["id"] for who in (ANN, DEE_, ANN, ANN, DEE_)]
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = api("GET", "/v1/requests", who=DEE_, params={"limit": 1, "beneficiary": DEE_, **cursor}).json()
+        found += [item["id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert {i for i in mine if i in found} == {mine[1], mine[4]}
+
+
+DEE_ = "human:dee@example.com"
