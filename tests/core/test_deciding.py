@@ -32,6 +32,7 @@ from muniment.core import events as e
 from muniment.core.closure import CHECKS
 from muniment.core.due import due
 from muniment.core.errors import Invalid, MunimentError, Refused
+from muniment.core.glass import review_late_at
 from muniment.core.identity import Identity, Kind
 from muniment.core.instants import parse_instant, wire
 from muniment.core.lifecycle import WHEN, decide
@@ -190,6 +191,8 @@ def due_is_consistent(ticket: Ticket) -> None:
     expected = {
         "pending": "lapse", "approved": "provision", "provisioning": "provision", "active": "expire", "revoking": "revoke",
     }  # fmt: skip
+    if ticket.status == "revoked" and review_late_at(ticket):
+        expected["revoked"] = "review"
     assert (what[0] if what else None) == expected.get(ticket.status)
     if what:
         assert what[1].tzinfo is not None
@@ -212,6 +215,8 @@ def test_due_by_status(status: str) -> None:
             assert what == ("expire", NOW + 2 * HOUR)
         case "revoking":
             assert what == ("revoke", NOW + 2 * HOUR)
+        case "revoked":
+            assert what == ("review", NOW + 3 * HOUR)
         case _:
             assert what is None
 

@@ -92,6 +92,7 @@ COMMANDS = {
     "offboard": lambda t: c.Offboard(gone=(LEAD,)),
     "record revocation": lambda t: c.RecordRevocation(),
     "fail revocation": lambda t: c.FailRevocation(code="target.unavailable", message="no answer"),
+    "note a late review": lambda t: c.NoteLateReview(),
     "record use": lambda t: c.RecordUse(
         source="log", digest="d", events=1, first_at="", last_at="", privileges=()
     ),
@@ -139,6 +140,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("offboard", "active"): {"controller"},
     ("record revocation", "revoking"): {"controller"},
     ("fail revocation", "revoking"): {"controller"},
+    ("note a late review", "revoked"): {"controller"},
     ("record use", "active"): {"controller"},
     ("record use", "revoking"): {"controller"},
     ("record use", "revoked"): {"controller"},

@@ -156,7 +156,7 @@ class Office:
         self.do(deciding.give_back, "bo", ticket)
         self.take(ticket)
         self.do(deciding.review, "aud", ticket, outcome="inappropriate", comment="no incident")
-        self.do(deciding.resolve, "aud", ticket, finding="1", reason="talked to Bo")
+        self.do(deciding.resolve, "aud", ticket, finding="2", reason="talked to Bo")
         return self._in(ticket, "closed")
 
     def for_a_machine(self) -> str:

@@ -29,6 +29,9 @@ BARE_TERMS = Terms(
     kind="standard", requester=ANN, beneficiary=ANN, target="pg-prod", account="ann", scope=(RW,), justification=SHA, references={},
     incident=None, starts_at=None, duration=1, public_key=None,
 )  # fmt: skip
+RESPONDED_TERMS = msgspec.structs.replace(
+    BARE_TERMS, kind="break_glass", incident="INC-1", responders=(CYD, ODA)
+)
 EVALUATION = Evaluation(
     principal=f'Muniment::Person::"{ANN}"', action='Muniment::Action::"request"', resource='Muniment::Privilege::"orders_rw"',
     context={"minutes": 120, "break_glass": False, "references": ["change"], "nested": {"none": None, "big": 9007199254740991}},
@@ -178,6 +181,9 @@ VALUES: dict[str, e.Event] = {
     "policy-decided/1 open references": e.PolicyDecided(
         permitted=True, policies=SHA, determining=(), reasons=(), evaluations=(), entities=(),
         obligations=Obligations(longest=1, references_open=("change", "incident")),
+    ),
+    "request-submitted/1 responders": e.RequestSubmitted(
+        terms=RESPONDED_TERMS, digest=terms_digest("req_golden", RESPONDED_TERMS), accountable=()
     ),
 }  # fmt: skip
 

@@ -52,6 +52,7 @@ class Request(Body, frozen=True, kw_only=True):
     references: Annotated[dict[str, str], Meta(max_length=20)] = {}
     break_glass: bool = False
     incident: Name | None = None
+    responders: tuple[Name, ...] = ()
     public_key: Annotated[str, Meta(max_length=16384)] | None = None
 
 

@@ -213,6 +213,7 @@ def _ask(body: bodies.Request) -> Ask:
         references=body.references,
         break_glass=body.break_glass,
         incident=body.incident,
+        responders=body.responders,
         public_key=body.public_key,
         **given,
     )

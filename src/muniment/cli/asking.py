@@ -61,6 +61,14 @@ BreakGlass = Annotated[
 Incident = Annotated[
     str | None, typer.Option("--incident", metavar="ID", help="The incident that breaks the glass.")
 ]
+Responders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--responder",
+        metavar="IDENTITY",
+        help="Who else works on the incident, and so does not review. Repeatable.",
+    ),
+]
 PublicKey = Annotated[
     Path | None,
     typer.Option("--public-key", metavar="FILE", help="The beneficiary's OpenSSH key, for certificates."),
@@ -86,6 +94,7 @@ def request(
     references: References = None,
     break_glass: BreakGlass = False,
     incident: Incident = None,
+    responders: Responders = None,
     public_key: PublicKey = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Come back when there is access, or never will be.")
@@ -109,6 +118,7 @@ def request(
         references=references,
         break_glass=break_glass,
         incident=incident,
+        responders=responders,
         public_key=public_key,
     )
     backend = session.backend(writes=True)
@@ -144,6 +154,7 @@ def preview(
     references: References = None,
     break_glass: BreakGlass = False,
     incident: Incident = None,
+    responders: Responders = None,
     public_key: PublicKey = None,
 ) -> None:
     """Say what would come of a request: verdict, approvals, scope. Records nothing."""
@@ -158,6 +169,7 @@ def preview(
         references=references,
         break_glass=break_glass,
         incident=incident,
+        responders=responders,
         public_key=public_key,
     )
     document = session.backend().preview(ask)
@@ -175,6 +187,7 @@ def make_ask(
     references: list[str] | None,
     break_glass: bool = False,
     incident: str | None = None,
+    responders: list[str] | None = None,
     public_key: Path | None,
 ) -> Ask:
     """What was typed, not yet checked against anything."""
@@ -190,6 +203,7 @@ def make_ask(
         references=parse_references(references or []),
         break_glass=break_glass,
         incident=incident,
+        responders=tuple(responders or ()),
         public_key=read_key(public_key) if public_key is not None else None,
     )
 

@@ -310,6 +310,7 @@ def _body(ask: Ask) -> dict[str, Any]:
         "references": dict(ask.references),
         "break_glass": ask.break_glass,
         "incident": ask.incident,
+        "responders": list(ask.responders),
         "public_key": ask.public_key,
     }
 

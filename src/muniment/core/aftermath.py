@@ -10,6 +10,7 @@ from muniment.core.closure import CHECKS, NEVER_WAIVED
 from muniment.core.errors import Invalid, Refused
 from muniment.core.filing import require_own
 from muniment.core.fulfilling import review_owed
+from muniment.core.glass import answered, require_outside
 from muniment.core.identity import Identity
 from muniment.core.separation import require_independent
 from muniment.core.ticket import Ticket
@@ -52,13 +53,14 @@ def review(ticket: Ticket, command: c.Review, facts: c.Facts, now: datetime) -> 
             code="refused.reviewed",
         )
     recorded = e.ReviewRecorded(reviewer=actor.id, outcome=command.outcome, comment=command.comment)
+    recorded_and_over = (recorded, *answered(ticket, command.comment))
     if command.outcome == "appropriate":
-        return (recorded,)
+        return recorded_and_over
     finding = e.FindingRaised(
         finding=str(len(ticket.findings) + 1), type="inappropriate-use", severity="high",
         message=f"{actor.id} found the use of {ticket.id} inappropriate", scope=ticket.granted or ticket.approved,
     )  # fmt: skip
-    return recorded, finding
+    return *recorded_and_over, finding
 
 
 def waive(ticket: Ticket, command: c.Waive, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
@@ -105,6 +107,7 @@ def _responsible(ticket: Ticket, facts: c.Facts, act: str) -> Identity:
     if facts.actor is None:
         raise Refused(f"only people {act}", code="refused.not-a-person")
     require_independent(ticket, facts.actor, facts.accountable, act)
+    require_outside(ticket, facts.actor, facts, act)
     in_a_stage = facts.authority is not None and bool(facts.authority.stages)
     if not (facts.steward or facts.auditor or in_a_stage):
         raise Refused(

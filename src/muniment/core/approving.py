@@ -12,6 +12,7 @@ from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.delegation import require_delegate
 from muniment.core.errors import Refused
+from muniment.core.glass import require_outside
 from muniment.core.identity import Identity
 from muniment.core.separation import excluded, require_independent, require_one_vote, require_person
 from muniment.core.ticket import Ticket
@@ -21,11 +22,20 @@ from muniment.core.verdict import Authority, Stage
 def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
     """Record one person's yes; with the last one needed, the request is approved."""
     actor = decider(facts, "approve")
+    if ticket.status != "pending" and ticket.terms.kind != "break_glass":
+        raise Refused(
+            f"{ticket.id} is {ticket.status}: approve does not apply",
+            remedy=f"`muniment show {ticket.id}` says what it waits for.",
+            code="refused.status",
+        )
     require_one_vote(ticket, actor)
     require_current(ticket, command.digest, now)
     stage, authority = stage_for(ticket, facts, actor, "approve", now)
+    require_outside(ticket, actor, facts, "approve")
     _require_signature(ticket, command, facts)
     recorded = _recorded(ticket, actor, stage, authority, command)
+    if ticket.status != "pending":  # of a broken glass: it was given at once, and is approved afterwards
+        return (recorded,)
     if any(ticket.short_of(s) > (s.name == stage.name) for s in ticket.stages):
         return (recorded,)
     approvers = (*(d.approver for d in ticket.decisions), actor.id)
@@ -67,7 +77,7 @@ def decider(facts: c.Facts, act: str) -> Identity:
 
 def require_current(ticket: Ticket, digest: str, now: datetime) -> None:
     """Raise `Refused` when the ticket has lapsed, or its terms are not the ones that were shown."""
-    if now >= ticket.lapses_at:
+    if ticket.status == "pending" and now >= ticket.lapses_at:
         raise Refused(
             f"{ticket.id} lapsed at {ticket.lapses_at:%H:%M} UTC",
             remedy="File it again.",

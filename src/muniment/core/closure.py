@@ -15,12 +15,13 @@ from muniment.core.ticket import Ticket
 
 
 def _approved_before_provisioned(t: Ticket) -> bool:
-    """Approval was recorded, and not after provisioning started."""
+    """Approval was recorded, and not after provisioning started; for break-glass, every approval is there now."""
     return (
         t.approved_at is not None
         and t.starts_at is not None
         and parse_instant(t.approved_at) <= parse_instant(t.starts_at)
-        and not any(map(t.short_of, t.stages))
+        # of a broken glass, approvals come afterwards, and the ticket stays open until they are there
+        and (not any(map(t.short_of, t.stages)) or (t.terms.kind == "break_glass" and t.failure is not None))
     )
 
 

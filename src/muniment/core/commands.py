@@ -162,6 +162,10 @@ class RecordRevocation(Command, frozen=True, kw_only=True):
     sessions_ended: int = 0
 
 
+class NoteLateReview(Command, frozen=True, kw_only=True):
+    """The review that is owed may be overdue."""
+
+
 class FailRevocation(Command, frozen=True, kw_only=True):
     """An attempt to take it away did not succeed, or the target could not be read."""
 
@@ -195,6 +199,7 @@ ControllersCommand: TypeAlias = (
     | Offboard
     | RecordRevocation
     | FailRevocation
+    | NoteLateReview
     | RecordUse
 )
 
@@ -213,6 +218,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     extended: Ticket | None = None  # what the request extends, as it stands now
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
     active: bool = True  # requester, beneficiary and an owner are active
+    on_incident: tuple[IdentityId, ...] = ()  # whoever broke glass for the same incident, and whom they named
+    overdue_reviews: tuple[
+        str, ...
+    ] = ()  # tickets of requester or beneficiary whose review is overdue (Submit)
     spent: tuple[
         Spent, ...
     ] = ()  # budgets of requester and beneficiary, as far as they are not persons (Submit)

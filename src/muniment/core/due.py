@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from muniment.core.glass import review_late_at
 from muniment.core.instants import parse_instant
 from muniment.core.ticket import Ticket
 
-Action: TypeAlias = Literal["lapse", "remind", "escalate", "provision", "expire", "revoke"]
+Action: TypeAlias = Literal["lapse", "remind", "escalate", "provision", "expire", "revoke", "review"]
 
 
 def due(ticket: Ticket) -> tuple[Action, datetime] | None:
@@ -24,6 +25,9 @@ def due(ticket: Ticket) -> tuple[Action, datetime] | None:
             return ("expire", ticket.expiry) if ticket.expiry else None
         case "revoking" if ticket.revocation:
             return "revoke", parse_instant(ticket.revocation.ordered_at)
+        case "revoked":
+            late = review_late_at(ticket)
+            return ("review", late) if late else None
         case _:
             return None
 

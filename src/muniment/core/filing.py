@@ -9,6 +9,7 @@ from muniment.core import events as e
 from muniment.core.budget import require_within
 from muniment.core.errors import Invalid, Refused
 from muniment.core.extending import require_extension
+from muniment.core.glass import require_glass
 from muniment.core.identity import Identity, is_human
 from muniment.core.instants import LONGEST, spoken
 from muniment.core.terms import Terms, terms_digest
@@ -47,6 +48,7 @@ def submit(command: c.Submit, facts: c.Facts, now: datetime) -> tuple[e.Event, .
     if terms.bundle:
         _require_bundle(command.ticket, terms.bundle)
     _require_budgets(terms, facts, now)
+    require_glass(terms, facts)
     digest = terms_digest(command.ticket, terms)
     filed = e.RequestSubmitted(terms=terms, digest=digest, accountable=facts.accountable)
     return filed, *judged(terms, verdict, facts)
@@ -68,7 +70,7 @@ def judged(terms: Terms, verdict: Verdict, facts: c.Facts) -> tuple[e.Event, ...
     if not verdict.permitted or obligations is None:
         return decided, e.RequestDenied(by="policy", reasons=verdict.reasons)
     _require_obligations(terms, obligations, facts)
-    if obligations.stages:
+    if obligations.stages and terms.kind != "break_glass":  # whose approvals come afterwards
         return (decided,)
     return decided, e.RequestApproved(approvers=(), scope=terms.scope, duration=terms.duration)
 
@@ -120,8 +122,6 @@ def _require_sound(terms: Terms, now: datetime) -> None:
         raise Invalid(
             f"the start lies more than {LONGEST.days} days ahead", remedy="File it nearer to the time."
         )
-    if terms.kind == "break_glass" and not terms.incident:
-        raise Invalid("break-glass needs an incident", remedy="Name it with --incident.")
 
 
 def _require_bundle(ticket: str, bundle: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from muniment.core import events as e
 from muniment.core.errors import Refused
 from muniment.core.extending import cut_short, hands_over
 from muniment.core.filing import unmet
+from muniment.core.glass import answered, broken
 from muniment.core.instants import parse_instant, spoken, wire
 from muniment.core.listing import in_entries, listed
 from muniment.core.scope import Scope, compare
@@ -69,6 +70,7 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
             approvers=tuple(d.approver for d in ticket.decisions), evaluations=verdict.evaluations,
             entities=verdict.entities,
         ),
+        *broken(ticket),
     )  # fmt: skip
 
 
@@ -80,7 +82,8 @@ def _stricter(  # noqa: PLR0911  each return is one demand
         return "it says no longer what access obliges to"
     if ticket.terms.duration > obligations.longest:
         return f"at most {spoken(timedelta(seconds=obligations.longest))} are allowed"
-    short = [s.name for s in obligations.stages if ticket.short_of(s)]
+    waits = ticket.terms.kind != "break_glass"  # whose approvals come afterwards
+    short = [s.name for s in obligations.stages if waits and ticket.short_of(s)]
     if short:
         return f"it needs more approvals in {', '.join(short)}"
     missed = unmet(ticket.terms, obligations, facts)
@@ -175,7 +178,8 @@ def record_revocation(
         for f in ticket.findings
         if f.type == "overdue" and not f.resolved_at
     )
-    return gone, *over, *review_owed(ticket, now)
+    never = answered(ticket, None) if ticket.failure else ()
+    return gone, *over, *never, *review_owed(ticket, now)
 
 
 def review_owed(ticket: Ticket, now: datetime) -> tuple[e.Event, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from muniment.core import aftermath, approving, countering, filing, fulfilling, leaving, waiting
+from muniment.core import aftermath, approving, countering, filing, fulfilling, glass, leaving, waiting
 from muniment.core import commands as c
 from muniment.core.closure import closable, run_checks
 from muniment.core.errors import Refused
@@ -25,7 +25,8 @@ from muniment.core.ticket import Recorded, Status, Ticket, evolve
 
 #: the statuses in which each command can mean anything; everything else is refused before it is looked at
 WHEN: dict[type[c.Command], frozenset[Status]] = {
-    c.Approve: frozenset({"pending"}),
+    # later than pending: of a broken glass, approved afterwards
+    c.Approve: frozenset({"pending", "provisioning", "active", "revoking", "revoked"}),
     c.Deny: frozenset({"pending"}),
     c.Counter: frozenset({"pending"}),
     c.Accept: frozenset({"pending"}),
@@ -46,6 +47,7 @@ WHEN: dict[type[c.Command], frozenset[Status]] = {
     c.Offboard: frozenset({"pending", "approved", "provisioning", "active"}),
     c.RecordRevocation: frozenset({"revoking"}),
     c.FailRevocation: frozenset({"revoking"}),
+    c.NoteLateReview: frozenset({"revoked"}),
     c.RecordUse: frozenset({"active", "revoking", "revoked"}),
 }
 
@@ -66,6 +68,7 @@ _RULES: dict[type[c.Command], Callable[[Ticket, Any, c.Facts, datetime], tuple[E
     c.Offboard: leaving.offboard,
     c.RecordRevocation: fulfilling.record_revocation,
     c.FailRevocation: fulfilling.fail_revocation,
+    c.NoteLateReview: glass.note_late_review,
     c.RecordUse: fulfilling.record_use,
     c.Return: aftermath.give_back,
     c.Revoke: aftermath.revoke,

@@ -46,6 +46,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     extends: str | msgspec.UnsetType = msgspec.UNSET
     #: the tickets that were filed together, this one among them. Unset, and so absent, where it stands alone
     bundle: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    #: who else works on the incident of a break-glass, sorted: they do not look back on it. Unset, and so absent, if none
+    responders: tuple[IdentityId, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def start(self) -> datetime | None:

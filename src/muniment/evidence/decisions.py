@@ -21,6 +21,8 @@ def approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded) 
     """One person's yes or no."""
     if fault := _decided(t, event, recorded):
         return fault
+    if t.status != "pending" and (t.terms.kind != "break_glass" or event.decision == "deny"):
+        return f"the ticket is {t.status}, where nobody decides any more"
     if event.decision == "deny":
         return None
     if t.obligations and t.obligations.signed is True and event.signature is None:
@@ -30,7 +32,7 @@ def approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded) 
         return f"{min(voted)} has decided already, and counts once"
     if event.stage not in {s.name for s in t.open_stages()}:
         return f"stage {event.stage} had its approvals already"
-    if parse_instant(recorded.at) >= t.lapses_at:
+    if t.status == "pending" and parse_instant(recorded.at) >= t.lapses_at:
         return "it had lapsed by then"
     return None
 

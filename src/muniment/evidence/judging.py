@@ -21,6 +21,7 @@ from muniment.core import events as e
 from muniment.core.closure import CHECKS, NEVER_WAIVED, closable, run_checks
 from muniment.core.filing import PAST_TOLERANCE
 from muniment.core.fulfilling import OVERDUE_AFTER
+from muniment.core.glass import LONGEST_BREAK_GLASS
 from muniment.core.identity import SYSTEM, is_human
 from muniment.core.instants import LONGEST, parse_instant
 from muniment.core.scope import compare, covers, scope
@@ -34,7 +35,7 @@ _LIVE: frozenset[Status] = frozenset({"provisioning", "active", "revoking", "rev
 #: the statuses in which each event may be recorded
 WHEN: dict[type[e.Event], frozenset[Status]] = {
     e.PolicyDecided: frozenset({"pending"}),
-    e.ApprovalRecorded: frozenset({"pending"}),
+    e.ApprovalRecorded: frozenset({"pending", *_LIVE}),
     e.CounterOffered: frozenset({"pending"}),
     e.CounterAccepted: frozenset({"pending"}),
     e.ApproversReminded: frozenset({"pending"}),
@@ -112,8 +113,10 @@ def _submitted(event: e.RequestSubmitted, recorded: Recorded, stream: str) -> st
         return f"its duration of {terms.duration} s is out of range"
     if terms.start and not at - PAST_TOLERANCE <= terms.start <= at + LONGEST:
         return "its start lies in the past or too far ahead"
-    if terms.kind == "break_glass" and not terms.incident:
-        return "it is break-glass without an incident"
+    if terms.kind == "break_glass" and (not terms.incident or terms.starts_at is not None):
+        return "it is break-glass without an incident, or for later"
+    if terms.kind == "break_glass" and terms.duration > LONGEST_BREAK_GLASS.total_seconds():
+        return f"it is break-glass for {terms.duration} s, which is too long for that"
     if not all(map(is_human, (terms.requester, terms.beneficiary))) and not event.accountable:
         return "nobody answers for a requester or beneficiary who is not a person"
     if terms.bundle and stream not in terms.bundle:

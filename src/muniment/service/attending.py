@@ -1,4 +1,4 @@
-"""Attend to requests that wait for people: remind, escalate, and end those that nobody decided or whose window passed."""
+"""Attend to tickets that wait for people: remind, escalate, end those that nobody decided, raise what nobody reviewed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def attend(desk: Desk, tickets: Collection[str]) -> f.Progress:
     works = [
         f.Work(stream=stream, ticket=ticket)
         for stream, ticket in desk.store.read_many(tickets).values()
-        if ticket.status in {"pending", "approved"}
+        if ticket.status in {"pending", "approved", "revoked"}
     ]
     appends = [
         desk.appending(w.ticket, (_command(desk, w.ticket),), desk.facts(w.ticket, None), w.stream)
@@ -39,6 +39,8 @@ def _command(desk: Desk, ticket: Ticket) -> c.Command:
             return c.Remind(approvers=tuple(sorted(people)[:MOST_REMINDED]))
         case ("escalate", _):
             return c.Escalate()
+        case _ if ticket.status == "revoked":
+            return c.NoteLateReview()
         case _:
             return c.Lapse()
 

@@ -161,6 +161,17 @@ class Desk:
         above = {person.id: self._managers(person) for person in (found, *owners) if person.manager}
         return Subject(identity=found, owners=owners, managers=above)
 
+    def _on_incident(self, ticket: Ticket) -> tuple[IdentityId, ...]:
+        """Whoever broke glass for the same incident, answers for whom did, or was named as a responder; with aliases."""
+        if ticket.terms.kind != "break_glass" or ticket.terms.incident is None:
+            return ()
+        found: set[IdentityId] = set()
+        for other in (ticket, *self.views.on_incident(ticket.terms.incident)):
+            terms = other.terms
+            found |= {terms.requester, terms.beneficiary, *other.accountable, *(terms.responders or ())}
+        known = (self.directory.get(each) for each in sorted(found))
+        return tuple(sorted(found.union(*((k.id, *k.aliases) for k in known if k))))
+
     def _managers(self, person: Identity) -> tuple[IdentityId, ...]:
         """Everybody above, nearest first. A chain that a directory would not end is cut."""
         found: dict[IdentityId, None] = {}
@@ -222,7 +233,8 @@ class Desk:
             auditor="auditor" in who.roles,
             authority=authority,
             delegated=others,
-            superiors=self.superiors(who) if others else (),
+            superiors=self.superiors(who) if others or ticket.terms.kind == "break_glass" else (),
+            on_incident=self._on_incident(ticket),
         )
 
     def act(

@@ -13,8 +13,9 @@ from muniment.core import commands as c
 from muniment.core.budget import also
 from muniment.core.errors import Invalid, Refused
 from muniment.core.filing import MAX_BUNDLE
+from muniment.core.glass import MAX_RESPONDERS
 from muniment.core.identity import IdentityId, kind_of, parse_identity
-from muniment.core.instants import LONGEST, wire
+from muniment.core.instants import LONGEST, parse_instant, wire
 from muniment.core.lifecycle import decide
 from muniment.core.scope import Privilege, Scope, parse_scope
 from muniment.core.terms import RequestKind, Terms, parse_references
@@ -25,6 +26,7 @@ from muniment.ports import Append, Appended, Stream, Target
 from muniment.service.approvers import everybody, missing
 from muniment.service.budgeting import new_id, one_at_a_time, spent
 from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
+from muniment.store.views import PAGE, Filter
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     incident: str | None = None
     public_key: str | None = None
     extends: str | None = None  # the ticket that this one carries on; it then starts at that one's end
+    responders: tuple[str, ...] = ()  # who else works on the incident
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,13 +224,37 @@ def _terms(desk: Desk, caller: Caller, ask: Ask, justification: str) -> tuple[Ta
         justification=justification, references=parse_references(ask.references),
         incident=clean_name(ask.incident, "the incident") if ask.incident is not None else None,
         starts_at=wire(ask.starts_at) if ask.starts_at else None, duration=int(seconds),
-        public_key=key, extends=ask.extends or msgspec.UNSET,
+        public_key=key, extends=ask.extends or msgspec.UNSET, responders=_responders(desk, ask.responders),
     )  # fmt: skip
 
 
+def _responders(desk: Desk, asked: tuple[str, ...]) -> tuple[IdentityId, ...] | msgspec.UnsetType:
+    if len(asked) > MAX_RESPONDERS:
+        raise Invalid(
+            f"more than {MAX_RESPONDERS} responders", remedy="Name those who could review it otherwise."
+        )
+    return tuple(sorted({_known(desk, each) for each in asked})) or msgspec.UNSET
+
+
+def _overdue_reviews(desk: Desk, terms: Terms) -> tuple[str, ...]:
+    """Glass that requester or beneficiary broke, and whose review should be done by now."""
+    if terms.kind != "break_glass":
+        return ()
+    now = desk.clock.now()
+    found = set()
+    for who in {terms.requester, terms.beneficiary}:
+        for t in desk.views.tickets(Filter(statuses=("revoked",), involving=who, limit=PAGE)):
+            owed = t.review if t.terms.kind == "break_glass" else None
+            if owed and owed.outcome is None and parse_instant(owed.due_at) <= now:
+                found.add(t.id)
+    return tuple(sorted(found))
+
+
 def _beneficiary(desk: Desk, caller: Caller, asked: str | None) -> IdentityId:
-    if asked is None:
-        return caller.identity.id
+    return caller.identity.id if asked is None else _known(desk, asked)
+
+
+def _known(desk: Desk, asked: str) -> IdentityId:
     found = desk.directory.get(parse_identity(asked))
     if found is None:
         raise Invalid(
@@ -257,6 +284,7 @@ def _judge(desk: Desk, caller: Caller, terms: Terms, target: Target) -> tuple[Ve
     verdict = desk.policy.judge_request(terms, requester, beneficiary, target)
     facts = c.Facts(
         actor=caller.identity,
+        overdue_reviews=_overdue_reviews(desk, terms),
         spent=spent(desk, (requester.identity, beneficiary.identity), desk.clock.now()),
         accountable=accountable(requester, beneficiary),
         active=answered_for(requester) and answered_for(beneficiary),

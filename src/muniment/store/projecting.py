@@ -50,8 +50,9 @@ def write_viewers(connection: Connection, tickets: Sequence[Ticket]) -> None:
 
 
 def viewer_rows(ticket: Ticket) -> list[dict[str, str]]:
-    """The index's rows of a ticket: a function of its state, too."""
-    return [{"who": who, "ticket": ticket.id} for who in sorted(viewers(ticket))]
+    """The index's rows of a ticket: a function of its state, too. Tickets of one incident find each other by it as well."""
+    incident = {f"incident:{ticket.terms.incident}"} if ticket.terms.kind == "break_glass" else set()
+    return [{"who": who, "ticket": ticket.id} for who in sorted(viewers(ticket) | incident)]
 
 
 def ticket_row(ticket: Ticket) -> dict[str, Any]:

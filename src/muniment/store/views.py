@@ -237,6 +237,13 @@ class SqlViews:
             rows = connection.execute(select(c.state).where(c.beneficiary == beneficiary, wanted))
             return [decode_state(blob(state)) for (state,) in rows]
 
+    def on_incident(self, incident: str) -> list[Ticket]:
+        """Tickets that broke glass for an incident."""
+        mine = select(t.viewer.c.ticket).where(t.viewer.c.who == f"incident:{incident}")
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(t.ticket.c.state).where(t.ticket.c.id.in_(mine)))
+            return [decode_state(blob(state)) for (state,) in rows]
+
     def live_targets(self) -> set[str]:
         """Targets that hold, or may hold, something for a ticket."""
         query = select(t.ticket.c.target).where(t.ticket.c.status.in_(sorted(LIVE))).distinct()
