@@ -79,6 +79,9 @@ CHANGES: list[dict[str, Any]] = [
     {"duration": 7201},
     {"public_key": "ssh-ed25519 AAAA"},
     {"public_key": ""},
+    {"extends": "req_1"},
+    {"bundle": ("req_1", "req_2")},
+    {"bundle": ("req_2", "req_1")},
 ]
 
 
