@@ -43,6 +43,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         Misconfigured: a setting, key, policy or identity cannot be used; the message says which.
         StoreUnavailable: the store cannot be opened.
     """
+    from muniment.anchors.signers import open_signer
     from muniment.directory.references import FileReferences
     from muniment.service.desk import Desk
     from muniment.service.guarding import guard
@@ -53,9 +54,15 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
     from muniment.store.views import SqlViews
 
     signers = _signers(config) if signing else ()
-    # the ledger's key changes in time; what marks our rows does not, so it is best a secret of its own
-    mark = config.secret(config.store.mark_key or config.ledger.key)
-    store = open_store(config.store_url, config.ledger.origin, mark_key(mark.encode()), clock)
+    store = open_store(config.store_url, config.ledger.origin, mark_key(_mark_secret(config)), clock)
+    if not store.marked_by_us():
+        store.engine.dispose()
+        raise Misconfigured(
+            "the store's entries were marked with another secret than [store] mark_key",
+            remedy="Set mark_key to the one they were marked with: without it, it is the ledger's first key file."
+            " If nobody changed that, somebody rewrote the store: keep it as it is.",
+            code="config.mark-key",
+        )
     views = SqlViews(store.engine)
     policy, directory, targets, governed = _in_force(config, store, views)
     desk = Desk(
@@ -69,6 +76,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         ledger=SqlLedger(store.engine, store.origin, store.marker, store.clock),
         random=SystemRandom(),
         signers=signers,
+        open_signer=lambda reference: open_signer(config, reference),
         tiles=TileDirectory(config.path(config.ledger.tiles)) if config.ledger.tiles else None,
         notifiers=_notifiers(config),
         witnesses=_witnesses(config),
@@ -170,6 +178,19 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         catalogue=catalogue, connector=connector, accounts=settings.accounts,
         account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
     )  # fmt: skip
+
+
+def _mark_secret(config: Config) -> bytes:
+    """What marks our rows. The ledger's key changes in time, and this does not: it is best a secret of its own."""
+    reference = config.store.mark_key or config.ledger.key
+    if config.store.mark_key is None and not reference.startswith(("file:", "env:")):
+        raise Misconfigured(
+            "[store] mark_key is missing, and the ledger's key is nowhere that a mark could be derived from",
+            remedy='Add [store] mark_key = "file:keys/mark.key", with 32 random bytes as text: openssl rand -hex 32.'
+            " If there are entries already, it is what they were marked with.",
+            code="config.mark-key",
+        )
+    return config.secret(reference).encode()
 
 
 def _signers(config: Config) -> tuple[Signer, ...]:

@@ -416,6 +416,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     ticket: Ticket | None = None  # for tickets: the state after these events, which the read model will show
     texts: tuple[Disclosure, ...] = ()
+    erased: tuple[str, ...] = ()  # commitments whose text and salt are deleted
     credential: Credential | None = None
     claim: Claim | None = None  # taken with the events, or neither
     fence: Lease | None = None  # must still be ours (I19)

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from muniment.cli.commands import command, group
-from muniment.cli.session import of
+from muniment.cli.session import Usage, of
 
 if TYPE_CHECKING:
     from muniment.cli.session import Session
@@ -42,6 +42,100 @@ def recover(context: typer.Context) -> None:
             f"{document['put_back']} entries were put back; the store holds all {document['entries']} that were published."
         ),
     )
+
+
+@command(
+    app,
+    "rotate-key",
+    example="muniment admin rotate-key file:keys/ledger-2.key --as human:ops@example.com\n"
+    "muniment admin rotate-key --retire 4c2e9a01 --as human:ops@example.com",
+)
+def rotate_key(
+    context: typer.Context,
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KEY",
+            help="Reference to the key to announce: file:, openbao: or pkcs11:. A file that is not there is made.",
+            show_default=False,
+        ),
+    ] = None,
+    retire: Annotated[
+        str | None,
+        typer.Option(
+            "--retire", metavar="ID", help="The key that signs no more: its id, 8 hex digits, or vkey."
+        ),
+    ] = None,
+    ml_dsa: Annotated[
+        bool,
+        typer.Option(
+            "--ml-dsa", help="A file that is made holds an ML-DSA-44 key, a second line beside another."
+        ),
+    ] = False,
+) -> None:
+    """Change the ledger's key: announce one, let both sign, retire the other. Without KEY, say how far that is."""
+    from muniment.cli import keys
+    from muniment.service import rotating
+    from muniment.service.desk import operators_only
+
+    session = of(context)
+    if reference is None and retire is None:
+        document = rotating.status(session.desk())
+    elif reference is not None and retire is not None:
+        raise Usage("announce one key, or retire one", remedy="First KEY; later --retire ID.")
+    else:
+        desk, caller = session.enter(writes=True)
+        config = session.config()
+        if reference is not None:
+            operators_only(caller)
+            made = keys.make(config, reference, ml_dsa=ml_dsa)
+            mark = keys.own_mark(config, desk)
+            document = rotating.announce(desk, caller, rotating.opened(desk, reference))
+            document |= {"made": made}
+            document["next"] = [*mark, *document["next"]]
+        else:
+            keys.require_own_mark(config)
+            document = rotating.retire(desk, caller, retire or "")
+    session.emit(document, lambda: keys.render(document))
+
+
+@command(
+    app,
+    "erase",
+    example="muniment admin erase req_01JDC… --as human:ops@example.com\n"
+    'muniment admin erase req_01JDC… 0 --reason "request DSR-17 of the person" --as human:ops@example.com',
+)
+def erase(
+    context: typer.Context,
+    ticket_id: Annotated[str, typer.Argument(metavar="TICKET", help="The ticket.")],
+    entry: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="ENTRY",
+            help="The entry whose text is erased. Without it, texts are shown and nothing is erased.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", metavar="TEXT", help="Why. It is kept: do not repeat what is erased."),
+    ] = None,
+) -> None:
+    """Erase one free text of a ticket, for good. The ledger says that it was erased, by whom and why."""
+    from muniment.cli import erasing as rendering
+    from muniment.service import erasing
+
+    session = of(context)
+    if entry is None:
+        desk, caller = session.enter()
+        document = erasing.texts(desk, caller, ticket_id)
+    elif reason is None:
+        raise Usage("nobody says why it is erased", remedy="Add --reason.")
+    else:
+        desk, caller = session.enter(writes=True)
+        with session.working("The text is erased from the store's files."):
+            document = erasing.erase(desk, caller, ticket_id, entry, reason)
+    session.emit(document, lambda: rendering.render(document))
 
 
 def _rebuild(session: Session, desk: Desk) -> int:

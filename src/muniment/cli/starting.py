@@ -24,16 +24,18 @@ from muniment.directory.file import STARTER
 from muniment.ledger.errors import LedgerFault
 from muniment.ledger.keys import SEED, signer_from_seed, signer_to_pem
 from muniment.policy import starter
+from muniment.store.marking import mark_file
 
 CONFIG = """\
 # Muniment's settings. Paths are relative to this file. Secrets are references: env:NAME or file:PATH.
 
 [store]
 url = "sqlite:///var/muniment.db"      # or postgresql://user@host/database
+mark_key = "file:keys/mark.key"        # marks what Muniment wrote, for ever: keep a copy offline
 
 [ledger]
 origin = "{origin}"  # the ledger's name, for ever: change it before the first ticket or not at all
-key = "file:keys/ledger.key"           # signs checkpoints, and marks what Muniment wrote; keep a copy offline
+key = "file:keys/ledger.key"           # signs checkpoints; keep a copy offline
 tiles = "var/ledger"
 checkpoint_interval = "1s"
 witnesses = []
@@ -129,6 +131,7 @@ _CREATED = {
     "identities.toml": "example people: Ann asks, Cyd and Dee approve, Ops operates, Aud audits",
     "policies/": "starter policies, to be read and changed",
     "keys/ledger.key": "the ledger's key, which only you can read; keep a copy offline",
+    "keys/mark.key": "the secret that marks stored entries, which only you can read; keep a copy offline",
     "keys/ssh-ca": "the certificate authority's key, which only you can read; ssh-ca.pub is for your hosts",
     "var/": "the store and the ledger, once there is something in them",
 }
@@ -206,6 +209,7 @@ def _write_all(stage: Path, origin: str) -> None:
         raise _bad_origin(error.message) from error
     authority = new_ca_key()
     _write(stage / "keys/ledger.key", ledger_key, _SECRET)
+    _write(stage / "keys/mark.key", mark_file(secrets.token_bytes(32)), _SECRET)
     _write(stage / "keys/ssh-ca", authority, _SECRET)
     _write(stage / "keys/ssh-ca.pub", public_line(authority).encode() + b"\n", _PLAIN)
     for name, text in (*starter.files().items(), *starter.tests().items()):

@@ -109,7 +109,7 @@ def write(evidence: TicketEvidence) -> bytes:
 
 
 def commitments(event: e.Event) -> set[str]:
-    """The free texts that an event of a ticket commits to."""
+    """The free texts that an event commits to."""
     found: tuple[str | None, ...] = ()
     match event:
         case e.RequestSubmitted():
@@ -118,7 +118,7 @@ def commitments(event: e.Event) -> set[str]:
             found = (event.terms.justification,)
         case e.ApprovalRecorded() | e.CounterOffered() | e.ReviewRecorded():
             found = (event.comment,)
-        case e.RevocationOrdered() | e.FindingResolved() | e.CheckWaived():
+        case e.RevocationOrdered() | e.FindingResolved() | e.CheckWaived() | e.TextErased():
             found = (event.reason,)
         case _:
             pass

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from muniment.core.events import KINDS, IdentityRecorded, PolicyAdopted, decode_data
+from muniment.core.events import KINDS, IdentityRecorded, PolicyAdopted, TextErased, decode_data
 from muniment.core.separation import excluded
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.evidence.archive import BadBundle
 from muniment.evidence.bundle import commitments
 from muniment.evidence.contents import Contents, Leaf, Tie, read_consistency
-from muniment.evidence.rules import TICKET, TicketRules
+from muniment.evidence.rules import ERASURE, KEYS, TICKET, TicketRules
 from muniment.evidence.times import Anchor, TimeBounds
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.entry import Entry, decode_entry, entry_ref
@@ -25,7 +25,7 @@ from muniment.ledger.trust import Trusted, TrustPolicy
 from muniment.ledger.verify import Level
 
 #: the streams that decisions rest on
-_REGISTRIES = ("policy", "identity:", "target:")
+_REGISTRIES = ("policy", "identity:", "target:", ERASURE, KEYS)
 
 #: checks one RFC 3161 response over a text; returns its time in POSIX seconds and who made it, or raises LedgerFault
 StampCheck: TypeAlias = Callable[[bytes, bytes], tuple[int, str]]
@@ -54,6 +54,7 @@ class Checker:
         self.ticket = first.ticket if first is not None else "?"
         self.state: Ticket | None = None
         self.anchors: list[Anchor] = []
+        self.erased: dict[str, Recorded] = {}  # by commitment: who erased it, and when
 
     def level(self, looked_at: Callable[[], Iterator[None]]) -> Level:
         checked = 0
@@ -191,6 +192,9 @@ class Checker:
                 people[event.identity.id] = event.identity.aliases
             elif isinstance(event, PolicyAdopted) and not event.change:
                 self.alone.append(event.digest)
+            elif isinstance(event, TextErased):
+                self._erased(leaf, entry, event)
+                wanted |= commitments(event)
             elif event is not None and leaf.name.startswith("ticket/"):
                 record = Recorded(
                     seq=entry.seq, at=entry.at, actor=entry.actor.id, via=entry.actor.via, event=event
@@ -215,6 +219,15 @@ class Checker:
             )
         if any(d.approver != who and d.approver in names for d in self.state.decisions):
             raise BadEntry(f"{leaf.name}.entry: {who} has decided already, under another name")
+
+    def _erased(self, leaf: Leaf, entry: Entry, event: TextErased) -> None:
+        if event.ticket != self.ticket or entry.ticket != ERASURE + self.ticket:
+            raise BadEntry(f"{leaf.name}.entry: it says what was erased of another ticket")
+        if self.contents.texts.get(event.commitment) is not None:
+            raise BadEntry(f"{leaf.name}.entry: it says that a text was erased, and the bundle holds it")
+        self.erased[event.commitment] = Recorded(
+            seq=entry.seq, at=entry.at, actor=entry.actor.id, via=entry.actor.via, event=event
+        )
 
     def _texts(self, wanted: set[str]) -> Iterator[None]:
         for commitment in sorted(wanted):

@@ -85,8 +85,10 @@ def _proved(checked: Checker) -> Iterator[str]:
     yield f"what its decisions rested on is in the ledger as well: {len(checked.registry)} entries on policy, people and target"
     texts = checked.contents.texts
     if texts:
-        erased = sum(each is None for each in texts.values())
-        yield f"free texts are those that the entries commit to: {len(texts) - erased} disclosed, {erased} erased"
+        absent = sum(each is None for each in texts.values())
+        yield f"free texts are those that the entries commit to: {len(texts) - absent} disclosed, {absent} erased"
+    for recorded in checked.erased.values():
+        yield f"that a text was erased is in the ledger: by {recorded.actor}, at {recorded.at}"
     trusted = checked.judged["checkpoint"]
     if trusted.cosigned and not checked.trust.operator_only:
         names = ", ".join(sorted({each.name for each in trusted.cosigned}))
@@ -114,6 +116,8 @@ def _unproved(checked: Checker) -> Iterator[str]:
             f"that two people agreed to the policies: {', '.join(dict.fromkeys(checked.alone))} was put in force without"
             " a second person, as the first set of a ledger and those of a single-person trial are"
         )
+    if lost := [c for c, each in checked.contents.texts.items() if each is None and c not in checked.erased]:
+        yield f"what became of {len(lost)} free texts that are not here: nothing in here says who erased them"
     if not checked.anchors:
         yield "that times are true: nobody outside bounds them here"
     stamps = sum(len(tie.stamps) for tie in checked.contents.anchors)

@@ -25,10 +25,11 @@ import msgspec
 
 from muniment.core.errors import Unavailable
 from muniment.evidence.progress import Progress
-from muniment.evidence.rules import Found, TicketRules, combine
+from muniment.evidence.rules import KEYS, Found, TicketRules, combine
+from muniment.evidence.succession import KeyEvent, explained, key_event, key_events, misused
 from muniment.evidence.times import Anchor, TimeBounds, combine_times
 from muniment.ledger.chains import Chains
-from muniment.ledger.errors import LedgerFault
+from muniment.ledger.errors import LedgerFault, WrongKey
 from muniment.ledger.head import Checkpoint
 from muniment.ledger.note import parse_note
 from muniment.ledger.scan import RANGE, Combined, RangeFound
@@ -82,6 +83,7 @@ class StreamsFound(msgspec.Struct, frozen=True, kw_only=True):
     fault: str | None
     rules: Found
     times: tuple[int, tuple[int, str] | None]
+    keys: tuple[KeyEvent, ...]  # what the log says of its own keys
 
 
 class Whole(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +120,7 @@ def scan(
     """
     progress = progress or Progress()
     found: dict[str, Level] = {}
-    trusted, heads, first = _signatures(note, kept, trust)
+    trusted, heads, first = _signatures(source, note, kept, trust)
     if "V1" in levels:
         found["V1"] = first
     witnessed = (
@@ -134,7 +136,10 @@ def scan(
         if "V2" in levels:
             found["V2"] = _tree(source, note, kept, workers)
         if set(levels) & set(LEVELS[2:]):
-            found |= _streams(source, _origin(trust), (witnessed, times), workers)
+            more, keys = _streams(source, _origin(trust), (witnessed, times), workers)
+            found |= more
+            if "V1" in found and found["V1"].ok and (wrong := misused(heads, keys)):
+                found["V1"] = Level(ok=False, checked=found["V1"].checked, first_fault=wrong)
     found = {name: found[name] for name in LEVELS if name in levels}
     return Whole(
         ok=all(each.ok for each in found.values()), events=source.size, levels=found, trusted=trusted
@@ -142,14 +147,19 @@ def scan(
 
 
 def _signatures(
-    note: str, kept: Sequence[Older], trust: TrustPolicy
+    source: Source, note: str, kept: Sequence[Older], trust: TrustPolicy
 ) -> tuple[Trusted | None, list[Trusted], Level]:
     heads: list[Trusted] = []
     for checked, each in enumerate([*kept, Older(where=NEWEST, note=note)], start=1):
         try:
             judged = trust.judge(each.note)
         except LedgerFault as fault:
-            return None, heads, Level(ok=False, checked=checked, first_fault=f"{each.where}: {fault}")
+            why = (
+                explained(each.note, trust, heads, key_events(source.entries()))
+                if isinstance(fault, WrongKey)
+                else ""
+            )
+            return None, heads, Level(ok=False, checked=checked, first_fault=f"{each.where}: {fault}{why}")
         if each.size is not None and judged.checkpoint.size != each.size:
             wrong = f"{each.where}: it covers {judged.checkpoint.size} entries"
             return None, heads, Level(ok=False, checked=checked, first_fault=wrong)
@@ -225,8 +235,8 @@ def _compare(tree: Combined, newest: Checkpoint, claims: dict[int, tuple[str, by
 
 def _streams(
     source: Source, origin: str, context: tuple[list[int] | None, list[Anchor]], workers: _Workers
-) -> dict[str, Level]:
-    """V3 to V5."""
+) -> tuple[dict[str, Level], list[KeyEvent]]:
+    """V3 to V5, and what the log says of its keys."""
     parts = max(workers.processes, -(-source.size // PASS))
     tasks = [
         _Task(
@@ -243,11 +253,12 @@ def _streams(
     times = combine_times(each.times for each in found)
     if times.ok and not context[1]:
         times = Level(ok=True, checked=0, first_fault=None)
-    return {
+    levels = {
         "V3": Level(ok=first is None, checked=sum(e.checked for e in found), first_fault=first.fault if first else None),
         "V4": combine(each.rules for each in found),
         "V5": times,
     }  # fmt: skip
+    return levels, sorted((key for each in found for key in each.keys), key=lambda key: key.index)
 
 
 def _hash_range(source: Source, start: int, sizes: Sequence[int]) -> RangeFound:
@@ -263,6 +274,7 @@ def _read_streams(
     witnessed, anchors = context
     chains, rules, times = Chains(origin), TicketRules(witnessed=witnessed), TimeBounds(anchors)
     seen = told = 0
+    keys: list[KeyEvent] = []
     try:
         for index, raw in source.entries():
             seen += 1
@@ -275,13 +287,16 @@ def _read_streams(
             if entry is not None:
                 rules.feed(index, raw, entry)
                 times.feed(index, raw, entry)
+                if entry.ticket == KEYS and (key := key_event(index, entry)):
+                    keys.append(key)
     except LedgerFault as fault:
         if chains.at is None:
             chains.at, chains.fault = seen, f"leaf {seen}: {fault}"
     _advance(max(0, source.size // parts - told))
     return StreamsFound(
-        checked=chains.checked, at=chains.at, fault=chains.fault, rules=rules.found(), times=times.found()
-    )
+        checked=chains.checked, at=chains.at, fault=chains.fault, rules=rules.found(), times=times.found(),
+        keys=tuple(keys),
+    )  # fmt: skip
 
 
 def _part_of(raw: bytes, parts: int) -> int:

@@ -12,7 +12,7 @@ import msgspec
 
 from muniment.core import commands as c
 from muniment.core.errors import Conflict, Invalid, Misconfigured, NotFound, Refused
-from muniment.core.events import Event
+from muniment.core.events import Event, KeyAnnounced, KeyRetired, encode_data
 from muniment.core.filing import named_references
 from muniment.core.identity import SYSTEM, Identity, IdentityId, is_human, parse_identity
 from muniment.core.instants import wire
@@ -58,6 +58,8 @@ ATTEMPTS = 8
 #: no organisation is deeper than this
 MOST_MANAGERS = 32
 CONTROLLER = Actor(id=SYSTEM, via="controller")
+#: the stream of the ledger's own keys
+KEYS = "keys"
 
 T = TypeVar("T")
 
@@ -88,6 +90,8 @@ class Desk:
     random: Random
     #: the log's keys, the one in force first; none where another node signs
     signers: tuple[Signer, ...] = ()
+    #: opens a key of the log by its reference
+    open_signer: Callable[[str], Signer] | None = None
     #: where the ledger is published as files
     tiles: TileDirectory | None = None
     #: who is asked to cosign each checkpoint, and how many of them make a quorum; 0: none is awaited
@@ -124,8 +128,16 @@ class Desk:
 
     @property
     def verifiers(self) -> tuple[Verifier, ...]:
-        """The public halves of the log's keys."""
-        return tuple(signer.verifier for signer in self.signers)
+        """The log's public keys: those of this process, then every other that ever signed, as the ledger says."""
+        own = [signer.verifier for signer in self.signers]
+        vkeys = dict.fromkeys(verifier.vkey for verifier in own)
+        for recorded in self.store.entries(KEYS):
+            match recorded.event:
+                case KeyAnnounced(vkey=vkey, beside=others) | KeyRetired(vkey=vkey, remaining=others):
+                    vkeys |= dict.fromkeys((*others, vkey))
+                case _:
+                    pass
+        return (*own, *map(Verifier.from_vkey, list(vkeys)[len(own) :]))
 
     # ── who and what ──
 
@@ -267,9 +279,11 @@ class Desk:
             facts = besides(ticket, self.facts(ticket, caller, with_authority=with_authority))
             events = decide(ticket, command, facts, now)
             after = fold(ticket, events, caller.actor, now)
+            said = b"".join(map(encode_data, events))  # a text that no entry commits to could never be erased
+            kept = tuple(text for text in texts if text.commitment.encode() in said)
             self.store.append(
                 Append(
-                    stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=texts,
+                    stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=kept,
                     once=self.once(caller, stream),
                 )
             )  # fmt: skip
@@ -389,6 +403,16 @@ def answered_for(subject: Subject) -> bool:
 def in_stage(approvers: tuple[str, ...], identity: Identity) -> bool:
     """Whether somebody is among a stage's approvers, by group or by name."""
     return identity.id in approvers or any(f"group:{group}" in approvers for group in identity.groups)
+
+
+def operators_only(caller: Caller) -> None:
+    """Raise `Refused` for everybody else."""
+    if "operator" not in caller.identity.roles:
+        raise Refused(
+            f"{caller.identity.id} is not an operator",
+            remedy="An operator can.",
+            code="refused.not-an-operator",
+        )
 
 
 def no_such_ticket(ticket_id: str) -> NotFound:

@@ -9,26 +9,40 @@ from typing import Any
 import msgspec
 
 from muniment.core.closure import run_checks
+from muniment.core.events import TextErased
 from muniment.core.instants import iso_duration, wire
 from muniment.core.ticket import Recorded, Ticket
 from muniment.core.verdict import Stage
+from muniment.evidence.rules import ERASURE
 from muniment.ports import Target
 from muniment.service.approvers import missing
 from muniment.service.desk import Desk
 from muniment.service.filing import Preview
 
 Document = dict[str, Any]
-#: what stands where a text was erased
-ERASED = "(erased)"
+#: what stands where a text was erased, which the ledger says, and where it is not there for no recorded reason
+ERASED, MISSING = "(erased)", "(missing)"
 #: of a stage, in lists: one ticket by itself says more
 _NOBODY = "nobody could decide it when that was last looked up"
 
 
 def ticket_documents(desk: Desk, tickets: Sequence[Ticket]) -> list[Document]:
-    """Ticket documents, with the texts that their commitments stand for, in three queries however many."""
-    texts = desk.views.texts(c for t in tickets for c in _commitments(t))
+    """Ticket documents, with the texts that their commitments stand for, in a few queries however many."""
     unsealed = desk.views.unsealed([t.id for t in tickets])
-    return [_ticket(t, texts, t.version - unsealed.get(t.id, 0)) for t in tickets]
+    return _documents(desk, tickets, [t.version - unsealed.get(t.id, 0) for t in tickets])
+
+
+def _documents(desk: Desk, tickets: Sequence[Ticket], sealed: Sequence[int]) -> list[Document]:
+    texts = desk.views.texts(c for t in tickets for c in _commitments(t))
+    # to be told from what is missing, which nothing explains
+    erased = erasures(desk, [t.id for t in tickets if any(c not in texts for c in _commitments(t))])
+    texts |= {commitment: ERASED for found in erased.values() for commitment in found}
+    reasons = desk.views.texts(r.event.reason for r in _all(erased) if isinstance(r.event, TextErased))
+    return [
+        _ticket(t, texts, of_it)
+        | {"erased": [erasure_document(r, reasons) for r in erased.get(t.id, {}).values()]}
+        for t, of_it in zip(tickets, sealed, strict=True)
+    ]
 
 
 def ticket_document(desk: Desk, ticket: Ticket) -> Document:
@@ -43,7 +57,29 @@ def ticket_document(desk: Desk, ticket: Ticket) -> Document:
 
 def ticket_document_at(desk: Desk, ticket: Ticket, sealed: int) -> Document:
     """One ticket document as it was when ``sealed`` of its entries were in the tree."""
-    return _ticket(ticket, desk.views.texts(_commitments(ticket)), sealed)
+    return _documents(desk, [ticket], [sealed])[0]
+
+
+def erasures(desk: Desk, tickets: Iterable[str]) -> dict[str, dict[str, Recorded]]:
+    """What is on record as erased, by ticket and commitment."""
+    found: dict[str, dict[str, Recorded]] = {}
+    for ticket in tickets:
+        found[ticket] = {}
+        for recorded in desk.store.entries(ERASURE + ticket):
+            if isinstance(recorded.event, TextErased):
+                found[ticket].setdefault(recorded.event.commitment, recorded)
+    return found
+
+
+def erasure_document(recorded: Recorded, reasons: Mapping[str, str]) -> Document:
+    """Which text of a ticket was erased, by whom, when and why."""
+    event = recorded.event
+    entry, reason = (event.seq, event.reason) if isinstance(event, TextErased) else (None, "")
+    return {"entry": entry, "at": _short(recorded.at), "by": recorded.actor, "reason": reasons.get(reason)}
+
+
+def _all(erased: Mapping[str, Mapping[str, Recorded]]) -> Iterable[Recorded]:
+    return (recorded for found in erased.values() for recorded in found.values())
 
 
 def preview_document(preview: Preview) -> Document:
@@ -121,7 +157,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
         "approved": msgspec.to_builtins(t.approved),
         "granted": msgspec.to_builtins(t.granted or ()),
         "used": _use(t),
-        "justification": texts.get(terms.justification, ERASED),
+        "justification": texts.get(terms.justification, MISSING),
         "references": {**terms.references, **({"incident": terms.incident} if terms.incident else {})},
         "window": {
             "starts_at": _short(t.starts_at or terms.starts_at),
@@ -150,7 +186,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
             {
                 "approver": d.approver, "decision": d.decision, "stage": d.stage, "at": _short(d.at),
                 "authority": list(d.authority), "digest": d.digest, "signature": d.signature,
-                "comment": texts.get(d.comment, ERASED) if d.comment else None,
+                "comment": texts.get(d.comment, MISSING) if d.comment else None,
                 "on_behalf_of": d.on_behalf.by if d.on_behalf else None,
                 "delegation": d.on_behalf.id if d.on_behalf else None,
             }
@@ -245,7 +281,7 @@ def _revocation(t: Ticket, texts: Mapping[str, str]) -> Document | None:
     if r is None:
         return None
     return {
-        "cause": r.cause, "by": r.by, "reason": texts.get(r.reason, ERASED) if r.reason else None,
+        "cause": r.cause, "by": r.by, "reason": texts.get(r.reason, MISSING) if r.reason else None,
         "ordered_at": _short(r.ordered_at), "observed_gone_at": _short(r.observed_gone_at), "failure": r.failure,
         "sessions_ended": r.sessions_ended, "attested_by": r.attested_by,
         "kept": [{**msgspec.to_builtins(k.privilege), "ticket": k.ticket} for k in r.kept],
@@ -256,7 +292,7 @@ def _review(t: Ticket, texts: Mapping[str, str]) -> Document | None:
     r = t.review
     if r is None:
         return None
-    comment = texts.get(r.comment, ERASED) if r.comment else None
+    comment = texts.get(r.comment, MISSING) if r.comment else None
     return {
         "due_at": _short(r.due_at), "reviewer": r.reviewer, "outcome": r.outcome, "comment": comment, "at": _short(r.at)
     }  # fmt: skip

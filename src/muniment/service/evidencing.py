@@ -26,6 +26,7 @@ from muniment.evidence.archive import BadBundle
 from muniment.evidence.bundle import Anchored, Proved, Text, TicketEvidence, bounding, commitments, write
 from muniment.evidence.checking import StampCheck
 from muniment.evidence.reading import verify_bundle
+from muniment.evidence.rules import ERASURE
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.entry import Entry, decode_entry
 from muniment.ledger.errors import LedgerFault
@@ -33,7 +34,7 @@ from muniment.ledger.merkle import verify_consistency
 from muniment.ledger.note import open_note, parse_note
 from muniment.ledger.tiles import TILE, TileReader, level_hashes, tile_path
 from muniment.ledger.trust import TrustPolicy
-from muniment.service.desk import Desk
+from muniment.service.desk import KEYS, Desk
 from muniment.service.documents import Document
 from muniment.service.sealing import seal
 from muniment.service.standing import POLICY_STREAM
@@ -70,17 +71,21 @@ def export(
     if not indexes:
         raise NotFound(f"the ledger holds nothing of {ticket!r:.60}", remedy="`muniment list` shows tickets.")
     published = desk.ledger.published()
-    chosen = _chosen(desk, published, indexes[-1])
+    erasures = desk.ledger.indexes_of(ERASURE + ticket)
+    chosen = _chosen(desk, published, max([*indexes[-1:], *erasures[-1:]]))
     tree = _tree(desk, chosen.size)
     entries = _read(desk, indexes)
-    registry = {index: raw for index, raw in _registry(desk, entries).items() if index < chosen.size}
+    beside = _read(desk, [*erasures, *desk.ledger.indexes_of(KEYS)])
+    registry = {
+        index: raw for index, raw in (_registry(desk, entries) | beside).items() if index < chosen.size
+    }
     evidence = TicketEvidence(
         ticket=ticket,
         checkpoint=chosen.note,
         trust=desk.trust.render(),
         entries=_proved(tree, entries),
         registry=_proved(tree, registry),
-        texts=_texts(desk, entries.values()),
+        texts=_texts(desk, [*entries.values(), *registry.values()]),
         anchors=_anchors(published, chosen, tree, indexes),
         certificates=certificates,
         since=None if since is None else _since(desk, since, chosen, tree),

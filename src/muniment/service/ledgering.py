@@ -14,6 +14,7 @@ from muniment.ledger.proof import Proof
 from muniment.ledger.trust import TrustPolicy
 from muniment.service.desk import Desk
 from muniment.service.documents import Document
+from muniment.service.keyring import in_force
 from muniment.service.publishing import cosigned_note
 from muniment.service.sealing import seal
 from muniment.service.stamping import stamp, stamps
@@ -49,12 +50,12 @@ def _stamped(desk: Desk) -> str | None:
 
 
 def vkey(desk: Desk) -> str:
-    """The log's public key, as auditors keep it."""
-    if not desk.signers:
+    """The log's public key in force, as auditors keep it."""
+    if not (keys := in_force(desk)):
         raise NotFound(
             "there is no ledger key here", remedy="Set [ledger] key, or run this where the key is."
         )
-    return desk.signers[0].verifier.vkey
+    return keys[0].vkey
 
 
 def verify(desk: Desk, progress: Callable[[int], None] | None = None, *, key: str | None = None) -> Document:

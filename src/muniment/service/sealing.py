@@ -5,6 +5,7 @@ from __future__ import annotations
 from muniment.core.errors import Misconfigured
 from muniment.service.desk import Desk
 from muniment.service.guarding import guard
+from muniment.service.keyring import signing
 from muniment.service.publishing import publish
 from muniment.service.witnessing import consult
 
@@ -25,6 +26,6 @@ def seal(desk: Desk) -> str:
     consult(desk)
     while desk.ledger.integrate():
         pass
-    kept = desk.ledger.sign(desk.signers)
+    kept = desk.ledger.sign(lambda head: signing(desk, head), desk.verifiers)
     publish(desk, kept)
     return kept.note

@@ -33,6 +33,8 @@ from muniment.store.projecting import registry_row, upserting, write_tickets, wr
 
 #: entries in one commit; more wait for the next
 BATCH = 512
+#: in place of the digest of a command whose text was erased: asked again with its key, it is refused
+ERASED = "erased"
 #: how long a commit waits for the company it can expect
 GATHER_SECONDS = 0.010
 #: a thread that wrote so recently is expected to write again soon
@@ -288,6 +290,9 @@ class Appender:
         ]
         if texts:
             connection.execute(upserting(connection.dialect.name, t.text), texts)
+        erased = [commitment for a in appends for commitment in a.erased]
+        if erased:
+            erase_texts(connection, erased)
         credentials = [
             {"ticket": a.stream.id, "body": a.credential.body, "until": wire(a.credential.until)}
             for a in appends
@@ -314,6 +319,14 @@ def _done_before(connection: Connection, batch: list[_Waiting]) -> set[tuple[str
         return set()
     rows = connection.execute(_ANSWERED, {"keys": [once.key for once in keys]})
     return {(who, key) for who, key in rows}
+
+
+def erase_texts(connection: Connection, commitments: Sequence[str]) -> None:
+    """Delete texts with their salts, and the unsalted digests of commands that brought some of them."""
+    mine = t.text.c.commitment.in_(commitments)
+    streams = select(t.text.c.stream).where(mine)
+    connection.execute(update(t.answered).where(t.answered.c.ticket.in_(streams)).values(request=ERASED))
+    connection.execute(update(t.text).where(mine).values(salt=None, value=None))
 
 
 def _everybodys(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, bindparam, func, select, text
+from sqlalchemy import Engine, bindparam, func, or_, select, text
 
 from muniment.core.errors import IntegrityError, Misconfigured, MunimentError
 from muniment.core.events import KINDS, Event, RequestSubmitted, decode_data
@@ -169,6 +169,14 @@ class SqlStore:
             )  # fmt: skip
             version, head = version + 1, "sha256:" + leaf_hash(body).hex()
         return Stream(id=state.id, version=version, head=head), recorded
+
+    def marked_by_us(self) -> bool:
+        """Whether the first or the last entry carries our mark; so if there is none. Otherwise our key is another."""
+        first, last = select(func.min(t.event.c.id)), select(func.max(t.event.c.id))
+        ends = or_(t.event.c.id == first.scalar_subquery(), t.event.c.id == last.scalar_subquery())
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(t.event.c.body, t.event.c.mark).where(ends)).all()
+        return not rows or any(self.marker.holds(blob(row.body), blob(row.mark)) for row in rows)
 
     # ── what others wrote ──
 

@@ -12,13 +12,14 @@ from typing import Any
 from sqlalchemy import Connection, select, text, update
 
 from muniment.core.errors import RolledBack
+from muniment.core.events import TextErased, decode_data
 from muniment.core.instants import wire
-from muniment.ledger.canonical import encode
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.entry import decode_entry
 from muniment.ledger.merkle import Frontier, leaf_hash
 from muniment.ledger.note import parse_note
 from muniment.store import tables as t
+from muniment.store.appending import erase_texts
 from muniment.store.engine import blob, writing
 from muniment.store.events import SqlStore
 from muniment.store.projecting import inserting_once, upserting
@@ -75,11 +76,15 @@ def _put_back(connection: Connection, store: SqlStore, chunk: list[tuple[int, by
             )
         else:
             raise _other(entry.ticket, entry.seq)
+        if entry.type == TextErased.kind:  # the backup is older, and holds the text again
+            event = decode_data(entry.type, entry.data)
+            if isinstance(event, TextErased):
+                erase_texts(connection, [event.commitment])
         leaves.append({"idx": index, "event_id": event_id, "hash": leaf_hash(body)})
         if not entry.ticket.startswith(TICKET):
             registered[entry.ticket] = {
                 "stream": entry.ticket, "version": entry.seq + 1, "head": "sha256:" + leaf_hash(body).hex(),
-                "kind": entry.type, "data": encode(entry.data),
+                "kind": entry.type, "data": bytes(entry.data),
             }  # fmt: skip
         connection.execute(
             update(t.clock).where(t.clock.c.mark < entry.at).values(mark=entry.at)

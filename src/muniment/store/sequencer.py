@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from sqlalchemy import Engine, and_, bindparam, func, select, text, tuple_, update
 
@@ -19,7 +19,7 @@ from muniment.core.errors import IntegrityError
 from muniment.ledger.checkpoint import Checkpoint, sign_checkpoint
 from muniment.ledger.errors import LedgerFault
 from muniment.ledger.merkle import Frontier, leaf_hash
-from muniment.ledger.note import Signer, open_note
+from muniment.ledger.note import Signer, Verifier, open_note
 from muniment.ports import Clock
 from muniment.store import tables as t
 from muniment.store.checkpoints import Kept, Published, SqlCheckpoints
@@ -92,8 +92,16 @@ class SqlLedger:
         frontier = _frontier(edge, size)
         return Checkpoint(origin=self._origin, size=frontier.size, root=frontier.root())
 
-    def sign(self, signers: Sequence[Signer]) -> Kept:
+    def sign(
+        self,
+        signers: Sequence[Signer] | Callable[[Checkpoint], Sequence[Signer]],
+        known: Sequence[Verifier] = (),
+    ) -> Kept:
         """Sign the committed head and keep the note; return the newest one. Idempotent.
+
+        Args:
+            signers: the log's keys; or which of them, for a head.
+            known: other keys by which the newest checkpoint may be signed.
 
         Raises:
             IntegrityError: the head did not grow from what was signed last. Nothing is signed.
@@ -104,7 +112,8 @@ class SqlLedger:
             raise _second_history(
                 f"the ledger has {head.size} entries, and a checkpoint over {last.size} was signed"
             )
-        grown = self._grown(last, head.size, signers)
+        signers = signers(head) if callable(signers) else signers
+        grown = self._grown(last, head.size, [*(signer.verifier for signer in signers), *known])
         if grown.root() != head.root:
             raise _second_history(f"the ledger's head over {head.size} entries is not what its entries make")
         if last is not None and last.size == head.size and last.frontier is not None:
@@ -112,13 +121,13 @@ class SqlLedger:
         note = sign_checkpoint(head, signers)
         return self.kept.keep(head.size, note, grown.to_bytes(), self._clock.now())
 
-    def _grown(self, last: Kept | None, size: int, signers: Sequence[Signer]) -> Frontier:
+    def _grown(self, last: Kept | None, size: int, known: Sequence[Verifier]) -> Frontier:
         """The right edge of the tree that was signed last, extended by the entries that came since."""
         edge, start = Frontier(), 0
         if last is not None and last.frontier is not None:
             edge, start = _frontier(last.frontier, last.size), last.size
             try:
-                signed = Checkpoint.parse(open_note(last.note, [s.verifier for s in signers]).text)
+                signed = Checkpoint.parse(open_note(last.note, known).text)
             except LedgerFault as fault:
                 raise _second_history(f"the checkpoint over {start} entries is not ours: {fault}") from fault
             if (edge.size, edge.root()) != (signed.size, signed.root):
