@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.conftest import Muniment
+from acceptance.conftest import ANN, AUD, Muniment
 
 
 @pytest.fixture
@@ -32,8 +32,9 @@ def test_what_init_writes_passes_check_and_its_own_tests(here: Muniment) -> None
     assert "single-person trial" in checked.document["says"]
     tested = here.json("policy", "test")
     assert tested.status == 0
-    assert len(tested.document["cases"]) == checked.document["tests"]["passed"] > 15
-    assert "19 of 19" in here("policy", "test").out
+    count = len(tested.document["cases"])
+    assert count == checked.document["tests"]["passed"] > 15
+    assert f"{count} of {count} answer as wanted" in here("policy", "test").out
 
 
 def test_out_of_a_trial_a_light_path_is_an_error(here: Muniment) -> None:
@@ -62,3 +63,30 @@ def test_another_folder_can_be_tested_and_no_rows_are_no_success(here: Muniment,
     (tmp_path / "proposed" / "x.test.toml").write_text("[[request]]")
     broken = here.json("policy", "test", "--dir", tmp_path / "proposed")
     assert (broken.status, broken.error["code"]) == (2, "config.policy-test")
+
+
+def test_backtest_says_what_would_have_been_otherwise(here: Muniment, tmp_path: Path) -> None:
+    short, long = here.filed("--for", "30m"), here.filed("--for", "3h")
+    shutil.copytree(here.folder / "policies", tmp_path / "proposed")
+    same = here.json("policy", "backtest", tmp_path / "proposed", who=AUD)
+    assert (same.status, same.document["otherwise"], same.document["tickets"]) == (0, [], 2)
+    text = (tmp_path / "proposed" / "people.cedar").read_text()
+    (tmp_path / "proposed" / "people.cedar").write_text(
+        text.replace('@max_duration("4h")', '@max_duration("2h")')
+    )
+    for processes in (1, 2):
+        stricter = here.json("policy", "backtest", tmp_path / "proposed", "--processes", processes, who=AUD)
+        (changed,) = stricter.document["otherwise"]
+        assert (changed["ticket"], changed["was"], changed["how"]) == (
+            long,
+            "permitted",
+            ["refused: at most 2 h"],
+        )
+        assert stricter.document["same"] == 1
+    assert short not in here("policy", "backtest", tmp_path / "proposed", who=AUD).out
+    assert "1 of 2 tickets" in here("policy", "backtest", tmp_path / "proposed", who=AUD).out
+    assert (
+        here.json("policy", "backtest", tmp_path / "proposed", who=ANN).error["code"]
+        == "refused.not-an-auditor"
+    )
+    assert here.json("policy", "backtest", tmp_path / "none", who=AUD).error["code"] == "config.policy"
