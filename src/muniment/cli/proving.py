@@ -219,17 +219,13 @@ def _levels(document: dict[str, Any]) -> RenderableType:
 
     from muniment.cli import console
 
-    rows = [
-        (
-            name,
-            console.line("holds", console.GOOD)
-            if level["ok"]
-            else console.line("does not hold", console.BAD),
-            str(level["checked"]),
-            level["first_fault"] or _LEVELS.get(name, ""),
-        )
-        for name, level in document["levels"].items()
-    ]
+    rows = []
+    for name, level in document["levels"].items():
+        what = level["first_fault"] or _LEVELS.get(name, "")
+        state = ("holds", console.GOOD) if level["ok"] else ("does not hold", console.BAD)
+        if name == "V5" and level["ok"] and not level["checked"]:
+            state, what = ("not checked", console.QUIET), "no witness and no time-stamp says when"
+        rows.append((name, console.line(*state), str(level["checked"]), what))
     verdict = ("verifies", console.GOOD) if document["ok"] else ("does not verify", console.BAD)
     parts: list[RenderableType] = [
         console.line(f"{document['events']} events: the ledger {verdict[0]}.", verdict[1]),
