@@ -113,13 +113,22 @@ def _in_force(
     config: Config, store: SqlStore, views: SqlViews
 ) -> tuple[Policy, Directory, Mapping[str, Target], Governed | None]:
     """Policies, people and targets: as they lie on disk in a single-person trial, else as two people adopted them."""
-    from muniment.directory.file import FileDirectory
+    from muniment.core.events import IdentityRecorded
+    from muniment.directory.file import FileDirectory, Unreadable
     from muniment.policy.cedar import CedarPolicy
     from muniment.policy.loading import read_folder
     from muniment.service.in_force import AdoptedDirectory, AdoptedPolicy, AdoptedTargets, Governed
     from muniment.service.standing import Adopted
 
-    directory = FileDirectory(config.path(config.identities.file))
+    people = config.path(config.identities.file)
+    try:
+        directory = FileDirectory(people)
+    except Unreadable as trouble:  # the ledger knows who there was; what that is good for, the core says
+        known = views.registered("identity:").values()
+        identities = [last.identity for _, last in known if isinstance(last, IdentityRecorded)]
+        if not identities:
+            raise
+        directory = FileDirectory.as_recorded(people, identities, trouble)
     targets = {settings.id: build_target(config, settings) for settings in config.targets}
     folder = config.path(config.policy.dir)
     if config.policy.single_person_trial:

@@ -217,6 +217,10 @@ class Directory(Protocol):
             Misconfigured: the source cannot be used as it is now; said once for each such state.
         """
 
+    @property
+    def stale(self) -> str:
+        """Why what is said here may be out of date, in a sentence; empty while the source can be used."""
+
     def get(self, identity: IdentityId) -> Identity | None:
         """The identity with this id or alias, or None."""
 

@@ -39,6 +39,8 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     people = list(desk.directory.everybody())
     warnings = [] if desk.targets else ["there are no targets, so nothing can be asked for"]
     warnings += governed_warnings(config, desk)
+    if desk.directory.stale:
+        warnings.append(f"the directory may be out of date: {desk.directory.stale}")
     try:
         if desk.references:
             desk.references.is_open("change", "any")

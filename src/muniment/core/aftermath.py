@@ -12,7 +12,7 @@ from muniment.core.filing import require_own
 from muniment.core.fulfilling import review_owed
 from muniment.core.glass import answered, require_outside
 from muniment.core.identity import Identity
-from muniment.core.separation import require_independent
+from muniment.core.separation import require_current_directory, require_independent
 from muniment.core.ticket import Ticket
 
 
@@ -106,6 +106,7 @@ def _responsible(ticket: Ticket, facts: c.Facts, act: str) -> Identity:
     """An independent person who is an operator, an auditor, an owner of the target, or in one of its stages."""
     if facts.actor is None:
         raise Refused(f"only people {act}", code="refused.not-a-person")
+    require_current_directory(facts.stale, act)
     require_independent(ticket, facts.actor, facts.accountable, act)
     require_outside(ticket, facts.actor, facts, act)
     in_a_stage = facts.authority is not None and bool(facts.authority.stages)

@@ -14,7 +14,13 @@ from muniment.core.delegation import require_delegate
 from muniment.core.errors import Refused
 from muniment.core.glass import require_outside
 from muniment.core.identity import Identity
-from muniment.core.separation import excluded, require_independent, require_one_vote, require_person
+from muniment.core.separation import (
+    excluded,
+    require_current_directory,
+    require_independent,
+    require_one_vote,
+    require_person,
+)
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Authority, Stage
 
@@ -22,6 +28,7 @@ from muniment.core.verdict import Authority, Stage
 def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
     """Record one person's yes; with the last one needed, the request is approved."""
     actor = decider(facts, "approve")
+    require_current_directory(facts.stale, "approve")
     if ticket.status != "pending" and ticket.terms.kind != "break_glass":
         raise Refused(
             f"{ticket.id} is {ticket.status}: approve does not apply",

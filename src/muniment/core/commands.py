@@ -218,6 +218,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     extended: Ticket | None = None  # what the request extends, as it stands now
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
     active: bool = True  # requester, beneficiary and an owner are active
+    stale: str = ""  # why the directory may be out of date, in a sentence; empty while it is current
     on_incident: tuple[IdentityId, ...] = ()  # whoever broke glass for the same incident, and whom they named
     overdue_reviews: tuple[
         str, ...

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from muniment.core import commands as c
 from muniment.core import events as e
-from muniment.core.errors import Refused
+from muniment.core.errors import Refused, Unavailable
 from muniment.core.extending import cut_short, hands_over
 from muniment.core.filing import unmet
 from muniment.core.glass import answered, broken
@@ -32,6 +32,12 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
 ) -> tuple[e.Event, ...]:
     """Judge the authority once more (I4, I9), fix the window, and record the intent (I1)."""
     begins = max(now, ticket.terms.start or now)
+    if facts.stale and ticket.terms.kind != "break_glass":
+        raise Unavailable(
+            f"{ticket.id} waits: the directory may be out of date: {facts.stale}",
+            remedy="Access is given once the directory can be used again; break-glass does not wait.",
+            code="directory.stale",
+        )
     expires = (ticket.terms.start or now) + ticket.terms.length
     if reason := ticket.terms.extends and cut_short(facts.extended):
         return (e.RequestLapsed(reason=reason),)

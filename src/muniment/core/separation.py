@@ -54,6 +54,16 @@ def require_independent(
         )
 
 
+def require_current_directory(stale: str, act: str) -> None:
+    """Raise `Refused` while nobody can say who is who: what rests on a person's authority waits, and ending does not."""
+    if stale:
+        raise Refused(
+            f"the directory may be out of date, and nobody can {act} meanwhile: {stale}",
+            remedy="Mend it, then try again. Denying, revoking and break-glass go on.",
+            code="refused.stale-directory",
+        )
+
+
 def require_person(actor: Identity, act: str) -> None:
     """Raise `Refused` unless ``actor`` is an active person (I6)."""
     if not actor.active:

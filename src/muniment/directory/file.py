@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from muniment.core.errors import Invalid, Misconfigured
 from muniment.core.identity import Identity, IdentityId, parse_group, parse_identity
-from muniment.directory.parsing import People, parse
+from muniment.directory.parsing import People, parse, recorded
 
 MAX_FILE = 64 << 20
 #: a file changed this shortly before it was read may have changed again without another time stamp
@@ -60,6 +60,12 @@ owner = "human:ann@example.com"     # everything that is not a person has somebo
 """
 
 
+class Unreadable(Misconfigured):
+    """The file is not there, or cannot be read. What it says is not known, which is not the same as being wrong."""
+
+    code = "config.identities"
+
+
 class _Snapshot(NamedTuple):
     """One version of the content. Replaced as a whole."""
 
@@ -82,6 +88,21 @@ class FileDirectory:
         content = _read(path)
         self._seen = _digest(content)
         self._snapshot = _load(path, content)
+        self._stale = ""
+
+    @classmethod
+    def as_recorded(cls, path: Path, identities: Iterable[Identity], trouble: Misconfigured) -> FileDirectory:
+        """What was recorded last, for a process that starts while the file cannot be read. Stale until it can be."""
+        made = cls.__new__(cls)
+        made._path, made._stamp, made._settled, made._seen = path, _stamp(path), True, ""  # noqa: SLF001  its own
+        made._snapshot = _Snapshot(recorded(identities), "recorded")  # noqa: SLF001
+        made._stale = trouble.message  # noqa: SLF001
+        return made
+
+    @property
+    def stale(self) -> str:
+        """Why the content may be out of date, in a sentence; empty while the file can be used."""
+        return self._stale
 
     @property
     def version(self) -> str:
@@ -120,16 +141,23 @@ class FileDirectory:
         self._stamp, self._settled = stamp, _is_settled(stamp)
         try:
             content = _read(self._path)
-        except Misconfigured:
+        except Misconfigured as error:
             self._settled = True  # said once; whatever mends it changes the stamp
+            self._stale = error.message
             raise
         digest = _digest(content)
+        if digest == self._snapshot.version:
+            self._seen, self._stale = digest, ""
+            return False
         if digest == self._seen:
             return False
         self._seen = digest
-        if digest == self._snapshot.version:
-            return False
-        self._snapshot = _load(self._path, content)
+        try:
+            self._snapshot = _load(self._path, content)
+        except Misconfigured as error:
+            self._stale = error.message
+            raise
+        self._stale = ""
         return True
 
 
@@ -162,9 +190,9 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise _wrong(
+        raise Unreadable(
             f"the identities file {path} cannot be read: {error.strerror}",
-            "Check [identities] file in the configuration.",
+            remedy="Check [identities] file in the configuration.",
         ) from error
     if len(content) > MAX_FILE:
         raise _wrong(f"{path} is longer than {MAX_FILE >> 20} MiB", "Use another source of identities.")

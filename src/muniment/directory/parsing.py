@@ -7,7 +7,7 @@ Chains (owners, managers, nested groups) end, and owners end in people. Everythi
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -87,6 +87,20 @@ def parse(text: str, where: str) -> People:
         ) from error
     document = _convert(raw, _Document, where)
     return _Reading(document, where).people()
+
+
+def recorded(identities: Iterable[Identity]) -> People:
+    """What was read before, put together again."""
+    known = {each.id: each for each in sorted(identities, key=lambda each: each.id)}
+    members: dict[str, list[Identity]] = {}
+    for identity in known.values():
+        for group in identity.groups if identity.active else ():
+            members.setdefault(group, []).append(identity)
+    return People(
+        identities=known,
+        canonical={name: each.id for each in known.values() for name in (each.id, *each.aliases)},
+        members={group: tuple(found) for group, found in members.items()},
+    )
 
 
 class _Reading:

@@ -226,6 +226,7 @@ class Desk:
         facts = c.Facts(
             accountable=accountable(requester, beneficiary),
             active=all(map(answered_for, (requester, beneficiary))),
+            stale=self.directory.stale,
         )
         if caller is None:
             return facts

@@ -131,6 +131,11 @@ class AdoptedDirectory:
         """As `ports.Directory` says."""
         return self.source.reload_if_changed()
 
+    @property
+    def stale(self) -> str:
+        """As `ports.Directory` says."""
+        return self.source.stale
+
     def get(self, identity: IdentityId) -> Identity | None:
         """As `ports.Directory` says."""
         found = self.source.get(identity)
