@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE  # tests start the program hundreds of times
 PY := .venv/bin/python
 WORKERS ?= 2# test processes; each starts its own servers
 TESTS ?=# what to test: make test TESTS='tests/core -k window'
-BENCHES ?= lifecycle expiry ledger
+BENCHES ?= lifecycle expiry api ledger
 
 .PHONY: help
 help: ## this list

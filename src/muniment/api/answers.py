@@ -251,7 +251,7 @@ class Target(TypedDict):
     environment: str
     owners: list[str]
     privileges: list[CataloguePart]
-    capabilities: dict[str, bool]
+    capabilities: dict[str, bool | str]
 
 
 class Targets(TypedDict):
@@ -305,6 +305,8 @@ class Checkpoint(TypedDict):
     checkpoint: str
     witnesses: list[dict[str, Any]]
     says: str
+    stamps: list[dict[str, Any]]
+    unstamped: str | None
     quorum: Quorum
 
 

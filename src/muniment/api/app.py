@@ -11,10 +11,12 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
+from itertools import count
 from typing import Any, Literal
 
 import msgspec
@@ -171,6 +173,34 @@ class Office:
         return counted()
 
 
+class Sent:
+    """The few headers that count. Litestar's own mapping costs more than all the rest of a check."""
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        """``raw`` as ASGI gives it, names in lower case."""
+        self._found = dict(raw)
+
+    def get(self, name: bytes) -> str | None:
+        """A header, or None."""
+        value = self._found.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def credential(self) -> str:
+        """What is sent as a bearer."""
+        scheme, _, credential = (self.get(b"authorization") or "").partition(" ")
+        return credential.strip() if scheme.lower() == "bearer" else ""
+
+
+_PROCESS = uuid.uuid4().hex[:16]
+_numbers = count()
+
+
+def _new_id() -> str:
+    """Of a request: unique, and no secret."""
+    return f"{_PROCESS}-{next(_numbers):x}"
+
+
 _HOW = "Send Authorization: Bearer with a token that `muniment token create` made."
 
 
@@ -209,12 +239,13 @@ async def _answer(
     office: Office, route: Route, request: Request[Any, Any, Any], secure: bool
 ) -> Response[Any]:
     began = time.perf_counter()
-    given = request.headers.get("x-request-id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    sent = Sent(request.scope["headers"])
+    given = sent.get(b"x-request-id")
+    request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
     who = ""
     try:
         with office.load.one(route):
-            caller, proof = await _admit(office, route, request)
+            caller, proof = await _admit(office, route, sent.credential)
             who = caller.identity.id
             office.load.count(who, route)
             call = Call(
@@ -224,10 +255,8 @@ async def _answer(
                 scopes=proof.scopes,
                 names={name: str(value) for name, value in request.path_params.items()},
                 parameters=_parameters(request),
-                raw=await request.body() if route.method == "POST" else _credential(request).encode(),
-                key=request.headers.get("idempotency-key")
-                if route.keyed
-                else request.headers.get("last-event-id"),
+                raw=await request.body() if route.method == "POST" else sent.credential.encode(),
+                key=sent.get(b"idempotency-key" if route.keyed else b"last-event-id"),
                 office=office,
             )
             if route.quick:
@@ -254,13 +283,10 @@ async def _answer(
     return response
 
 
-async def _admit(
-    office: Office, route: Route, request: Request[Any, Any, Any]
-) -> tuple[Caller, Authenticated]:
+async def _admit(office: Office, route: Route, credential: str) -> tuple[Caller, Authenticated]:
     """Who calls, if they may call this."""
     if route.scope is None or (office.public_ledger and route.path.startswith("/ledger/")):
         return _NOBODY, Authenticated(identity=SYSTEM)
-    credential = _credential(request)
     if not credential:
         raise Unauthenticated("nobody says who calls", remedy=_HOW)
     now = office.desk.clock.now()
@@ -293,13 +319,10 @@ def _never(_credential: str, _now: Any) -> bool:
     return False
 
 
-def _credential(request: Request[Any, Any, Any]) -> str:
-    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-    return credential.strip() if scheme.lower() == "bearer" else ""
-
-
 def _parameters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
+    if not request.scope["query_string"]:
+        return found
     for name, value in request.query_params.multi_items():
         found.setdefault(name, []).append(value)
     return found
@@ -379,5 +402,5 @@ def _unrouted(secure: bool, request: Request[Any, Any, Any], error: Exception) -
     else:
         log.error("a request failed unexpectedly", exc_info=error)
         response = _refuse(_internal())
-    _finish(response, uuid.uuid4().hex, secure)
+    _finish(response, _new_id(), secure)
     return response
