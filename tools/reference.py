@@ -21,7 +21,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+import msgspec
+
 from muniment import config
+from muniment.api.app import TABLE
+from muniment.api.routes import Route
 from muniment.cli.app import build
 from muniment.cli.session import Usage
 from muniment.connectors import openssh, postgresql
@@ -627,8 +631,52 @@ def _template(value: ast.expr) -> str:
 
 
 #: page, relative to the repository's root, to its generator
+# ── api.md ──
+
+
+def api() -> str:
+    """Every route, from the table that serves them."""
+    parts: list[str] = [
+        (
+            "What `muniment serve` answers. Bodies and answers in full are in its `/openapi.json` (OpenAPI 3.1); "
+            "[how to call it](../how-to/call-the-api.md)."
+        ),
+        (
+            "Every route but the open ones takes `Authorization: Bearer TOKEN`. A token that was made with scopes is "
+            "good for routes of these scopes alone. Routes with a role need an identity that has it."
+        ),
+    ]
+    for tag in dict.fromkeys(route.tag for route in TABLE):
+        parts.append(f"## {tag.capitalize()}")
+        rows = [
+            (f"`{route.method} {route.path.replace(':path', '')}`", _prose(route.run.__doc__), _who(route))
+            for route in TABLE
+            if route.tag == tag
+        ]
+        parts.append(_table(("route", "", "who"), rows))
+        parts += [_takes(route) for route in TABLE if route.tag == tag and (route.body or route.query)]
+    return _page("The API", *parts)
+
+
+def _who(route: Route) -> str:
+    if route.scope is None:
+        return "open"
+    return f"`{route.scope}`" + (f", {' or '.join(sorted(route.roles))}" if route.roles else "")
+
+
+def _takes(route: Route) -> str:
+    """The members of a body or the parameters of a query; those without a default are needed."""
+    kind, what = (route.body, "body") if route.body else (route.query, "query")
+    names = [
+        f"`{each.encode_name}`" + ("" if each.required else "?") for each in msgspec.structs.fields(kind)
+    ]
+    keyed = "; takes an `Idempotency-Key`" if route.keyed else ""
+    return f"`{route.method} {route.path}`, {what}: {', '.join(names)}{keyed}."
+
+
 PAGES: dict[str, Generator] = {
     "docs/reference/cli.md": cli,
+    "docs/reference/api.md": api,
     "docs/reference/configuration.md": configuration,
     "docs/reference/events.md": event_kinds,
     "docs/reference/errors.md": error_codes,
