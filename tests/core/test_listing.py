@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.lives import RW, Life, in_status
@@ -25,6 +25,8 @@ from muniment.ledger.entry import Actor, Entry
 #: beside the event itself: the envelope, with names as long as they may be
 ENVELOPE = 2048
 
+steady = settings(derandomize=True, database=None, deadline=None, max_examples=40)
+
 
 def many(count: int, length: int = 60) -> Scope:
     return scope(Privilege(privilege=f"{n:05}".ljust(length, "x")) for n in range(count))
@@ -40,6 +42,7 @@ def fits(event: Event) -> None:
 
 
 @given(st.integers(0, 1500), st.integers(5, 400))
+@steady
 def test_what_was_held_before_goes_in_whole(count: int, length: int) -> None:
     held = many(count, length)
     parts = in_entries(held)
@@ -79,6 +82,7 @@ def test_an_account_that_no_ledger_can_take_down_gets_nothing() -> None:
 
 
 @given(st.integers(1, 2000), st.integers(5, 400))
+@steady
 def test_every_entry_about_an_excess_fits(count: int, length: int) -> None:
     given_too = scope((*many(count, length), RW))
     life = in_status("provisioning").grant(*given_too)

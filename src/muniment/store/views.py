@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, and_, bindparam, delete, func, or_, select
+from sqlalchemy import Engine, Select, and_, bindparam, delete, func, or_, select
 
 from muniment.core.errors import IntegrityError
 from muniment.core.events import Event, IdentityDeactivated, decode_data
@@ -23,6 +25,8 @@ from muniment.store.events import decode_state
 PAGE = 1000
 #: people in one question to the database
 CHUNK = 500
+#: after whatever else a name may go on with
+LAST_CHARACTER = "\U0010ffff"
 _OPEN: tuple[Status, ...] = ("pending", "approved", "provisioning", "active")
 
 
@@ -189,10 +193,9 @@ class SqlViews:
 
     def registered(self, prefix: str) -> dict[str, tuple[Stream, Event]]:
         """The last recorded event of each registry stream that begins with ``prefix``."""
+        wanted = {"prefix": prefix, "past": prefix + LAST_CHARACTER}
         with reading(self._engine) as connection:
-            rows = connection.execute(
-                select(t.registry).where(t.registry.c.stream.startswith(prefix, autoescape=True))
-            )
+            rows = connection.execute(_registered(connection.dialect.name), wanted)
             return {
                 r.stream: (
                     Stream(id=r.stream, version=r.version, head=r.head),
@@ -280,6 +283,15 @@ def _decode_registered(kind: str, data: bytes) -> Event:
             f"the registry holds a damaged {kind!r:.60}",
             remedy="Run `muniment ledger verify`, and keep the database as it is.",
         ) from error
+
+
+@cache
+def _registered(dialect: str) -> Select[Any]:
+    """Asked with every approval. SQLite finds a prefix by its index as a range; PostgreSQL's order is the locale's."""
+    stream = t.registry.c.stream
+    if dialect == "sqlite":
+        return select(t.registry).where(stream >= bindparam("prefix"), stream < bindparam("past"))
+    return select(t.registry).where(func.starts_with(stream, bindparam("prefix")))
 
 
 _TAKING = ("expire", "revoke")
