@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,18 @@ def test_a_text_is_gone_and_everything_says_so(here: Muniment, tmp_path: Path) -
         b'"text-erased/1"' in content for name, content in files.items() if name.startswith("registry/")
     )
     assert any(content == b"request DSR-17" for content in files.values())
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path / "opened")
+    (tmp_path / "trust").write_text(f"log {vkey.read_text()}\nquorum none\n")
+    shell = subprocess.run(
+        ["bash", "verify.sh", "--trust", tmp_path / "trust"],
+        cwd=tmp_path / "opened",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shell.returncode == 0, shell.stdout + shell.stderr
+    assert "erasure:" in shell.stdout
     checked = muniment.json("evidence", "verify", bundle, "--trust", vkey)
     assert checked.status == 0, checked.err
     assert any(
