@@ -208,6 +208,11 @@ def test_nobody_makes_themselves_an_operator(two: Two) -> None:
     refused(two.json("policy", "adopt", change, who=DEE), "refused.not-an-approver")
 
 
+def test_check_says_when_nobody_could_agree(two: Two) -> None:
+    edit(two, "muniment.toml", 'approvers = ["group:security"]', "")
+    assert any("no change can be adopted" in words for words in two.json("check").document["warnings"])
+
+
 def test_evidence_says_when_nobody_else_had_to_agree(two: Two, tmp_path: Path) -> None:
     def unproved(ticket: str, name: str) -> str:
         exported = two.json("evidence", "export", ticket, "--out", tmp_path / name, who=ANN)

@@ -92,6 +92,14 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
         for name, text in wanted.items()
         if state.settings is not None and state.settings.get(name) != text
     ]
+    able = sorted(
+        each.id for each in desk.directory.everybody() if each.active and changes.has_say(desk, each)
+    )
+    if len(able) < 2:
+        said.append(
+            f"no change can be adopted: {able[0] if able else 'nobody'} alone has a say, and it takes two; make somebody"
+            " an operator, or name [policy] approvers"
+        )
     if state.change is None:
         said.append("the policies in force are the first of this ledger: nobody else had to agree to them")
     waiting = [

@@ -141,7 +141,7 @@ def refuse(desk: Desk, caller: Caller, change_id: str, *, reason: str) -> Change
 def require_reader(desk: Desk, caller: Caller) -> None:
     """Raise `Refused` unless the caller may see changes: operators, auditors, and those who decide on them."""
     who = caller.identity
-    if not {"operator", "auditor"} & set(who.roles) and not _has_say(desk, who):
+    if not {"operator", "auditor"} & set(who.roles) and not has_say(desk, who):
         raise Refused(
             f"{who.id} may not see changes",
             remedy="Operators, auditors and those of [policy] approvers may.",
@@ -164,7 +164,8 @@ def first(state: Standing, policy: Files, settings: Files | None) -> tuple[Event
     return tuple(events)
 
 
-def _has_say(desk: Desk, who: Identity) -> bool:
+def has_say(desk: Desk, who: Identity) -> bool:
+    """Whether somebody may agree to changes: operators, and those of [policy] approvers; only people."""
     named = {who.id, *(f"group:{group}" for group in who.groups)}
     adopters = desk.governed.adopters if desk.governed else ()
     return is_human(who.id) and ("operator" in who.roles or not named.isdisjoint(adopters))
@@ -181,7 +182,7 @@ def _require_second(desk: Desk, caller: Caller, change: Change) -> None:
             remedy="Ask another operator, or one of [policy] approvers.",
             code="refused.self-approval",
         )
-    if not _has_say(desk, who):
+    if not has_say(desk, who):
         raise Refused(
             f"{who.id} has no say in changes",
             remedy="Operators, and those of [policy] approvers, decide on them.",
@@ -208,6 +209,8 @@ def _append(desk: Desk, caller: Caller, state: Standing, events: tuple[Event, ..
     if stream.version != state.version:
         raise Conflict("somebody else changed it at the same time", remedy="Look at it again.")
     desk.store.append(Append(stream=stream, actor=caller.actor, events=events, at=desk.clock.now()))
+    if desk.governed:
+        desk.governed.adopted.look_again()
 
 
 def _stream(store: SqlStore) -> Stream:

@@ -148,7 +148,7 @@ class AdoptedDirectory:
 
     def everybody(self) -> Iterable[Identity]:
         """As `ports.Directory` says."""
-        return (self._held(each) for each in self.source.everybody())
+        return map(self._held, self.source.everybody())
 
     def _held(self, identity: Identity) -> Identity:
         settings = self._adopted.now().settings

@@ -103,6 +103,8 @@ def _policy(desk: Desk) -> Iterator[tuple[Stream, tuple[Event, ...]]]:
     state, last = known.get(POLICY_STREAM, (Stream(id=POLICY_STREAM, version=0, head=None), None))
     if not desk.governed and isinstance(last, PolicyAdopted) and last.digest == desk.policy.digest:
         return
+    if desk.governed:
+        desk.governed.adopted.look_again()
     before = desk.governed.adopted.now() if desk.governed else current(desk.store)
     settings = None
     if desk.governed and before.settings is None:
