@@ -99,10 +99,11 @@ class TileSource:
 
     def surplus(self) -> str | None:
         """A file below ``tile/`` that is no part of this tree, nor of a smaller one of the same log; the first by name."""
-        for folder, folders, names in os.walk(self.root / "tile"):
+        begin = len(f"{self.root}/tile/")
+        for folder, folders, names in os.walk(f"{self.root}/tile"):
             folders.sort()
             for name in sorted(names):
-                path = (Path(folder) / name).relative_to(self.root / "tile").as_posix()
+                path = f"{folder}/{name}"[begin:]
                 if not name.startswith(".") and (fault := self._unaccounted(path)):
                     return f"tile/{path}: {fault}"
         return None
