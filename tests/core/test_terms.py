@@ -82,6 +82,7 @@ CHANGES: list[dict[str, Any]] = [
     {"extends": "req_1"},
     {"bundle": ("req_1", "req_2")},
     {"bundle": ("req_2", "req_1")},
+    {"responders": ("human:cyd@example.com",)},
 ]
 
 

@@ -174,6 +174,7 @@ class Ticket(TypedDict):
     reminded_at: Instant | None
     escalated_at: Instant | None
     extends: str | None
+    responders: list[str]
     bundle: list[str]
     comparison: Comparison | None
     native_expiry: Instant | None

@@ -171,6 +171,8 @@ def _asked(d: Document) -> list[Row]:
     ]
     if d["kind"] == "break_glass":
         found.insert(0, ("kind", console.line("break-glass", console.BAD)))
+    if d["responders"]:
+        found.append(("responders", console.line(", ".join(map(person, d["responders"])))))
     if d["extends"]:
         found.append(("extends", console.line(d["extends"])))
     if d["bundle"]:

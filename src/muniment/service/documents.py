@@ -196,6 +196,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
         "reminded_at": _short(t.reminded_at or None),
         "escalated_at": _short(t.escalated_at or None),
         "extends": terms.extends or None,
+        "responders": list(terms.responders or ()),
         "bundle": list(terms.bundle or ()),
         "comparison": _comparison(t),
         "native_expiry": _short(t.native_expiry),
