@@ -143,6 +143,13 @@ class Finding(TypedDict):
     resolved_by: str | None
 
 
+class Erased(TypedDict):
+    entry: int | None
+    at: Instant | None
+    by: str
+    reason: str | None
+
+
 class LedgerPart(TypedDict):
     events: int
     sealed: int
@@ -186,6 +193,7 @@ class Ticket(TypedDict):
     open_checks: list[str]
     findings: list[Finding]
     ledger: LedgerPart
+    erased: list[Erased]
 
 
 class Tickets(TypedDict):

@@ -52,7 +52,7 @@ class Request(Body, frozen=True, kw_only=True):
     references: Annotated[dict[str, str], Meta(max_length=20)] = {}
     break_glass: bool = False
     incident: Name | None = None
-    responders: tuple[Name, ...] = ()
+    responders: Annotated[tuple[Identity, ...], Meta(max_length=100)] = ()
     public_key: Annotated[str, Meta(max_length=16384)] | None = None
 
 
@@ -69,6 +69,31 @@ class Decision(Body, frozen=True, kw_only=True):
     digest: Digest
     comment: Text | None = None
     signature: Annotated[str, Meta(max_length=16384)] | None = None
+
+
+class Offer(Body, frozen=True, kw_only=True):
+    """What an approver would agree to: a shorter time, part of the scope, or both."""
+
+    digest: Digest
+    comment: Text
+    duration: Annotated[str, Meta(min_length=2, max_length=40)] | None = None
+    scope: Annotated[tuple[Privilege, ...], Meta(min_length=1, max_length=100)] | None = None
+
+
+class Acceptance(Body, frozen=True, kw_only=True):
+    """Yes to exactly the offer with this digest."""
+
+    digest: Digest
+
+
+class Extension(Body, frozen=True, kw_only=True):
+    """How access goes on; what is left out is as it was."""
+
+    duration: Annotated[str, Meta(min_length=2, max_length=40)]
+    justification: Text
+    scope: Annotated[tuple[Privilege, ...], Meta(max_length=100)] = ()
+    references: Annotated[dict[str, str], Meta(max_length=20)] | None = None
+    public_key: Annotated[str, Meta(max_length=16384)] | None = None
 
 
 class Reason(Body, frozen=True, kw_only=True):

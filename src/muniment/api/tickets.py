@@ -11,7 +11,7 @@ from muniment.core.errors import Invalid
 from muniment.core.identity import parse_identity
 from muniment.core.instants import parse_duration, parse_instant
 from muniment.core.scope import Privilege
-from muniment.service import deciding, evidencing, filing, looking
+from muniment.service import deciding, evidencing, extending, filing, looking
 from muniment.service.documents import Document, preview_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
 from muniment.service.signing import statement
@@ -82,6 +82,57 @@ def decide(call: Call) -> Document:
     comment = said.comment
     return call.command(
         lambda caller: deciding.deny(desk, caller, ticket, comment=comment, digest=said.digest)
+    )
+
+
+@routes.post("/v1/requests/{ticket}/offers", body=bodies.Offer, answer=answers.Ticket, status=201, keyed=True)
+def offer(call: Call) -> Document:
+    """Offer to agree to less. Nothing changes before the requester accepts; then all approvals begin anew."""
+    said: bodies.Offer = call.body
+    duration = parse_duration(said.duration) if said.duration is not None else None
+    scope = _scope(said.scope) if said.scope is not None else None
+    return call.command(
+        lambda caller: deciding.counter(
+            call.desk,
+            caller,
+            call.ticket,
+            digest=said.digest,
+            duration=duration,
+            scope=scope,
+            comment=said.comment,
+        )
+    )
+
+
+@routes.post("/v1/requests/{ticket}/accept", body=bodies.Acceptance, answer=answers.Ticket, keyed=True)
+def accept(call: Call) -> Document:
+    """Take an approver's offer: its terms are the request from here on."""
+    said: bodies.Acceptance = call.body
+    return call.command(lambda caller: deciding.accept(call.desk, caller, call.ticket, offer=said.digest))
+
+
+@routes.post(
+    "/v1/requests/{ticket}/extensions",
+    body=bodies.Extension,
+    answer=answers.Ticket,
+    status=201,
+    keyed=True,
+    work=True,
+)
+def extend(call: Call) -> Document:
+    """Ask for access that is there to go on: a new ticket, that begins when the old one ends."""
+    said: bodies.Extension = call.body
+    return call.command(
+        lambda caller: extending.extend(
+            call.desk,
+            caller,
+            call.ticket,
+            duration=parse_duration(said.duration),
+            reason=said.justification,
+            scope=_scope(said.scope),
+            references=said.references,
+            public_key=said.public_key,
+        )
     )
 
 
@@ -202,7 +253,7 @@ def list_grants(call: Call) -> Document:
 
 def _ask(body: bodies.Request) -> Ask:
     given: dict[str, Any] = {
-        "scope": tuple(Privilege(privilege=p.privilege, resource=p.resource) for p in body.scope),
+        "scope": _scope(body.scope),
         "duration": parse_duration(body.duration),
         "starts_at": parse_instant(body.starts_at, "the start") if body.starts_at is not None else None,
     }
@@ -217,3 +268,7 @@ def _ask(body: bodies.Request) -> Ask:
         public_key=body.public_key,
         **given,
     )
+
+
+def _scope(asked: tuple[bodies.Privilege, ...]) -> tuple[Privilege, ...]:
+    return tuple(Privilege(privilege=p.privilege, resource=p.resource) for p in asked)

@@ -49,21 +49,17 @@ def counter(
 ) -> None:
     """Offer to agree to less: nothing changes before the requester accepts, and then all approvals begin anew."""
     from muniment.cli.asking import parse_privilege
-    from muniment.service import deciding
-    from muniment.service.documents import ticket_document
 
     session = of(context)
-    backend, desk, caller = session.local(writes=True)
-    ticket = deciding.counter(
-        desk,
-        caller,
+    backend = session.backend(writes=True)
+    ticket = backend.counter(
         ticket_id,
         digest=digest,
         duration=parse_duration(duration) if duration is not None else None,
         scope=tuple(map(parse_privilege, privileges)) if privileges else None,
         comment=comment,
     )
-    finish(session, backend, ticket_document(desk, ticket))
+    finish(session, backend, ticket)
 
 
 @command(
@@ -83,13 +79,9 @@ def accept(
     ] = None,
 ) -> None:
     """Take an approver's offer: its terms are your request from here on, to be approved as they are."""
-    from muniment.service import deciding
-    from muniment.service.documents import ticket_document
-
     session = of(context)
-    backend, desk, caller = session.local(writes=True)
-    ticket = deciding.accept(desk, caller, ticket_id, offer=offer)
-    carry_on(session, backend, ticket_document(desk, ticket))
+    backend = session.backend(writes=True)
+    carry_on(session, backend, backend.accept(ticket_id, offer=offer))
 
 
 @command(

@@ -6,10 +6,11 @@ Everything that comes back is a document of the public contract, so a command ca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from muniment.core.errors import MunimentError
+from muniment.core.scope import Scope
 
 if TYPE_CHECKING:
     from muniment.service.filing import Ask
@@ -29,6 +30,16 @@ class Wanted(NamedTuple):
     awaiting_me: bool = False
     limit: int = 100
     cursor: str | None = None
+
+
+class Extension(NamedTuple):
+    """How access is to go on; what is left out is as it was."""
+
+    duration: timedelta
+    reason: str
+    scope: Scope = ()
+    references: dict[str, str] | None = None
+    public_key: str | None = None
 
 
 class Backend(Protocol):
@@ -67,6 +78,23 @@ class Backend(Protocol):
 
     def deny(self, ticket: str, *, comment: str) -> Document:
         """Say no."""
+
+    def counter(
+        self,
+        ticket: str,
+        *,
+        digest: str | None,
+        duration: timedelta | None,
+        scope: Scope | None,
+        comment: str,
+    ) -> Document:
+        """Offer to agree to less."""
+
+    def accept(self, ticket: str, *, offer: str | None) -> Document:
+        """Take an offer; without a digest, the one that stands."""
+
+    def extend(self, ticket: str, how: Extension) -> Document:
+        """File the ticket that carries another one on."""
 
     def withdraw(self, ticket: str) -> Document:
         """Take it back."""

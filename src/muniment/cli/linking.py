@@ -70,23 +70,20 @@ def extend(
 ) -> None:
     """Ask for access that is there to go on: a new ticket, decided by itself, that begins when the old one ends."""
     from muniment.cli.asking import parse_privilege
-    from muniment.service import extending
-    from muniment.service.documents import ticket_document
+    from muniment.cli.backend import Extension
 
     session = of(context)
-    backend, desk, caller = session.local(writes=True)
-    ticket = extending.extend(
-        desk,
-        caller,
-        ticket_id,
+    backend = session.backend(writes=True)
+    how = Extension(
         duration=parse_duration(duration),
         reason=reason,
         scope=tuple(map(parse_privilege, privileges or ())),
         references=parse_references(references) if references else None,
         public_key=read_key(public_key) if public_key is not None else None,
     )
-    session.note(f"filed {ticket.id}")
-    carry_on(session, backend, ticket_document(desk, ticket))
+    ticket = backend.extend(ticket_id, how)
+    session.note(f"filed {ticket['id']}")
+    carry_on(session, backend, ticket)
 
 
 @command(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
 
-from muniment.cli.backend import Document, Wanted
+from muniment.cli.backend import Document, Extension, Wanted
 from muniment.core.errors import Conflict, IntegrityError, LeaseLost, MunimentError
 from muniment.core.identity import parse_identity
+from muniment.core.scope import Scope
 from muniment.core.ticket import Ticket
-from muniment.service import deciding, evidencing, filing, ledgering, looking
+from muniment.service import deciding, evidencing, extending, filing, ledgering, looking
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import preview_document, target_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
@@ -103,6 +104,29 @@ class LocalBackend:
     def deny(self, ticket: str, *, comment: str) -> Document:
         """See `Backend`."""
         return self._document(deciding.deny(self._desk, self._caller, ticket, comment=comment))
+
+    def counter(
+        self,
+        ticket: str,
+        *,
+        digest: str | None,
+        duration: timedelta | None,
+        scope: Scope | None,
+        comment: str,
+    ) -> Document:
+        """See `Backend`."""
+        done = deciding.counter(
+            self._desk, self._caller, ticket, digest=digest, duration=duration, scope=scope, comment=comment
+        )
+        return self._document(done)
+
+    def accept(self, ticket: str, *, offer: str | None) -> Document:
+        """See `Backend`."""
+        return self._document(deciding.accept(self._desk, self._caller, ticket, offer=offer))
+
+    def extend(self, ticket: str, how: Extension) -> Document:
+        """See `Backend`."""
+        return self._document(extending.extend(self._desk, self._caller, ticket, **how._asdict()))
 
     def withdraw(self, ticket: str) -> Document:
         """See `Backend`."""

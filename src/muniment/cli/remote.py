@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
-from muniment.cli.backend import MOVING, Document, Wanted
+from muniment.cli.backend import MOVING, Document, Extension, Wanted
 from muniment.core import errors as e
 from muniment.core.instants import iso_duration, parse_instant, wire
+from muniment.core.scope import Scope
 from muniment.service.filing import Ask
 
 #: seconds that an answer may take: evidence of a large ledger takes longest
@@ -124,6 +125,36 @@ class RemoteBackend:
         """See `Backend`."""
         body = {"decision": "deny", "digest": self.ticket(ticket)["digest"], "comment": comment}
         return self._post(_of(ticket, "decisions"), body)
+
+    def counter(
+        self,
+        ticket: str,
+        *,
+        digest: str | None,
+        duration: timedelta | None,
+        scope: Scope | None,
+        comment: str,
+    ) -> Document:
+        """See `Backend`."""
+        body = {
+            "digest": digest or self.ticket(ticket)["digest"], "comment": comment,
+            "duration": iso_duration(duration) if duration is not None else None,
+            "scope": msgspec.to_builtins(scope) if scope is not None else None,
+        }  # fmt: skip
+        return self._post(_of(ticket, "offers"), body)
+
+    def accept(self, ticket: str, *, offer: str | None) -> Document:
+        """See `Backend`."""
+        standing = self.ticket(ticket)["offer"] or {"digest": "sha256:" + "0" * 64}
+        return self._post(_of(ticket, "accept"), {"digest": offer or standing["digest"]})
+
+    def extend(self, ticket: str, how: Extension) -> Document:
+        """See `Backend`."""
+        body = {
+            "duration": iso_duration(how.duration), "justification": how.reason, "scope": msgspec.to_builtins(how.scope),
+            "references": how.references, "public_key": how.public_key,
+        }  # fmt: skip
+        return self._post(_of(ticket, "extensions"), body)
 
     def withdraw(self, ticket: str) -> Document:
         """See `Backend`."""
