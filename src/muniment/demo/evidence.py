@@ -97,7 +97,8 @@ def refuses(play: Play) -> Told:
     play.tampered = {"ok": document["ok"], "changed": changed, **document}
     faults = {name: level["first_fault"] for name, level in document["levels"].items() if not level["ok"]}
     require(not document["ok"] and {"V2", "V3", "V4"} <= faults.keys(), "it sees that the copy was changed")
-    named = [fault for fault in faults.values() if f"entry {changed['seq']} of {changed['ticket']}" in fault]
+    place = f"ticket {changed['ticket']!r}, seq {changed['seq']},"
+    named = [fault for fault in faults.values() if place in fault]
     require(named, f"it names the entry; it says {faults}")
     return Told("refuses the copy and names the entry.", *named, refused=True)
 
