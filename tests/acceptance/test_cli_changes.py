@@ -10,6 +10,8 @@ import pytest
 
 from acceptance.conftest import ANN, AUD, BO, CYD, DEE, OPS, Muniment
 from acceptance.test_cli_policy import edit
+from muniment.config import load
+from muniment.main import open_desk
 
 SEC = "human:sec@example.com"
 MORE = """
@@ -206,6 +208,30 @@ def test_nobody_makes_themselves_an_operator(two: Two) -> None:
     refused(two.json("policy", "adopt", "--reason", "mine", who=DEE), "refused.not-an-operator")
     change = proposed(two)
     refused(two.json("policy", "adopt", change, who=DEE), "refused.not-an-approver")
+
+
+def test_a_process_that_runs_on_goes_by_what_was_adopted(two: Two) -> None:
+    """A server needs no restart: the same desk, opened before, judges by the new set, groups and catalogue."""
+    desk = open_desk(load(two.config))
+    try:
+        before = desk.policy.digest
+        longer(two, 6)
+        edit(
+            two,
+            "identities.toml",
+            'groups = ["engineers", "on-call"]   #',
+            'groups = ["engineers", "platform"] #',
+        )
+        change = proposed(two)
+        desk.directory.reload_if_changed()
+        assert desk.policy.digest == before
+        assert "platform" not in desk.caller(BO, "test").identity.groups
+        assert two.json("policy", "adopt", change, who=SEC).status == 0
+        desk.governed.adopted.look_again()  # instead of waiting for a tenth of a second
+        assert desk.policy.digest != before
+        assert "platform" in desk.caller(BO, "test").identity.groups
+    finally:
+        desk.store.engine.dispose()
 
 
 def test_check_says_when_nobody_could_agree(two: Two) -> None:
