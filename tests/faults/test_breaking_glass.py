@@ -90,13 +90,20 @@ def kinds(office: Office, ticket: str) -> list[str]:
 
 
 def test_its_whole_life_skips_no_event(office: Office) -> None:
-    ticket = over(office, broken(office))
+    ticket = over(office, broken(office, responders=("human:eve@example.com",)))
     review(office, "cyd", ticket)
     assert kinds(office, ticket) == [
         "request-submitted", "policy-decided", "request-approved", "provisioning-started", "finding-raised", "grant-observed",
         "revocation-ordered", "revocation-observed", "review-opened", "review-recorded", "finding-resolved", "request-closed",
     ]  # fmt: skip
-    assert judged(office.log()) is None
+    log = office.log()
+    assert judged(log) is None
+
+    def by_eve(entry: dict[str, Any]) -> None:
+        entry["actor"]["id"] = entry["data"]["reviewer"] = "human:eve@example.com"
+
+    changed = altered(log, places(log, ticket)["review-recorded"], by_eve)
+    assert "is a responder of its incident" in str(judged(changed))
 
 
 def test_it_is_loud_from_the_moment_in_which_access_may_exist(office: Office) -> None:

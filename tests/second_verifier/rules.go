@@ -30,6 +30,7 @@ type data struct {
 	Approver    string   `json:"approver"`
 	Decision    string   `json:"decision"`
 	Reviewer    string   `json:"reviewer"`
+	Outcome     string   `json:"outcome"`
 	ExpiresAt   string   `json:"expires_at"`
 	LastAt      string   `json:"last_at"`
 	Permitted   bool     `json:"permitted"`
@@ -70,7 +71,8 @@ func rules(entries []*entry) error {
 				t.voices[said.Approver] = true
 			}
 		case "request-approved/1":
-			if !t.permit || len(t.voices) < t.needed {
+			// of a broken glass, approvals come afterwards
+			if !t.permit || (!t.glass && len(t.voices) < t.needed) {
 				return wrong("leaf %d: ticket %q is approved by %d, and needs %d", each.index, each.Ticket, len(t.voices), t.needed)
 			}
 			t.approved = true
@@ -86,6 +88,10 @@ func rules(entries []*entry) error {
 		case "use-observed/1":
 			if used, err := time.Parse(time.RFC3339Nano, said.LastAt); err != nil || used.After(t.ends.Add(time.Second)) {
 				return wrong("leaf %d: ticket %q was used after its end", each.index, each.Ticket)
+			}
+		case "request-closed/1":
+			if t.glass && said.Outcome == "closed" && len(t.voices) < t.needed {
+				return wrong("leaf %d: ticket %q broke the glass, is closed with %d approvals, and needs %d", each.index, each.Ticket, len(t.voices), t.needed)
 			}
 		case "review-recorded/1":
 			if t.people[said.Reviewer] || each.Actor.ID != said.Reviewer {

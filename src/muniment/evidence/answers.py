@@ -24,6 +24,8 @@ def stake(t: Ticket, who: str, does: str) -> str | None:
         return f"{who} {does}, and is not a person"
     if who in excluded(t):
         return f"{who} {does}, and is its requester, its beneficiary or accountable for them"
+    if t.terms.responders and who in t.terms.responders:
+        return f"{who} {does}, and is a responder of its incident"
     return None
 
 
