@@ -43,6 +43,10 @@ def test_out_of_a_trial_a_light_path_is_an_error(here: Muniment) -> None:
     assert checked.status == 1
     assert {f["level"] for f in checked.document["findings"] if f["rule"] == "light-path"} == {"error"}
     assert "cannot be adopted" in here("policy", "check").out
+    here.filed()  # the first set is in force as it lies there, and check says what is wrong with it
+    (said,) = [words for words in here.json("check").document["warnings"] if "first of this ledger" in words]
+    light = [f for f in checked.document["findings"] if f["rule"] == "light-path"]
+    assert f"{len(light)} of them give access on one person's word" in said
 
 
 def test_a_policy_that_changed_its_mind_is_named_by_row(here: Muniment) -> None:

@@ -13,6 +13,7 @@ from muniment.cli.session import Session, Usage
 from muniment.core.errors import Misconfigured, NotFound
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.checking import TRIAL, errors
+from muniment.policy.lint import lint
 from muniment.policy.loading import read_folder
 from muniment.service import changes
 from muniment.service.standing import Change, current
@@ -101,7 +102,15 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
             " an operator, or name [policy] approvers"
         )
     if state.change is None:
-        said.append("the policies in force are the first of this ledger: nobody else had to agree to them")
+        light = [
+            f
+            for f in lint(CedarPolicy(changes.without_schema(state.files)).rules, ())
+            if f.rule == "light-path"
+        ]
+        more = f", and {len(light)} of them give access on one person's word or nobody's" if light else ""
+        said.append(
+            f"the policies in force are the first of this ledger: nobody else had to agree to them{more}"
+        )
     waiting = [
         each.id for each in state.changes.values() if each.status == "proposed" and each.base == state.policy
     ]
