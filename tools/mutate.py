@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         tuple(
             f"tests/core/test_{name}.py"
             for name in (
-                "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
+                "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
                 "deciding",
             )
         ),

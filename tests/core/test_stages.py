@@ -233,6 +233,28 @@ def test_ones_own_authority_comes_first() -> None:
     assert not life.ticket.decisions[0].on_behalf
 
 
+def test_by_nobody_and_by_whoever_left() -> None:
+    life = Life().submit()
+    for told in (life.system(), replace(life.lead(), actor=person(LEAD, active=False))):
+        assert code(life.do, c.Approve(digest=life.ticket.digest), told) in {
+            "refused.actor",
+            "refused.inactive",
+        }
+    theirs = replace(authority(LEAD), delegation=given_to(GUS))
+    told = life.by(GUS, authority=authority(GUS, permitted=False), delegated=(theirs,))
+    life.do(c.Approve(digest=life.ticket.digest), told)  # another's authority where one's own is none
+    assert life.ticket.decisions[0].voters == (GUS, LEAD)
+
+
+def test_the_reason_given_is_that_of_ones_own_authority() -> None:
+    life = Life().submit()
+    theirs = replace(authority(LEAD), delegation=given_to(GUS, hours=0.5, start=-1))
+    told = life.by(GUS, authority=authority(GUS, permitted=False), delegated=(theirs,))
+    assert code(life.do, c.Approve(digest=life.ticket.digest), told) == "refused.by-policy"
+    told = life.by(GUS, delegated=(theirs,))
+    assert code(life.do, c.Approve(digest=life.ticket.digest), told) == "refused.not-delegated"
+
+
 def test_what_policy_keeps_the_holder_from_it_keeps_the_delegate_from() -> None:
     life = Life().submit()
     theirs = replace(authority(LEAD, permitted=False), delegation=given_to(GUS))
