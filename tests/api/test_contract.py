@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from api.conftest import AUD, CYD, OPS, REQUEST, Api
 from muniment.api import answers
@@ -84,6 +85,7 @@ def test_the_document_has_every_route_and_its_credential(api: Api) -> None:
     assert len({each["operationId"] for each in found.values()}) == len(TABLE)
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_no_drift(api: Api, tmp_path: Path) -> None:
     """All checks and phases, stateful links too. More examples: MUNIMENT_EXAMPLES=100."""
     api.active()

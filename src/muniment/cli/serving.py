@@ -56,10 +56,10 @@ def serve(
     stop = _stop_on_signals()
     for sentence in SINGLE_PROCESS if config.store.url.startswith("sqlite") else ():
         session.note(sentence)
-    parts = _parts(session, config, desk, only)
+    parts, said = _parts(session, config, desk, only)
     for part in parts:
         part.start()
-    session.note("SIGTERM or Ctrl-C ends it.")
+    session.note(*said, "SIGTERM or Ctrl-C ends it.")
     stop.wait()
     # requests first: what they recorded is sealed by the controllers' last beat
     slow = [part for part in parts if not part.stop(GRACE)]
@@ -69,8 +69,8 @@ def serve(
             remedy="Nothing is lost: what it was about is due again at the next start.",
             code="unavailable.slow-stop",
         )
-    said = "Stopped." if only == "api" else "Stopped; everything that was recorded is sealed."
-    session.emit({"stopped": True}, lambda: said)
+    ended = "Stopped." if only == "api" else "Stopped; everything that was recorded is sealed."
+    session.emit({"stopped": True}, lambda: ended)
 
 
 class _Part(Protocol):
@@ -79,17 +79,18 @@ class _Part(Protocol):
     def stop(self, timeout: float) -> bool: ...
 
 
-def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> list[_Part]:
-    """What runs, in the order in which it ends."""
+def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tuple[list[_Part], list[str]]:
+    """What runs, in the order in which it ends; and what to say once it does."""
     from muniment.controllers.people import People
     from muniment.controllers.runtime import Controllers
     from muniment.core.instants import parse_duration
 
     parts: list[_Part] = []
+    said: list[str] = []
     if only != "controllers":
         server = session.open_api(config, desk)
         parts.append(server)
-        session.note(f"The API is at {server.url}; `muniment token create` makes tokens for it.")
+        said.append(f"The API is at {server.url}; `muniment token create` makes tokens for it.")
     parts.append(People(desk))
     if only != "api":
         every = parse_duration(config.ledger.checkpoint_interval)
@@ -99,8 +100,8 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> li
         parts.append(
             Controllers(desk, node=_node(), seal_every=every, heartbeat=heartbeat, stamp_every=stamp_every)
         )
-        session.note(f"The controllers run, for {len(desk.targets)} targets.")
-    return parts
+        said.append(f"The controllers run, for {len(desk.targets)} targets.")
+    return parts, said
 
 
 def _node() -> str:
