@@ -726,6 +726,8 @@ class Life(RuleBasedStateMachine):
             }.get(m["status"])  # fmt: skip
             if m["status"] in {"approved", "provisioning"}:
                 assert due[m["id"]][0] == "provision"
+            elif m["status"] == "revoked" and m["review"] == "open":
+                assert due[m["id"]][0] == "review"
             else:
                 assert due.get(m["id"]) == expected
 
