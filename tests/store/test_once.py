@@ -130,7 +130,7 @@ def test_a_ticket_that_cannot_be_found_is_found_out_and_mended(store: SqlStore) 
 
 
 def test_tokens_are_kept_and_revoked(store: SqlStore) -> None:
-    tokens = SqlTokens(store.engine)
+    tokens = SqlTokens(store.engine, store.marker)
     row = TokenRow(
         id="ab",
         hash=b"\x01" * 32,

@@ -116,7 +116,9 @@ class Office:
         self.threads = ThreadPoolExecutor(self.load.threads, "muniment-api")
         self.followers = ThreadPoolExecutor(4, "muniment-stream")
         if not self.authenticators:
-            self.authenticators = (TokenAuthenticator(SqlTokens(self.desk.store.engine)),)
+            self.authenticators = (
+                TokenAuthenticator(SqlTokens(self.desk.store.engine, self.desk.store.marker)),
+            )
 
     def open(self) -> None:
         """Fill the index, begin to watch."""

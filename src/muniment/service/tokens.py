@@ -44,7 +44,7 @@ def create(desk: Desk, identity: str, *, lasts: timedelta, scopes: tuple[str, ..
         id=token_id, hash=_hash(secret), identity=holder.id, scopes=tuple(sorted(set(scopes))), created_at=now,
         expires_at=now + lasts,
     )  # fmt: skip
-    SqlTokens(desk.store.engine).add(row)
+    SqlTokens(desk.store.engine, desk.store.marker).add(row)
     return {
         "token": f"mnt_{token_id}_{secret}", "id": token_id, "identity": holder.id, "scopes": list(row.scopes),
         "expires_at": wire(row.expires_at),
@@ -54,9 +54,8 @@ def create(desk: Desk, identity: str, *, lasts: timedelta, scopes: tuple[str, ..
 def revoke(desk: Desk, token: str) -> Document:
     """End a token, named by its id or in full."""
     token_id = found[1] if (found := _TOKEN.fullmatch(token)) else token
-    if not re.fullmatch("[0-9a-f]{16}", token_id) or not SqlTokens(desk.store.engine).revoke(
-        token_id, desk.clock.now()
-    ):
+    tokens = SqlTokens(desk.store.engine, desk.store.marker)
+    if not re.fullmatch("[0-9a-f]{16}", token_id) or not tokens.revoke(token_id, desk.clock.now()):
         raise NotFound(
             "there is no such token", remedy="Name it by the id that `token create` gave, or in full."
         )
@@ -82,6 +81,12 @@ class TokenAuthenticator:
         same = hmac.compare_digest(_hash(found[2]), row.hash if row else bytes(32))
         if row is None or not same:
             raise Unauthenticated("the token is not known", remedy=_AGAIN)
+        if not row.marked:
+            raise Unauthenticated(
+                "the token was made before Muniment marked tokens as its own, so nobody can tell whose it is",
+                remedy=_AGAIN,
+                code="unauthenticated.unmarked",
+            )
         if row.revoked_at is not None:
             raise Unauthenticated("the token was revoked", remedy=_AGAIN, code="unauthenticated.revoked")
         if row.expires_at <= now:

@@ -182,6 +182,9 @@ token = Table(
     Column("created_at", Text, nullable=False),
     Column("expires_at", Text, nullable=False),
     Column("revoked_at", Text),
+    Column(
+        "mark", LargeBinary
+    ),  # `tokens.SqlTokens`: ours, not foreign SQL's; none on tokens older than marks
     Index("token_identity", "identity"),
 )
 
