@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from muniment.api.serving import ApiServer
+    from muniment.core.identity import Identity
     from muniment.ledger.note import Signer
     from muniment.ports import Clock, Directory, Notifier, Policy, Target, TimestampAuthority, Witness
     from muniment.service.desk import Desk
@@ -113,7 +114,6 @@ def _in_force(
     config: Config, store: SqlStore, views: SqlViews
 ) -> tuple[Policy, Directory, Mapping[str, Target], Governed | None]:
     """Policies, people and targets: as they lie on disk in a single-person trial, else as two people adopted them."""
-    from muniment.core.events import IdentityRecorded
     from muniment.directory.file import FileDirectory, Unreadable
     from muniment.policy.cedar import CedarPolicy
     from muniment.policy.loading import read_folder
@@ -124,8 +124,7 @@ def _in_force(
     try:
         directory = FileDirectory(people)
     except Unreadable as trouble:  # the ledger knows who there was; what that is good for, the core says
-        known = views.registered("identity:").values()
-        identities = [last.identity for _, last in known if isinstance(last, IdentityRecorded)]
+        identities = _on_record(store, list(views.registered("identity:")))
         if not identities:
             raise
         directory = FileDirectory.as_recorded(people, identities, trouble)
@@ -143,6 +142,20 @@ def _in_force(
         AdoptedTargets(adopted, targets),
         governed,
     )
+
+
+def _on_record(store: SqlStore, streams: list[str]) -> list[Identity]:
+    """Who there was by the last entries of these streams, checked (I11): people a query, not all in one."""
+    from muniment.core.events import IdentityRecorded, decode_data
+    from muniment.store.views import CHUNK
+
+    found = []
+    for start in range(0, len(streams), CHUNK):
+        for _, entry in store.last(streams[start : start + CHUNK]).values():
+            last = decode_data(entry.type, entry.data)
+            if isinstance(last, IdentityRecorded):
+                found.append(last.identity)
+    return found
 
 
 def _notifiers(config: Config) -> tuple[Notifier, ...]:

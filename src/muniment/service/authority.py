@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from muniment.core.delegation import Delegation, require_delegate
 from muniment.core.errors import Refused
-from muniment.core.events import DelegationGiven
+from muniment.core.events import DelegationGiven, Event, decode_data
 from muniment.core.identity import Identity
 from muniment.core.separation import excluded
 from muniment.core.ticket import Decision, Ticket
@@ -24,9 +24,22 @@ STREAM = "delegation:"
 
 
 def in_force(desk: Desk, now: datetime) -> tuple[Delegation, ...]:
-    """Delegations that were not ended and whose period includes now, as the primary has them."""
-    last = (event for _, event in desk.views.registered(STREAM).values())
-    return tuple(e.delegation for e in last if isinstance(e, DelegationGiven) and e.delegation.covers(now))
+    """Delegations that were not ended and whose period includes now, as the primary has them.
+
+    The read model only says where to look: what counts is in the entries, whose marks are checked (I11).
+    """
+    listed = desk.views.registered(STREAM).items()
+    streams = [stream for stream, (_, last) in listed if _covering(last, now)]
+    if not streams:
+        return ()
+    entries = (entry for _, entry in desk.store.last(streams).values())
+    found = (_covering(decode_data(entry.type, entry.data), now) for entry in entries)
+    return tuple(delegation for delegation in found if delegation)
+
+
+def _covering(event: Event, now: datetime) -> Delegation | None:
+    given = event.delegation if isinstance(event, DelegationGiven) else None
+    return given if given and given.covers(now) else None
 
 
 def received(desk: Desk, who: Identity, now: datetime) -> tuple[Delegation, ...]:

@@ -1,8 +1,8 @@
 """Who holds what now, in memory: what enforcement points ask, from observed grants alone.
 
-Built from the read model at the start; from then on told of every ticket by the store itself, after its commit and
-before whoever committed is answered. So a check after a revocation was acknowledged never says yes. What other
-processes commit is looked for every second.
+Built from the entries of what the read model lists at the start; from then on told of every ticket by the store
+itself, after its commit and before whoever committed is answered. So a check after a revocation was acknowledged never
+says yes. What other processes commit is looked for every second.
 
 A check is one look into a dictionary. What is over is over by the clock at that instant, not when somebody cleans up.
 """
@@ -16,7 +16,7 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from muniment.core.errors import MunimentError
+from muniment.core.errors import IntegrityError, MunimentError
 from muniment.core.identity import IdentityId
 from muniment.core.scope import Privilege
 from muniment.core.ticket import Ticket
@@ -57,12 +57,11 @@ class Holdings:
         self._desk.store.committed.append(self.take)
         before: str | None = None
         while True:
-            page = self._desk.views.tickets(Filter(statuses=("active",), before=before, limit=PAGE))
-            for ticket in page:
-                self.take(ticket)
+            page = self._desk.views.ids(Filter(statuses=("active",), before=before, limit=PAGE))
+            self._take_all(page)
             if len(page) < PAGE:
                 break
-            before = page[-1].id
+            before = page[-1]
         self._mark = mark
         self._thread.start()
 
@@ -112,21 +111,25 @@ class Holdings:
         """A ticket changed. An older state than the one known says nothing."""
         keys, until = _granted(ticket)
         with self._lock:
-            version, old = self._by_ticket.get(ticket.id, (-1, ()))
+            version, _ = self._by_ticket.get(ticket.id, (-1, ()))
             if version > ticket.version:
                 return
-            for key in old:
-                left = tuple(held for held in self._by_key[key] if held.ticket != ticket.id)
-                if left:
-                    self._by_key[key] = left
-                else:
-                    del self._by_key[key]
+            self._release(ticket.id)
             if until is None:
-                self._by_ticket.pop(ticket.id, None)
                 return
             for key in keys:
                 self._by_key[key] = (*self._by_key.get(key, ()), Held(ticket=ticket.id, until=until))
             self._by_ticket[ticket.id] = (ticket.version, keys)
+
+    def _release(self, ticket: str) -> None:
+        """Call it with the lock."""
+        _, old = self._by_ticket.pop(ticket, (-1, ()))
+        for key in old:
+            left = tuple(held for held in self._by_key[key] if held.ticket != ticket)
+            if left:
+                self._by_key[key] = left
+            else:
+                del self._by_key[key]
 
     def _follow(self) -> None:
         """What other processes committed."""
@@ -138,9 +141,24 @@ class Holdings:
                 log.warning("changes of other processes cannot be read", error=error.message, code=error.code)
 
     def _take_all(self, streams: Iterable[str]) -> None:
+        """By their entries, which are checked (I11). One that cannot be trusted holds nothing, and holds up no other."""
         tickets = [stream for stream in streams if stream.startswith("req_")]
-        for _, ticket in self._desk.store.read_many(tickets).values():
+        try:
+            found = self._desk.store.read_many(tickets)
+        except IntegrityError as error:
+            if len(tickets) == 1:
+                log.warning("a ticket holds nothing", ticket=tickets[0], error=error.message, code=error.code)
+                self._drop(tickets[0])
+                return
+            for each in tickets:
+                self._take_all([each])
+            return
+        for _, ticket in found.values():
             self.take(ticket)
+
+    def _drop(self, ticket: str) -> None:
+        with self._lock:
+            self._release(ticket)
 
 
 def _granted(ticket: Ticket) -> tuple[tuple[Key, ...], datetime | None]:

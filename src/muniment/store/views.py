@@ -73,27 +73,14 @@ class SqlViews:
 
     def tickets(self, wanted: Filter) -> list[Ticket]:
         """Tickets newest first, as last folded."""
-        c = t.ticket.c
-        query = select(c.state).order_by(c.id.desc()).limit(min(wanted.limit, PAGE))
-        for column, value in (
-            (c.requester, wanted.requester),
-            (c.beneficiary, wanted.beneficiary),
-            (c.target, wanted.target),
-        ):
-            if value is not None:
-                query = query.where(column == value)
-        if wanted.statuses:
-            query = query.where(c.status.in_(wanted.statuses))
-        if wanted.involving is not None:
-            query = query.where(or_(c.requester == wanted.involving, c.beneficiary == wanted.involving))
-        if wanted.seen_by is not None:
-            query = query.where(c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(wanted.seen_by))))
-        if wanted.with_findings:
-            query = query.where(c.open_findings > 0)
-        if wanted.before is not None:
-            query = query.where(c.id < wanted.before)
         with reading(self._engine) as connection:
-            return [decode_state(blob(state)) for (state,) in connection.execute(query)]
+            rows = connection.execute(_narrowed(select(t.ticket.c.state), wanted))
+            return [decode_state(blob(state)) for (state,) in rows]
+
+    def ids(self, wanted: Filter) -> list[str]:
+        """Their ids, for whoever goes by their entries alone."""
+        with reading(self._engine) as connection:
+            return list(connection.execute(_narrowed(select(t.ticket.c.id), wanted)).scalars())
 
     def answered(self, who: str, key: str) -> Answered | None:
         """What was done under somebody's key before."""
@@ -264,6 +251,29 @@ class SqlViews:
         with reading(self._engine) as connection:
             body = connection.execute(query).scalar()
         return None if body is None else parse_instant(_decode_at(blob(body)))
+
+
+def _narrowed(query: Select[Any], wanted: Filter) -> Select[Any]:
+    c = t.ticket.c
+    query = query.order_by(c.id.desc()).limit(min(wanted.limit, PAGE))
+    for column, value in (
+        (c.requester, wanted.requester),
+        (c.beneficiary, wanted.beneficiary),
+        (c.target, wanted.target),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.statuses:
+        query = query.where(c.status.in_(wanted.statuses))
+    if wanted.involving is not None:
+        query = query.where(or_(c.requester == wanted.involving, c.beneficiary == wanted.involving))
+    if wanted.seen_by is not None:
+        query = query.where(c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(wanted.seen_by))))
+    if wanted.with_findings:
+        query = query.where(c.open_findings > 0)
+    if wanted.before is not None:
+        query = query.where(c.id < wanted.before)
+    return query
 
 
 def _decode_at(body: bytes) -> str:
