@@ -143,6 +143,20 @@ def test_a_change_that_another_overtook_is_stale_and_one_that_was_refused_is_ove
     assert states == {first: "proposed", second: "adopted", third: "refused", fourth: "refused"}
 
 
+def test_a_change_of_groups_does_not_undo_another_change_of_groups_or_targets(two: Two) -> None:
+    """Two proposals from the same settings: each would put back what the other changed."""
+    owners = '"group:platform"]            #'
+    edit(two, "muniment.toml", f"owners = [{owners}", 'owners = ["human:bo@example.com"] #')
+    first = proposed(two)
+    edit(two, "muniment.toml", 'owners = ["human:bo@example.com"] #', f"owners = [{owners}")
+    edit(two, "identities.toml", 'name = "Dee"\ngroups = ["platform"]', 'name = "Dee"\ngroups = []')
+    second = proposed(two)
+    assert two.json("policy", "adopt", second, who=SEC).status == 0
+    assert not [w for w in two.json("check").document["warnings"] if "waits for" in w]
+    refused(two.json("policy", "adopt", first, who=SEC), "refused.stale-change")
+    assert two.json("targets", who=OPS).document["items"][0]["owners"] == ["group:platform"]
+
+
 def test_an_open_ticket_is_judged_by_what_was_adopted_meanwhile(two: Two) -> None:
     edit(two, "policies/all.cedar", "4h", "30m")
     assert two.json("policy", "adopt", proposed(two), who=SEC).status == 0

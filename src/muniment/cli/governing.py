@@ -112,7 +112,9 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
             f"the policies in force are the first of this ledger: nobody else had to agree to them{more}"
         )
     waiting = [
-        each.id for each in state.changes.values() if each.status == "proposed" and each.base == state.policy
+        each.id
+        for each in state.changes.values()
+        if each.status == "proposed" and not changes.stale(state, each)
     ]
     return said + [f"the change {each} waits for a second person" for each in waiting]
 

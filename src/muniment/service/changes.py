@@ -92,9 +92,9 @@ def adopt(desk: Desk, caller: Caller, change_id: str) -> Change:
     """Agree to a change, which puts it in force at once. Whoever proposed it cannot."""
     state, change = _open(desk, change_id)
     _require_second(desk, caller, change)
-    if change.base != state.policy:
+    if stale(state, change):
         raise Refused(
-            f"the policies changed after {change.id} was proposed",
+            f"the policies, targets or groups changed after {change.id} was proposed",
             remedy="Have it proposed again, from what is in force now.",
             code="refused.stale-change",
         )
@@ -162,6 +162,11 @@ def first(state: Standing, policy: Files, settings: Files | None) -> tuple[Event
     if settings is not None and state.settings is None:
         events += [*_recorded(state, settings), SettingsAdopted(settings=_named(settings))]
     return tuple(events)
+
+
+def stale(state: Standing, change: Change) -> bool:
+    """Whether something else is in force than what a change was made from: agreeing to it would undo that unseen."""
+    return (change.base, change.replaces) != (state.policy, state.settings or {})
 
 
 def has_say(desk: Desk, who: Identity) -> bool:
