@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muniment.ledger.errors import BadKey, BadSignature
 from muniment.ledger.sshsig import armoured, fingerprint, parse, read_key
@@ -150,3 +153,64 @@ def test_a_comment_is_left_out(key: Path) -> None:
     line = key.with_suffix(".pub").read_text()
     assert line.split()[2:], "ssh-keygen writes a comment"
     assert read_key(line).split() == line.split()[:2]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, ...]]:
+    """Real signatures of each kind, as their fields: key, namespace, reserved, hash, algorithm, body."""
+    folder, found = tmp_path_factory.mktemp("shapes"), []
+    for kind, options in KEYS[1:2] + KEYS[3:] + KEYS[:1]:
+        path = folder / kind
+        assert not keygen("-q", "-t", kind, *options, "-N", "", "-f", str(path)).returncode
+        read = parse(signed(path))
+        found.append((read.key, read.namespace.encode(), b"", read.hash, read.algorithm, read.body))
+    return found
+
+
+def _field(raw: bytes) -> bytes:
+    return struct.pack(">I", len(raw)) + raw
+
+
+def _put_together(fields: Sequence[bytes]) -> str:
+    *front, algorithm, body = fields
+    head = b"SSHSIG" + struct.pack(">I", 1) + b"".join(map(_field, front))
+    return armoured(head + _field(_field(algorithm) + body))
+
+
+def test_an_rsa_key_does_not_sign_with_sha1(shapes: list[tuple[bytes, ...]]) -> None:
+    """The key's own name, ``ssh-rsa``, is that of an algorithm too: one with SHA-1."""
+    rsa = next(each for each in shapes if each[4].startswith(b"rsa-"))
+    parse(_put_together(rsa)).verify(TEXT)
+    with pytest.raises(BadSignature, match="does not sign as b'ssh-rsa'"):
+        parse(_put_together((*rsa[:4], b"ssh-rsa", rsa[5]))).verify(TEXT)
+
+
+NAMES = [
+    b"ssh-rsa", b"rsa-sha2-256", b"rsa-sha2-512", b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384",
+    b"ecdsa-sha2-nistp521", b"sk-ssh-ed25519@openssh.com", b"sk-ecdsa-sha2-nistp256@openssh.com", b"ssh-dss", b"sha256",
+    b"sha512", b"sha1", b"",
+]  # fmt: skip
+
+
+@given(data=st.data())
+def test_whatever_is_wrong_with_a_signature_it_is_refused_and_no_traceback(
+    shapes: list[tuple[bytes, ...]], data: st.DataObject
+) -> None:
+    fields = list(data.draw(st.sampled_from(shapes)))
+    at = data.draw(st.integers(0, 5))
+    before = fields[at]
+    fields[at] = data.draw(
+        st.sampled_from(NAMES)
+        | st.binary(max_size=80)
+        | st.sampled_from([each[at] for each in shapes])
+        | st.builds(lambda cut: before[:cut], st.integers(0, len(before)))
+        | st.builds(lambda name: _field(name) + before, st.sampled_from(NAMES))
+        | st.builds(
+            lambda name: _field(name) + before[4 + int.from_bytes(before[:4]) :], st.sampled_from(NAMES)
+        )
+    )
+    try:
+        parse(_put_together(fields)).verify(TEXT)
+    except (BadSignature, BadKey):
+        return
+    assert fields[at] == before, "a signature that nobody made"

@@ -174,7 +174,8 @@ def _verify(raw: bytes, algorithm: bytes, body: bytes, signed: bytes) -> None:
     kind, fields = _string(raw, "the key")
     key, application = _load(kind, raw, fields)
     signature, rest = _string(body, "the signature")
-    if algorithm != kind and not (kind == b"ssh-rsa" and algorithm in _RSA):
+    # "ssh-rsa" names RSA keys; as the name of an algorithm it means SHA-1, which does not count
+    if algorithm not in _RSA if kind == b"ssh-rsa" else algorithm != kind:
         raise BadSignature(f"a {kind!r:.40} key does not sign as {algorithm!r:.40}")
     if kind in {_SK_ED25519, _SK_ECDSA}:
         if len(rest) != 5 or not rest[0] & _PRESENT:
