@@ -25,7 +25,7 @@ from muniment.ledger.trust import Trusted, TrustPolicy
 from muniment.ledger.verify import Level
 
 #: the streams that decisions rest on
-_REGISTRIES = ("policy", "identity:", "target:", ERASURE, KEYS)
+_REGISTRIES = ("policy", "identity:", "target:", "delegation:", ERASURE, KEYS)
 
 #: checks one RFC 3161 response over a text; returns its time in POSIX seconds and who made it, or raises LedgerFault
 StampCheck: TypeAlias = Callable[[bytes, bytes], tuple[int, str]]
@@ -209,15 +209,22 @@ class Checker:
 
     def _another_name(self, leaf: Leaf, record: Recorded, people: dict[str, tuple[str, ...]]) -> None:
         """Nobody decides under another name on what is his own, as the directory was recorded."""
-        who = getattr(record.event, "approver", None) or getattr(record.event, "reviewer", None)
+        event = record.event
+        who = getattr(event, "approver", None) or getattr(event, "reviewer", None)
         if who is None or self.state is None:
             return
-        names = {who, *people.get(who, ())}
-        if names & excluded(self.state):
+        given = getattr(event, "on_behalf", None) or None
+        voters = {who, given.by} if given else {who}
+        names = voters.union(*(people.get(each, ()) for each in voters))
+        terms, stage = self.state.terms, getattr(event, "stage", None)
+        consent = not given and any(s.consent is True and s.name == stage for s in self.state.stages)
+        # owners agree in a stage for just that
+        own = {terms.requester, terms.beneficiary} if consent else excluded(self.state)
+        if names & own:
             raise BadEntry(
                 f"{leaf.name}.entry: {who} is, under another name, requester, beneficiary or accountable"
             )
-        if any(d.approver != who and d.approver in names for d in self.state.decisions):
+        if stage is not None and any(not (names - voters).isdisjoint(d.voters) for d in self.state.decisions):
             raise BadEntry(f"{leaf.name}.entry: {who} has decided already, under another name")
 
     def _erased(self, leaf: Leaf, entry: Entry, event: TextErased) -> None:
