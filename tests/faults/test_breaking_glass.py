@@ -209,6 +209,18 @@ def test_an_overdue_review_is_a_finding_escalates_and_blocks_the_next(office: Of
     assert judged(office.log()) is None
 
 
+def test_an_overdue_review_is_named_only_to_who_may_see_it(office: Office) -> None:
+    """I33: that Bo may break no glass has to be said; which ticket it was, only to who may see that."""
+    ticket = over(office, broken(office))
+    office.later(24 * 3600 + 5)
+    asked = AT_ONCE | {"incident": "INC-10", "beneficiary": "human:bo@example.com"}
+    for who, named in (("bo", True), ("ops", True), ("ann", False)):
+        with pytest.raises(Refused) as refused:
+            office.ask(who=who, **asked)
+        assert refused.value.code == "refused.review-overdue", who
+        assert (ticket in refused.value.message) is named, who
+
+
 def demanding_approval(office: Office) -> None:
     """A policy that wants the word of an owner for break-glass, too."""
     file = office.folder / "policies" / "people.cedar"

@@ -9,6 +9,7 @@ import pytest
 from evidence.office import Office
 from muniment.core import events as e
 from muniment.core.errors import Invalid, MunimentError, NotFound, Refused
+from muniment.core.scope import Privilege
 from muniment.service import deciding, delegating, looking
 from muniment.service.approvers import missing
 from muniment.service.attending import attend, note_missing
@@ -271,3 +272,22 @@ def test_in_order(office: Office) -> None:
     office.approve(asked, "bo")
     office.give(asked)
     sound(office)
+
+
+# ── what a preview tells ──
+
+
+@pytest.mark.parametrize(("who", "seen"), [("bo", True), ("ops", True), ("ann", False)])
+def test_a_preview_tells_what_an_account_holds_only_to_who_may_see_it(
+    office: Office, who: str, seen: bool
+) -> None:
+    """I33: anybody may ask what would come of a request for somebody else."""
+    held = office.ask("web-admin", who="bo")
+    office.approve(held)
+    office.give(held)
+    ask = Ask(
+        target="bastion", scope=(Privilege(privilege="root"),), justification="x", duration=DAY / 24, beneficiary=BO,
+        public_key=office.public_key,
+    )  # fmt: skip
+    scope = preview(office.desk, office.caller(who), ask).effective_scope
+    assert ("web-admin" in {each.privilege for each in scope}) is seen

@@ -222,7 +222,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     on_incident: tuple[IdentityId, ...] = ()  # whoever broke glass for the same incident, and whom they named
     overdue_reviews: tuple[
         str, ...
-    ] = ()  # tickets of requester or beneficiary whose review is overdue (Submit)
+    ] = ()  # glass of requester or beneficiary whose review is overdue: tickets, or `glass.UNNAMED` (Submit)
     spent: tuple[
         Spent, ...
     ] = ()  # budgets of requester and beneficiary, as far as they are not persons (Submit)

@@ -23,6 +23,8 @@ LONGEST_BREAK_GLASS = timedelta(hours=4)
 #: how long a review may be overdue until it is a matter for the people above
 ESCALATE_AFTER = timedelta(days=1)
 MAX_RESPONDERS = 50
+#: a ticket, to somebody who may not see it (I33)
+UNNAMED = "an earlier break-glass"
 
 #: findings that a review answers
 BROKEN, LATE = "break-glass", "review-overdue"

@@ -13,7 +13,7 @@ from muniment.core import commands as c
 from muniment.core.budget import also
 from muniment.core.errors import Invalid, Refused
 from muniment.core.filing import MAX_BUNDLE
-from muniment.core.glass import MAX_RESPONDERS
+from muniment.core.glass import MAX_RESPONDERS, UNNAMED
 from muniment.core.identity import IdentityId, kind_of, parse_identity
 from muniment.core.instants import LONGEST, parse_instant, wire
 from muniment.core.lifecycle import decide
@@ -154,15 +154,15 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
         reasons=reasons,
         stages=stages,
         possible_approvers=everybody(desk, asked),
-        effective_scope=_together(desk, terms),
+        effective_scope=_together(desk, caller, terms),
         longest_duration=timedelta(seconds=verdict.obligations.longest) if verdict.obligations else None,
     )
 
 
-def _together(desk: Desk, terms: Terms) -> Scope:
-    """What the account would hold by tickets: this one and those that are live on it."""
+def _together(desk: Desk, caller: Caller, terms: Terms) -> Scope:
+    """What the account would hold by tickets: this one, and those live on it that the caller may see (I33)."""
     place = (terms.target, terms.account)
-    live = desk.store.sharing({place}).get(place, [])
+    live = [t for t in desk.store.sharing({place}).get(place, []) if desk.may_see(t, caller)]
     return parse_scope((*terms.scope, *(p for ticket in live for p in ticket.approved)))
 
 
@@ -236,8 +236,8 @@ def _responders(desk: Desk, asked: tuple[str, ...]) -> tuple[IdentityId, ...] | 
     return tuple(sorted({_known(desk, each) for each in asked})) or msgspec.UNSET
 
 
-def _overdue_reviews(desk: Desk, terms: Terms) -> tuple[str, ...]:
-    """Glass that requester or beneficiary broke, and whose review should be done by now."""
+def _overdue_reviews(desk: Desk, caller: Caller, terms: Terms) -> tuple[str, ...]:
+    """Glass that requester or beneficiary broke, and whose review should be done by now; named to who may see it."""
     if terms.kind != "break_glass":
         return ()
     now = desk.clock.now()
@@ -246,7 +246,7 @@ def _overdue_reviews(desk: Desk, terms: Terms) -> tuple[str, ...]:
         for t in desk.views.tickets(Filter(statuses=("revoked",), involving=who, limit=PAGE)):
             owed = t.review if t.terms.kind == "break_glass" else None
             if owed and owed.outcome is None and parse_instant(owed.due_at) <= now:
-                found.add(t.id)
+                found.add(t.id if desk.may_see(t, caller) else UNNAMED)
     return tuple(sorted(found))
 
 
@@ -284,7 +284,7 @@ def _judge(desk: Desk, caller: Caller, terms: Terms, target: Target) -> tuple[Ve
     verdict = desk.policy.judge_request(terms, requester, beneficiary, target)
     facts = c.Facts(
         actor=caller.identity,
-        overdue_reviews=_overdue_reviews(desk, terms),
+        overdue_reviews=_overdue_reviews(desk, caller, terms),
         spent=spent(desk, (requester.identity, beneficiary.identity), desk.clock.now()),
         accountable=accountable(requester, beneficiary),
         active=answered_for(requester) and answered_for(beneficiary),
