@@ -201,8 +201,25 @@ def test_an_inappropriate_review_keeps_it_open_until_it_is_dealt_with() -> None:
     assert life.ticket.status == "closed"
 
 
-def test_a_failed_grant_ends_as_failed_and_owes_no_review() -> None:
-    life = Life().submit(verdict(review_within=3600)).approve().start().grant(RW, SUPER).gone()
+@pytest.mark.parametrize("gave", ["more", "nothing"])
+def test_a_failed_grant_owes_a_review_unless_nothing_was_given(gave: str) -> None:
+    life = Life().submit(verdict(review_within=3600)).approve().start()
+    if gave == "nothing":
+        life.do(c.FailProvisioning(code="target.rejected", message="no such role"), life.system())
+    else:
+        life.grant(RW, SUPER)
+    life.gone()
+    if gave == "more":
+        assert life.ticket
+        assert life.ticket.review
+        life.do(c.Review(outcome="appropriate", comment=WORDS), life.by(LEAD, auditor=True))
+        life.do(c.Resolve(finding="1", reason=WORDS), life.by(OPERATOR, steward=True))
+    assert life.ticket
+    assert life.ticket.status == "failed"
+
+
+def test_a_failed_grant_ends_as_failed() -> None:
+    life = Life().submit(verdict()).approve().start().grant(RW, SUPER).gone()
     assert life.ticket
     assert life.ticket.status == "revoked"  # the finding is open
     life.do(c.Resolve(finding="1", reason=WORDS), life.by(OPERATOR, steward=True))

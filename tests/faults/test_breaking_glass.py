@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+import faulty
 from evidence.office import HOUR, Office, altered, places
+from faulty import Fault
 from muniment.config import load
 from muniment.core.errors import Invalid, MunimentError, Refused
+from muniment.core.identity import SYSTEM
 from muniment.core.ticket import Ticket
 from muniment.evidence.rules import TicketRules
 from muniment.ledger.entry import decode_entry
@@ -259,6 +262,36 @@ def test_approvals_that_policy_demands_come_afterwards(tmp_path: Path) -> None:
     at = places(log, ticket)["approval-recorded"]
     by_bo = altered(log, at, lambda e: (e["actor"].update(id="human:bo@example.com"), e["data"].update(approver="human:bo@example.com")))  # fmt: skip
     assert "its requester" in str(judged(by_bo))
+    office.close()
+
+
+def test_a_target_that_is_never_read_back_excuses_no_review(tmp_path: Path) -> None:
+    """Access may have existed: nobody saw whether it was given, until it was to end."""
+    first = Office(tmp_path / "access")
+    first.close()
+    demanding_approval(first)
+    office = _reopened(tmp_path / "access", first)
+    ticket = office.ask(who="bo", **AT_ONCE)
+    office.target.arrange("observe", Fault(times=1), faulty.unavailable_before())
+    office.give(ticket)
+    assert office.status(ticket) == "provisioning"
+    office.later(3600)
+    office.take(ticket)
+    assert office.status(ticket) == "revoked"
+    found = state(office, ticket)
+    assert found.failure
+    assert found.review
+    assert [(f.type, f.resolved_at) for f in found.findings] == [("break-glass", None)]
+    assert judged(office.log()) is None
+    review(office, "aud", ticket)
+    assert office.status(ticket) == "revoked", "reviewed, and not approved yet"
+    office.approve(ticket, "cyd")
+    assert office.status(ticket) == "failed"
+    log = office.log()
+    assert judged(log) is None
+    at = places(log, ticket)["finding-resolved"]
+    by_nobody = altered(log, at, lambda e: (e["actor"].update(id=SYSTEM), e["data"].update(reason=None)))
+    assert "only the review" in str(judged(by_nobody))
     office.close()
 
 

@@ -21,7 +21,7 @@ def _approved_before_provisioned(t: Ticket) -> bool:
         and t.starts_at is not None
         and parse_instant(t.approved_at) <= parse_instant(t.starts_at)
         # of a broken glass, approvals come afterwards, and the ticket stays open until they are there
-        and (not any(map(t.short_of, t.stages)) or (t.terms.kind == "break_glass" and t.failure is not None))
+        and not any(map(t.short_of, t.stages))
     )
 
 
@@ -56,10 +56,10 @@ def _gone(t: Ticket) -> bool:
 
 
 def _reviewed(t: Ticket) -> bool:
-    """The review that is owed was done. A grant that failed owes none."""
+    """The review that is owed was done. A grant of which the target is known to have given nothing owes none."""
     if t.review is not None:
         return t.review.outcome is not None
-    return t.failure is not None or t.obligations is None or t.obligations.review_within is None
+    return t.review_excused or t.obligations is None or t.obligations.review_within is None
 
 
 def _findings_resolved(t: Ticket) -> bool:

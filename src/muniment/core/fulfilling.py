@@ -13,12 +13,12 @@ from muniment.core import events as e
 from muniment.core.errors import Refused, Unavailable
 from muniment.core.extending import cut_short, hands_over
 from muniment.core.filing import unmet
-from muniment.core.glass import answered, broken
+from muniment.core.glass import broken
 from muniment.core.instants import parse_instant, spoken, wire
 from muniment.core.listing import in_entries, listed
 from muniment.core.scope import Scope, compare
 from muniment.core.text import visible
-from muniment.core.ticket import Ticket
+from muniment.core.ticket import UNREAD, Ticket
 from muniment.core.verdict import Obligations
 
 #: a revocation that is not observed by then is a finding, and stays one until it is
@@ -161,9 +161,7 @@ def end(ticket: Ticket, command: c.End, facts: c.Facts, now: datetime) -> tuple[
         return ()
     ordered = e.RevocationOrdered(cause=command.cause, reason=None)
     if ticket.status == "provisioning":
-        never = e.ProvisioningFailed(
-            code="target.too-late", message="access could not be given before it was to end"
-        )
+        never = e.ProvisioningFailed(code=UNREAD, message="access could not be given before it was to end")
         return never, ordered
     return (ordered,)
 
@@ -184,14 +182,13 @@ def record_revocation(
         for f in ticket.findings
         if f.type == "overdue" and not f.resolved_at
     )
-    never = answered(ticket, None) if ticket.failure else ()
-    return gone, *over, *never, *review_owed(ticket, now)
+    return gone, *over, *review_owed(ticket, now)
 
 
 def review_owed(ticket: Ticket, now: datetime) -> tuple[e.Event, ...]:
     """What opens the review that policy demands once access has ended; nothing if none is owed, or it is open."""
     within = ticket.obligations.review_within if ticket.obligations else None
-    if within is None or ticket.review or ticket.failure:
+    if within is None or ticket.review or ticket.review_excused:
         return ()
     return (e.ReviewOpened(due_at=wire(now + timedelta(seconds=within))),)
 

@@ -84,10 +84,15 @@ def broken(ticket: Ticket) -> tuple[e.Event, ...]:
     return (_finding(ticket, BROKEN, "high", message),)
 
 
-def answered(ticket: Ticket, reason: str | None) -> tuple[e.Event, ...]:
-    """What a review, or a grant that never came about, makes of the findings that wait for it."""
+def answered(ticket: Ticket, reason: str) -> tuple[e.Event, ...]:
+    """What a review makes of the findings that wait for it."""
     waiting = (f for f in ticket.findings if f.type in {BROKEN, LATE} and not f.resolved_at)
     return tuple(e.FindingResolved(finding=f.id, reason=reason) for f in waiting)
+
+
+def answered_by_review(ticket: Ticket, finding: Finding) -> bool:
+    """Whether only the review of a broken glass answers a finding, and nobody's word in its place."""
+    return ticket.terms.kind == "break_glass" and finding.type in {BROKEN, LATE}
 
 
 def review_late_at(ticket: Ticket) -> datetime | None:

@@ -31,6 +31,8 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 ENDS: frozenset[Status] = frozenset({"closed", "denied", "withdrawn", "lapsed", "failed"})
 #: how long before its start an extension may be given, while what it extends holds the same
 HAND_OVER = timedelta(seconds=60)
+#: of a failure: access was to end before anybody could see whether the target gave it
+UNREAD = "target.too-late"
 #: the target may hold something for a ticket in one of these
 LIVE: frozenset[Status] = frozenset({"provisioning", "active", "revoking"})
 
@@ -249,6 +251,17 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     def read_back(self) -> bool:
         """Whether everything that the target gave for it is on record."""
         return self.granted is not None and self.whole is msgspec.UNSET
+
+    @property
+    def review_excused(self) -> bool:
+        """Whether access failed so that nobody can have used it: nothing was touched, or the target gave nothing.
+
+        Breaking the glass is looked at from the moment on in which access may have existed (I10).
+        """
+        if self.failure is None or self.starts_at is None:
+            return self.failure is not None
+        unread = self.failure.code == UNREAD and self.granted is None
+        return self.terms.kind != "break_glass" and not unread and not self.granted
 
     def approvals_in(self, stage: str) -> int:
         """How many approvals of one stage stand."""

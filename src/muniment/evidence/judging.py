@@ -21,7 +21,7 @@ from muniment.core import events as e
 from muniment.core.closure import CHECKS, NEVER_WAIVED, closable, run_checks
 from muniment.core.filing import PAST_TOLERANCE
 from muniment.core.fulfilling import OVERDUE_AFTER
-from muniment.core.glass import LONGEST_BREAK_GLASS
+from muniment.core.glass import LONGEST_BREAK_GLASS, answered_by_review
 from muniment.core.identity import SYSTEM, is_human
 from muniment.core.instants import LONGEST, parse_instant
 from muniment.core.scope import compare, covers, scope
@@ -298,11 +298,15 @@ def _finding(t: Ticket, event: e.FindingRaised, _: Recorded) -> str | None:
 
 
 def _resolved(t: Ticket, event: e.FindingResolved, recorded: Recorded) -> str | None:
-    if not any(f.id == event.finding and not f.resolved_at for f in t.findings):
+    found = next((f for f in t.findings if f.id == event.finding and not f.resolved_at), None)
+    if found is None:
         return f"there is no open finding {event.finding!r:.40}"
-    if recorded.actor == SYSTEM:
-        return None if event.reason is None else "a controller gives a person's reason"
-    return stake(t, recorded.actor, "resolves it")
+    if recorded.actor != SYSTEM and (fault := stake(t, recorded.actor, "resolves it")):
+        return fault
+    if answered_by_review(t, found) and (t.review is None or t.review.reviewer != recorded.actor):
+        return f"{recorded.actor} resolves what only the review of a broken glass answers"
+    by_controller = recorded.actor == SYSTEM and event.reason is not None
+    return "a controller gives a person's reason" if by_controller else None
 
 
 def _waived(t: Ticket, event: e.CheckWaived, recorded: Recorded) -> str | None:
