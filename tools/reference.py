@@ -199,7 +199,15 @@ def _words(alias: Any) -> str:
 def checks() -> str:
     """The closure checks."""
     rows = [
-        (f"`{name}`", _prose(check.__doc__), "no" if name in closure.NEVER_WAIVED else "yes")
+        (
+            f"`{name}`",
+            _prose(check.__doc__),
+            "no"
+            if name in closure.NEVER_WAIVED
+            else "yes, but not of break-glass"
+            if name in closure.NEVER_WAIVED_GLASS
+            else "yes",
+        )
         for name, check in closure.CHECKS.items()
     ]
     return _page(

@@ -295,6 +295,26 @@ def test_a_target_that_is_never_read_back_excuses_no_review(tmp_path: Path) -> N
     office.close()
 
 
+def test_nothing_stands_in_for_the_review(office: Office) -> None:
+    ticket = broken(office)
+    acts: list[tuple[Any, dict[str, str], str]] = [
+        (deciding.resolve, {"finding": "1", "reason": "fine"}, "refused.review-first"),
+        (deciding.waive, {"check": "reviewed", "reason": "fine"}, "refused.never-waived"),
+        (deciding.waive, {"check": "findings_resolved", "reason": "fine"}, "refused.never-waived"),
+    ]
+    for act, words, code in acts:
+        with pytest.raises(Refused) as refused:
+            office.do(act, "ops", ticket, **words)
+        assert refused.value.code == code
+        if act is deciding.resolve:
+            over(office, ticket)
+    review(office, "aud", ticket)
+    log = office.log()
+    at = places(log, ticket)["finding-resolved"]
+    by_hand = altered(log, at, lambda e: e["actor"].update(id="human:ops@example.com"))
+    assert "only the review" in str(judged(by_hand))
+
+
 def test_an_ordinary_ticket_is_not_approved_afterwards(office: Office) -> None:
     ticket = office.active()
     with pytest.raises(Refused) as refused:

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from muniment.core import commands as c
 from muniment.core import events as e
-from muniment.core.closure import CHECKS, NEVER_WAIVED
+from muniment.core.closure import CHECKS, NEVER_WAIVED, never_waived
 from muniment.core.errors import Invalid, Refused
 from muniment.core.filing import require_own
 from muniment.core.fulfilling import review_owed
-from muniment.core.glass import answered, require_outside
+from muniment.core.glass import answered, answered_by_review, require_outside
 from muniment.core.identity import Identity
 from muniment.core.separation import require_current_directory, require_independent
 from muniment.core.ticket import Ticket
@@ -70,10 +70,13 @@ def waive(ticket: Ticket, command: c.Waive, facts: c.Facts, now: datetime) -> tu
             f"there is no check {command.check!r:.60}", remedy=f"The checks are {', '.join(CHECKS)}."
         )
     _responsible(ticket, facts, "waive")
-    if command.check in NEVER_WAIVED:
+    if command.check in never_waived(ticket):
+        fault = command.check in NEVER_WAIVED
         raise Refused(
-            f"{command.check} is never waived",
-            remedy="It points at a fault; tell an operator.",
+            f"{command.check} is never waived" + ("" if fault else " of a broken glass"),
+            remedy="It points at a fault; tell an operator."
+            if fault
+            else "Have it reviewed, and its findings resolved.",
             code="refused.never-waived",
         )
     if ticket.status == "revoking" and command.check != "gone":
@@ -93,11 +96,18 @@ def resolve(ticket: Ticket, command: c.Resolve, facts: c.Facts, now: datetime) -
     """Somebody without a stake says that a finding was dealt with."""
     del now
     _responsible(ticket, facts, "resolve")
-    if not any(f.id == command.finding and not f.resolved_at for f in ticket.findings):
+    found = next((f for f in ticket.findings if f.id == command.finding and not f.resolved_at), None)
+    if found is None:
         raise Refused(
             f"{ticket.id} has no open finding {command.finding!r:.40}",
             remedy="`muniment findings` lists them.",
             code="not-found",
+        )
+    if answered_by_review(ticket, found):
+        raise Refused(
+            f"the finding {found.id} of {ticket.id} is answered by its review alone",
+            remedy="`muniment review`, once access has ended.",
+            code="refused.review-first",
         )
     return (e.FindingResolved(finding=command.finding, reason=command.reason),)
 

@@ -80,6 +80,14 @@ CHECKS: dict[str, Callable[[Ticket], bool]] = {
 #: these state what must never be false; a ticket that fails one is evidence of a fault, and stays open
 NEVER_WAIVED = frozenset({"approved_before_provisioned", "nobody_alone", "approvals_bind_terms"})
 
+#: nor these once the glass was broken: its review is what stands in for approvals beforehand (I10)
+NEVER_WAIVED_GLASS = frozenset({"reviewed", "findings_resolved"})
+
+
+def never_waived(ticket: Ticket) -> frozenset[str]:
+    """The checks of a ticket that nobody's word replaces."""
+    return NEVER_WAIVED | NEVER_WAIVED_GLASS if ticket.terms.kind == "break_glass" else NEVER_WAIVED
+
 
 def run_checks(ticket: Ticket) -> tuple[CheckResult, ...]:
     """All checks, in a fixed order."""

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from muniment.core import events as e
-from muniment.core.closure import CHECKS, NEVER_WAIVED, closable, run_checks
+from muniment.core.closure import CHECKS, closable, never_waived, run_checks
 from muniment.core.filing import PAST_TOLERANCE
 from muniment.core.fulfilling import OVERDUE_AFTER
 from muniment.core.glass import LONGEST_BREAK_GLASS, answered_by_review
@@ -310,7 +310,7 @@ def _resolved(t: Ticket, event: e.FindingResolved, recorded: Recorded) -> str | 
 
 
 def _waived(t: Ticket, event: e.CheckWaived, recorded: Recorded) -> str | None:
-    if event.check not in CHECKS or event.check in NEVER_WAIVED:
+    if event.check not in CHECKS or event.check in never_waived(t):
         return f"the check {event.check!r:.60} is never waived"
     if t.status == "revoking" and event.check != "gone":
         return f"{event.check} is waived while access is still there"
