@@ -19,6 +19,7 @@ from muniment.service import deciding
 from muniment.service.desk import CONTROLLER
 from muniment.service.filing import Ask, file_request, preview
 from muniment.service.registry import record_registry
+from service.changes import people
 
 BOT = "ai_agent:bot"
 AGENT = """
@@ -85,6 +86,58 @@ def test_an_agents_whole_life_and_who_was_asked(office: Office) -> None:
         entry["data"]["evaluations"] = [a for a in answers if a["context"]["part"] != "owner"]
 
     assert "a person who answers for the machine" in str(judged(altered(log, at, without_the_owner)))
+
+
+def test_another_owner_answers_for_it_when_access_is_given(office: Office) -> None:
+    """Judged again with the owner of today; the record is sound, and one without that owner's yes is not."""
+    ticket = file(office)
+    office.approve(ticket)
+    people(office, f"{AGENT.strip().splitlines()[1]}", 'owner = "human:bo@example.com"')
+    office.give(ticket)
+    assert office.status(ticket) == "active"
+    log = office.log()
+    assert judged(log) is None
+    at = places(log, ticket)["provisioning-started"]
+
+    def answered_by(*owners: str):
+        def change(entry) -> None:
+            answers = entry["data"]["evaluations"]
+            of_bo = next(a for a in answers if a["context"]["part"] == "owner")
+            assert of_bo["principal"] == 'Human::"bo@example.com"'
+            rest = [a for a in answers if a["context"]["part"] != "owner"]
+            made = [of_bo | {"principal": f'Human::"{owner}@example.com"'} for owner in owners]
+            entry["data"]["evaluations"] = rest + made
+
+        return change
+
+    assert judged(altered(log, at, answered_by("bo"))) is None
+    for forged in ((), ("ann",), ("dee",)):
+        assert "a person who answers for the machine" in str(judged(altered(log, at, answered_by(*forged))))
+
+    def shapeless(entry) -> None:
+        for entity in entry["data"]["entities"]:
+            entity["attrs"] = []
+
+    assert "has not the shape" in str(judged(altered(log, at, shapeless)))
+    decided = places(log, ticket)["policy-decided"]
+
+    def of_bo_already(entry) -> None:
+        for answer in entry["data"]["evaluations"]:
+            answer["principal"] = answer["principal"].replace("ann@", "bo@")
+
+    assert "a person who answers for the machine" in str(judged(altered(log, decided, of_bo_already)))
+
+
+def test_another_owner_answers_for_it_when_an_offer_is_accepted(office: Office) -> None:
+    ticket = file(office)
+    office.do(deciding.counter, "cyd", ticket, digest=None, duration=timedelta(minutes=3), comment="shorter")
+    people(office, f"{AGENT.strip().splitlines()[1]}", 'owner = "human:bo@example.com"')
+    office.later(1)
+    deciding.accept(office.desk, office.desk.caller(BOT, "test"), ticket, offer=None)
+    office.approve(ticket)
+    office.give(ticket)
+    assert office.status(ticket) == "active"
+    assert judged(office.log()) is None
 
 
 def test_requests_an_hour(office: Office) -> None:

@@ -54,9 +54,9 @@ def outside(approvers: tuple[str, ...], event: e.ApprovalRecorded | e.CounterOff
     return groups.isdisjoint(approvers)
 
 
-def misasked(t: Ticket, answers: tuple[Evaluation, ...]) -> str | None:
+def misasked(t: Ticket, event: e.PolicyDecided | e.ProvisioningStarted) -> str | None:
     """Policy said yes, to exactly these privileges for exactly these people."""
-    terms = t.terms
+    terms, answers = t.terms, event.evaluations
     wanted = {_privilege(terms.target, what) for what in terms.scope}
     if {a.resource for a in answers} != wanted:
         return "policy was asked about other privileges than the terms name"
@@ -69,8 +69,9 @@ def misasked(t: Ticket, answers: tuple[Evaluation, ...]) -> str | None:
     for each in people:
         if not permitted(each):
             return f"policy did not permit all of it for {each}"
-    if not all(map(is_human, people)) and not any(is_human(o) and permitted(o) for o in t.accountable):
-        return "policy did not permit it for a person who answers for the machine or agent"
+    for machine in (each for each in people if not is_human(each)):
+        if not any(is_human(o) and permitted(o) for o in _answering(t, machine, event)):
+            return "policy did not permit it for a person who answers for the machine or agent"
     for answer in answers:
         context = answer.context
         if (context.get("requester"), context.get("beneficiary")) != (terms.requester, terms.beneficiary):
@@ -78,6 +79,17 @@ def misasked(t: Ticket, answers: tuple[Evaluation, ...]) -> str | None:
         if context.get("minutes") != -(-terms.duration // 60) or context.get("account") != terms.account:
             return "policy was asked about another duration or account than the terms name"
     return None
+
+
+def _answering(t: Ticket, machine: str, event: e.PolicyDecided | e.ProvisioningStarted) -> Iterable[str]:
+    """Who answers for a machine: as recorded at filing; where it is judged again, as the directory had it by then."""
+    if isinstance(event, e.PolicyDecided) and not t.reopened_at:
+        return t.accountable
+    own = _person(machine)
+    slices = [entity["attrs"] for entity in event.entities if entity.get("uid") == own]
+    if not slices:
+        return t.accountable
+    return [f"human:{o['id']}" for attrs in slices for o in attrs["owners"] if o["type"] == "Human"]
 
 
 def allows(answer: Evaluation, action: str, who: str) -> bool:

@@ -140,7 +140,7 @@ def _policy_decided(t: Ticket, event: e.PolicyDecided, _: Recorded) -> str | Non
         return "it is break-glass and no review is owed"
     if any(stage.needed < 1 for stage in owed.stages):
         return "a stage needs nobody"
-    return misasked(t, event.evaluations)
+    return misasked(t, event)
 
 
 def _request_approved(t: Ticket, event: e.RequestApproved, _: Recorded) -> str | None:
@@ -206,7 +206,7 @@ def _started(t: Ticket, event: e.ProvisioningStarted, recorded: Recorded) -> str
         return f"access lasts longer than the {t.obligations.longest} s that policy allows"
     if event.approvers != tuple(d.approver for d in t.decisions):
         return "it rests on other approvals than those on file"
-    return misasked(t, event.evaluations)
+    return misasked(t, event)
 
 
 def _granted(t: Ticket, event: e.GrantObserved, _: Recorded) -> str | None:

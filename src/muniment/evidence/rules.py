@@ -156,6 +156,12 @@ class TicketRules:
             fault = f"its data are not such an event: {error}"
         except (MunimentError, ValueError, OverflowError) as error:  # an instant that does not exist
             fault = f"it cannot be judged: {error}"
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:  # entities are recorded as the engine saw them
+            fault = f"what policy was asked has not the shape that it must have: {error}"
         if fault is not None:
             self._fault = msgspec.structs.replace(place, fault=fault)
 
