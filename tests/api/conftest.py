@@ -152,6 +152,20 @@ def deactivate(desk: Desk, who: str) -> Desk:
     return dataclasses.replace(desk, directory=Without())
 
 
+def without(desk: Desk, who: str) -> Desk:
+    """A desk whose directory does not know somebody any more."""
+
+    class Without:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(desk.directory, name)
+
+        def get(self, identity: str) -> Any:
+            found = desk.directory.get(identity)
+            return None if found is not None and found.id == who else found
+
+    return dataclasses.replace(desk, directory=Without())
+
+
 def _inactive(identity: Any) -> Any:
     import msgspec  # noqa: PLC0415
 

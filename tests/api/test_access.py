@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from api.conftest import ANN, BO, CYD, OPS, Api
+from api.conftest import ANN, BO, CYD, OPS, Api, deactivate, without
 from muniment.config import load
 from muniment.core.instants import parse_instant
 from muniment.core.scope import Privilege
 from muniment.main import open_desk
-from muniment.service import deciding
+from muniment.service import deciding, holding
+from muniment.service.desk import Desk
 from muniment.service.holding import Holdings
 
 
@@ -104,6 +107,29 @@ def test_a_new_index_holds_the_same(api: Api) -> None:
     api("POST", f"/v1/requests/{ticket['id']}/return")
 
 
+def test_an_older_read_that_comes_in_late_gives_nothing_back(api: Api, gateway: str) -> None:
+    """Another process's changes are read in a thread: what it read can be older than a revocation meanwhile."""
+    ticket = api.active()
+    _, before = api.desk.store.read(ticket["id"])
+    assert before is not None
+    assert api("POST", f"/v1/requests/{ticket['id']}/revoke", {"reason": "x"}, who=OPS).status_code == 200
+    api.office.holdings.take(before)
+    assert decision(api, question(), token=gateway) is False
+
+
+def test_what_is_over_is_not_remembered_for_ever(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, ticket = Holdings(api.desk), api.filed()
+    _, read = api.desk.store.read(ticket["id"])
+    assert read is not None
+    at = 0.0
+    monkeypatch.setattr(holding.time, "monotonic", lambda: at)
+    for number in range(5):
+        at += holding.ENDED_SECONDS
+        index.take(replace(read, id=f"req_{number}"))
+    assert len(index) == 0
+    assert len(index._ended) == 2
+
+
 def test_everybody_asks_about_themselves_alone(api: Api) -> None:
     assert decision(api, question(), who=ANN) in {True, False}
     for path in ("evaluation", "search/subject", "search/resource", "search/action"):
@@ -147,6 +173,29 @@ def test_searching(api: Api, gateway: str) -> None:
     assert results("action", asked) == [{"name": "web-admin"}]
     api("POST", f"/v1/requests/{ticket['id']}/return")
     assert results("action", asked) == []
+
+
+@pytest.mark.parametrize("leave", [deactivate, without])
+def test_somebody_who_is_gone_holds_nothing(
+    api: Api, gateway: str, leave: Callable[[Desk, str], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and not when their access has been taken away."""
+    ticket = api.active()
+    searches = {
+        "subject": question() | {"subject": {"type": "user"}},
+        "resource": question() | {"resource": {"type": "target"}},
+        "action": {k: v for k, v in question().items() if k != "action"},
+    }
+
+    def held() -> list[bool]:
+        answers = [api("POST", f"/access/v1/search/{p}", q, token=gateway) for p, q in searches.items()]
+        return [decision(api, question(), token=gateway), *(bool(a.json()["results"]) for a in answers)]
+
+    assert held() == [True] * 4
+    with monkeypatch.context() as patch:
+        patch.setattr(api.office, "desk", leave(api.desk, ANN))
+        assert held() == [False] * 4
+    api("POST", f"/v1/requests/{ticket['id']}/return")
 
 
 def test_metadata_and_request_id(api: Api) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from muniment.api import answers, bodies
 from muniment.api.routes import Call, Routes, decoded
 from muniment.core.errors import Invalid, MunimentError, Refused
-from muniment.core.identity import IdentityId, parse_identity
+from muniment.core.identity import Identity, IdentityId, parse_identity
 from muniment.core.scope import Privilege
 from muniment.core.visibility import SEES_ALL
 from muniment.service.documents import Document
@@ -68,7 +68,11 @@ def search_subjects(call: Call) -> Document:
     target, what = _resource(asked.resource, asked.action)
     kind = "human" if asked.subject.type == "user" else asked.subject.type
     everybody = call.office.holdings.holders(target, what, call.desk.clock.now()) if target else []
-    names = [who.removeprefix(f"{kind}:") for who in everybody if who.startswith(f"{kind}:")]
+    names = [
+        who.removeprefix(f"{kind}:")
+        for who in everybody
+        if who.startswith(f"{kind}:") and _is_active(call.desk.directory.get(who))
+    ]
     return _page([{"type": asked.subject.type, "id": name} for name in names], asked.page)
 
 
@@ -131,7 +135,12 @@ def _subject(call: Call, subject: bodies.Subject) -> IdentityId | None:
     known = call.desk.directory.get(named)
     who = known.id if known else named
     _may_ask(call, who)
-    return who if known is None or known.active else None
+    return who if _is_active(known) else None
+
+
+def _is_active(known: Identity | None) -> bool:
+    """Somebody who is gone from the directory holds nothing, whatever is still there to be taken away."""
+    return known is not None and known.active
 
 
 def _may_ask(call: Call, who: IdentityId | None) -> None:

@@ -10,6 +10,8 @@ A check is one look into a dictionary. What is over is over by the clock at that
 from __future__ import annotations
 
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -24,6 +26,8 @@ from muniment.service.desk import Desk
 from muniment.store.views import PAGE, Filter
 
 FOLLOW_SECONDS = 1.0
+#: what is over is remembered so long, since a read that began before it ended may only come in now
+ENDED_SECONDS = 60.0
 
 log = structlog.get_logger("muniment.holding")
 
@@ -47,6 +51,9 @@ class Holdings:
         self._desk = desk
         self._by_key: dict[Key, tuple[Held, ...]] = {}  # values are replaced, never changed
         self._by_ticket: dict[str, tuple[int, tuple[Key, ...]]] = {}
+        self._ended: OrderedDict[str, tuple[float, int]] = (
+            OrderedDict()
+        )  # when we heard, and its version then
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="muniment-holdings", daemon=True)
@@ -110,13 +117,19 @@ class Holdings:
     def take(self, ticket: Ticket) -> None:
         """A ticket changed. An older state than the one known says nothing."""
         keys, until = _granted(ticket)
+        now = time.monotonic()
         with self._lock:
             version, _ = self._by_ticket.get(ticket.id, (-1, ()))
-            if version > ticket.version:
+            if max(version, self._ended.get(ticket.id, (0.0, -1))[1]) > ticket.version:
                 return
             self._release(ticket.id)
             if until is None:
+                self._ended[ticket.id] = (now, ticket.version)
+                self._ended.move_to_end(ticket.id)
+                while now - next(iter(self._ended.values()))[0] > ENDED_SECONDS:
+                    self._ended.popitem(last=False)
                 return
+            self._ended.pop(ticket.id, None)
             for key in keys:
                 self._by_key[key] = (*self._by_key.get(key, ()), Held(ticket=ticket.id, until=until))
             self._by_ticket[ticket.id] = (ticket.version, keys)
