@@ -8,6 +8,11 @@ from uuid import uuid4
 import pytest
 
 from api.conftest import ANN, CYD, DEE, OPS, REQUEST, Api
+from muniment.core.errors import Invalid, Refused
+from muniment.core.ticket import Ticket
+from muniment.service import deciding
+from muniment.service.answering import once
+from muniment.service.desk import Caller
 
 
 def keyed(key: str | None = None) -> dict[str, str]:
@@ -87,6 +92,25 @@ def test_a_race_for_one_key(api: Api, clients: int) -> None:
         assert {answer.status_code for answer in answers} == {201}
         assert len({answer.content for answer in answers}) == 1
         assert api.tickets() == before + 1
+
+
+def test_whoever_comes_while_it_is_done_hears_the_answer_and_no_refusal(api: Api) -> None:
+    """The first commits after the second looked for the key and before it decides: the ticket has ended by then."""
+    ticket, key = api.filed()["id"], str(uuid4())
+    ann = api.desk.caller(ANN, "api")
+    first = []
+
+    def withdraw(caller: Caller) -> Ticket:
+        if not first:
+            first.append(None)
+            first.append(once(api.desk, ann, key, "sha256:aa", withdraw))
+        return deciding.withdraw(api.desk, caller, ticket)
+
+    assert once(api.desk, ann, key, "sha256:aa", withdraw) == first[1]
+    with pytest.raises(Refused):
+        once(api.desk, ann, str(uuid4()), "sha256:aa", withdraw)
+    with pytest.raises(Invalid, match="something else"):
+        once(api.desk, ann, key, "sha256:bb", withdraw)
 
 
 def test_a_race_of_two_bodies_for_one_key(api: Api) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from muniment.core.errors import Conflict, Invalid, Repeated
+from muniment.core.errors import Invalid, MunimentError
 from muniment.core.ticket import Ticket, replay
 from muniment.ports import Once
 from muniment.service.desk import Caller, Desk, no_such_ticket
@@ -50,7 +50,9 @@ def once(
     if done is None:
         try:
             ticket = act(replace(caller, once=Once(who=who, key=key, request=request)))
-        except (Repeated, Conflict):  # somebody with the same key was faster
+        except (
+            MunimentError
+        ):  # somebody with the same key may have been faster: then it is no more to be done
             done = desk.views.answered(who, key)
             if done is None:
                 raise
