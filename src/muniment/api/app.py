@@ -157,17 +157,15 @@ class Office:
         """A client's stream; over when its token is, or when we close."""
         credential, start = call.raw.decode(), call.key
 
-        def caller() -> Caller | None:
-            try:
-                return None if self.closing else self.known(credential)[0]
-            except MunimentError:
-                return None
+        def caller() -> Caller:
+            return self.known(credential)[0]
 
         async def counted() -> Any:
             self.streams += 1
             try:
-                begin = int(start) + 1 if start and start.isdigit() and len(start) < 16 else None
-                async for event in events(self.desk, caller, begin, self.followers):
+                sound = start and start.isascii() and start.isdigit() and len(start) < 16
+                begin = int(start) + 1 if start and sound else None
+                async for event in events(self.desk, caller, begin, self.followers, lambda: self.closing):
                     yield event
             finally:
                 self.streams -= 1

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from litestar.response import ServerSentEventMessage
 
-from muniment.core.errors import MunimentError
+from muniment.core.errors import MunimentError, Unauthenticated
 from muniment.core.visibility import SEES_ALL
 from muniment.ledger.entry import decode_entry
 from muniment.service.desk import Caller, Desk
@@ -28,15 +28,21 @@ BATCH = 500
 
 
 async def events(
-    desk: Desk, caller: Callable[[], Caller | None], start: int | None, executor: Executor
+    desk: Desk,
+    caller: Callable[[], Caller],
+    start: int | None,
+    executor: Executor,
+    closing: Callable[[], bool],
 ) -> AsyncIterator[ServerSentEventMessage]:
-    """What the caller may see, until the client goes or the caller may no longer call."""
+    """What the caller may see, until the client goes, the caller may no longer call, or we close."""
     loop = asyncio.get_running_loop()
     at = start
     quiet = 0
-    while (who := caller()) is not None:
+    while not closing():
         try:
-            at, found = await loop.run_in_executor(executor, _look, desk, who, at)
+            at, found = await loop.run_in_executor(executor, _look, desk, caller, at)
+        except Unauthenticated:
+            return
         except MunimentError:  # the store is away: the client stays, and so does its place
             found = []
         for index, document in found:
@@ -50,7 +56,10 @@ async def events(
             await asyncio.sleep(BEAT)
 
 
-def _look(desk: Desk, caller: Caller, at: int | None) -> tuple[int, list[tuple[int, dict[str, Any]]]]:
+def _look(
+    desk: Desk, calling: Callable[[], Caller], at: int | None
+) -> tuple[int, list[tuple[int, dict[str, Any]]]]:
+    caller = calling()
     size = desk.ledger.head().size
     if at is None or at > size:
         return size, []
