@@ -253,6 +253,32 @@ def test_check_says_when_nobody_could_agree(two: Two) -> None:
     assert any("no change can be adopted" in words for words in two.json("check").document["warnings"])
 
 
+@pytest.mark.parametrize("agreed", [True, False])
+def test_a_trial_in_between_changes_nothing_for_good(two: Two, tmp_path: Path, agreed: bool) -> None:
+    """Whoever edits the files alone could switch the trial on, run one command, and switch it off."""
+    if agreed:
+        longer(two, 3)
+        assert two.json("policy", "adopt", proposed(two), who=SEC).status == 0
+    before = longest(two)
+    on_disk = "3h" if agreed else "4h"
+    for wish in ("2h", "1h"):
+        edit(two, "muniment.toml", "approvers = [", "single_person_trial = true\napprovers = [")
+        edit(two, "policies/all.cedar", on_disk, wish)
+        on_disk = wish
+        in_trial = two.filed()
+        assert longest(two) == f"PT{wish.upper()}"
+        edit(two, "muniment.toml", "single_person_trial = true\n", "")
+        assert longest(two) == before
+        assert any("are not in force" in words for words in two.json("check").document["warnings"])
+    ticket = two.filed()
+    assert longest(two) == before
+    for each, alone in ((in_trial, True), (ticket, not agreed)):
+        exported = two.json("evidence", "export", each, "--out", tmp_path / f"{each}.zip", who=ANN)
+        assert ("without a second person" in " ".join(exported.document["does_not_prove"])) is alone
+    assert two.json("policy", "explain", in_trial, who=ANN).status == 0  # by the trial's set
+    assert two.json("ledger", "verify").status == 0
+
+
 def test_evidence_says_when_nobody_else_had_to_agree(two: Two, tmp_path: Path) -> None:
     def unproved(ticket: str, name: str) -> str:
         exported = two.json("evidence", "export", ticket, "--out", tmp_path / name, who=ANN)

@@ -16,7 +16,7 @@ from muniment.policy.checking import TRIAL, errors
 from muniment.policy.lint import lint
 from muniment.policy.loading import read_folder
 from muniment.service import changes
-from muniment.service.standing import Change, current
+from muniment.service.standing import Change, current, without_schema
 
 if TYPE_CHECKING:
     from muniment.config import Config
@@ -84,7 +84,7 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
         wanted = desk.governed.settings(CedarPolicy(files))
     except Misconfigured as error:
         return [f"the files on disk cannot be used, and are not in force: {error.message}"]
-    if files != changes.without_schema(state.files):
+    if files != without_schema(state.files):
         said.append(
             f"the policies in {folder} are not in force: they differ from those adopted; see `muniment policy adopt`"
         )
@@ -103,9 +103,7 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
         )
     if state.change is None:
         light = [
-            f
-            for f in lint(CedarPolicy(changes.without_schema(state.files)).rules, ())
-            if f.rule == "light-path"
+            f for f in lint(CedarPolicy(without_schema(state.files)).rules, ()) if f.rule == "light-path"
         ]
         more = f", and {len(light)} of them give access on one person's word or nobody's" if light else ""
         said.append(

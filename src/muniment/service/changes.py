@@ -32,7 +32,7 @@ from muniment.policy.loading import SCHEMA, digest_of, schema_text
 from muniment.ports import Append, Stream
 from muniment.service.budgeting import new_id
 from muniment.service.desk import Caller, Desk
-from muniment.service.standing import POLICY_STREAM, Change, Files, Standing, current, sha256
+from muniment.service.standing import POLICY_STREAM, Change, Files, Standing, current, sha256, without_schema
 from muniment.store.events import SqlStore
 
 #: characters of text in one entry: even if each takes six bytes, it fits into 32 KiB
@@ -242,8 +242,3 @@ def _parts(name: str, text: str, digest: str) -> list[PolicyTextRecorded]:
 
 def _named(files: Files) -> tuple[PolicyFile, ...]:
     return tuple(PolicyFile(name=name, sha256=sha256(text)) for name, text in sorted(files.items()))
-
-
-def without_schema(files: Files) -> dict[str, str]:
-    """The policies alone: the schema is part of the program."""
-    return {name: text for name, text in files.items() if name != SCHEMA}

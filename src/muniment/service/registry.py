@@ -22,9 +22,9 @@ from muniment.core.events import (
 )
 from muniment.policy.cedar import CedarPolicy
 from muniment.ports import Actor, Append, CatalogueEntry, Stream, Target
-from muniment.service.changes import first, without_schema
+from muniment.service.changes import first
 from muniment.service.desk import Desk
-from muniment.service.standing import POLICY_STREAM, current
+from muniment.service.standing import POLICY_STREAM, current, without_schema
 
 #: appends in one commit
 CHUNK = 256

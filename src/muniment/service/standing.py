@@ -25,6 +25,7 @@ from muniment.core.events import (
 )
 from muniment.core.identity import IdentityId
 from muniment.core.ticket import Recorded
+from muniment.policy.loading import SCHEMA
 from muniment.store.events import SqlStore
 from muniment.store.views import SqlViews
 
@@ -63,7 +64,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     proposed_by: IdentityId | None = None
     changes: dict[str, Change] = {}
     texts: dict[str, str] = {}  # every text on record, by its SHA-256
-    sets: dict[str, dict[str, str]] = {}  # every policy set that ever was in force, by its digest
+    sets: dict[str, dict[str, str]] = {}  # every policy set that ever held, by its digest
 
 
 def standing(entries: Iterable[Recorded]) -> Standing:
@@ -95,9 +96,10 @@ def _folded(s: Standing, recorded: Recorded, parts: dict[str, list[str]]) -> Sta
             return _decided(s, event.change, "refused", recorded)
         case PolicyAdopted() as event:
             files = _whole(s, event.files)
-            after = replace(
-                s, policy=event.digest, files=files, change=event.change or None, proposed_by=event.proposed_by or None,
-                sets={**s.sets, event.digest: files},
+            known = replace(s, sets={**s.sets, event.digest: files})
+            after = known if _of_a_trial(s, event, files) else replace(
+                known, policy=event.digest, files=files, change=event.change or None,
+                proposed_by=event.proposed_by or None,
             )  # fmt: skip
             return _decided(after, event.change or None, "adopted", recorded)
         case SettingsAdopted() as event:
@@ -106,6 +108,19 @@ def _folded(s: Standing, recorded: Recorded, parts: dict[str, list[str]]) -> Sta
             )
         case _:
             return s
+
+
+def _of_a_trial(s: Standing, event: PolicyAdopted, files: Files) -> bool:
+    """Whether nobody agreed to it although it takes two by then: such a set held in that trial, and never since.
+
+    Settings are on record from the first command on that ran outside of a trial. Whatever came before is the first set.
+    """
+    return s.settings is not None and not event.change and without_schema(files) != without_schema(s.files)
+
+
+def without_schema(files: Files) -> dict[str, str]:
+    """The policies alone: the schema is part of the program."""
+    return {name: text for name, text in files.items() if name != SCHEMA}
 
 
 def _decided(
