@@ -161,8 +161,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings
     identities: IdentitySettings
     policy: PolicySettings
-    notify: NotifySettings
-    references: ReferenceSettings
+    notify: NotifySettings = NotifySettings()
+    references: ReferenceSettings = ReferenceSettings()
     targets: tuple[TargetSettings, ...]
 
     def path(self, name: str) -> Path:

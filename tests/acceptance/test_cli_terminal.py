@@ -30,7 +30,7 @@ def on_terminal(*words: object, columns: int = 80, until: str = "", **extra: str
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  no threads here
     )  # fmt: skip
     os.close(theirs)
-    shown, deadline, pressed = b"", time.monotonic() + 60, False
+    shown, deadline, press = b"", time.monotonic() + 60, 0.0
     try:
         while time.monotonic() < deadline:
             if select.select([ours], [], [], 0.2)[0]:
@@ -39,9 +39,9 @@ def on_terminal(*words: object, columns: int = 80, until: str = "", **extra: str
                 except OSError:  # the other end is closed
                     break
                 shown += read
-            if until and not pressed and re.search(until, shown.decode(errors="replace")):
+            if until and time.monotonic() > press and re.search(until, shown.decode(errors="replace")):
                 os.write(ours, b"\x03")
-                pressed = True
+                press = time.monotonic() + 10  # as somebody would who sees that nothing happens
         return process.wait(timeout=10), shown.decode(errors="replace")  # our ^C is echoed anywhere
     finally:
         process.kill()

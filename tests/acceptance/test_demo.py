@@ -125,7 +125,8 @@ def test_the_tickets_the_ledger_and_the_forged_copy(folder):
     assert not tampered["ok"]
     assert {name for name, level in tampered["levels"].items() if not level["ok"]} == {"V2", "V3", "V4"}
     assert tampered["changed"]["ticket"] == access["id"]
-    assert f"entry {tampered['changed']['seq']} of {access['id']}" in tampered["levels"]["V4"]["first_fault"]
+    named = f"ticket '{access['id']}', seq {tampered['changed']['seq']}, approval-recorded/1"
+    assert named in tampered["levels"]["V4"]["first_fault"]
 
 
 def test_the_story_as_people_read_it(folder):
@@ -177,7 +178,7 @@ def test_without_any_postgresql_it_says_what_to_install(folder):
 #: what is broken, and the act in which it must show
 SABOTAGES = {
     "the core lets people approve their own": (
-        "from muniment.core import filing; filing.require_independent = lambda *_, **__: None",
+        "from muniment.core import approving; approving.require_independent = lambda *_, **__: None",
         "approves_herself",
     ),
     "sessions are not ended": (
