@@ -111,6 +111,29 @@ def test_it_is_judged_again_before_access_is_given(office: Office, change: str) 
     sound(office)
 
 
+def test_nobody_decides_alone_when_access_is_given_whatever_policy_says(office: Office) -> None:
+    """Cyd answers for the machine by then, and Dee is found to be Cyd: no policy here forbids it."""
+    approvals = 'permit (principal is Human, action == Action::"approve", resource);'
+    oblige(office, '@approvers("2 of owners")\n@max_duration("4h")', approvals=f'@id("all")\n{approvals}')
+    for_machine, same = office.ask("root", beneficiary="service_account:deploy"), office.ask("root")
+    for asked in (for_machine, same):
+        for who in ("cyd", "dee"):
+            office.approve(asked, who)
+    file = office.folder / "identities.toml"
+    kept = file.read_text()
+    people(office, 'owner = "human:ann@example.com"', f'owners = ["human:ann@example.com", "{CYD}"]')
+    office.give(for_machine)
+    [voided] = events(office, for_machine, e.ApprovalsVoided)
+    assert voided.approvers == (CYD,)
+    people(office, file.read_text(), kept)
+    people(office, f'[identities."{DEE}"]', '[identities."human:edd@example.com"]')
+    people(office, 'name = "Cyd"', f'name = "Cyd"\naliases = ["{DEE}"]')
+    office.give(same)
+    [voided] = events(office, same, e.ApprovalsVoided)
+    assert voided.approvers == (DEE,)
+    assert {office.status(for_machine), office.status(same)} == {"pending"}
+
+
 def report(office: Office) -> None:
     """Bo reports to Ann from now on."""
     people(office, 'manager = "human:bo@example.com"    # nobody', "# nobody")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from muniment.core.delegation import Delegation, require_delegate
 from muniment.core.errors import Refused
 from muniment.core.events import DelegationGiven, Event, decode_data
-from muniment.core.identity import Identity
+from muniment.core.identity import Identity, IdentityId
 from muniment.core.separation import excluded
 from muniment.core.ticket import Decision, Ticket
 from muniment.core.verdict import Authority
@@ -79,8 +79,28 @@ def stands(  # noqa: PLR0917  as `Policy.judge_approver`
         ):
             return False
         holder = given
+    if not names_of(desk, decision).isdisjoint(_stakeholders(desk, ticket, decision, requester, beneficiary)):
+        return False
     authority = desk.policy.judge_approver(ticket, desk.subject(holder.id), requester, beneficiary, target)
     return authority.verdict.permitted and decision.stage in authority.stages
+
+
+def names_of(desk: Desk, decision: Decision) -> frozenset[IdentityId]:
+    """Every name, now, of the people whose vote a decision is."""
+    known = (desk.directory.get(voter) for voter in decision.voters)
+    return frozenset(decision.voters).union(*((who.id, *who.aliases) for who in known if who))
+
+
+def _stakeholders(
+    desk: Desk, ticket: Ticket, decision: Decision, requester: Subject, beneficiary: Subject
+) -> frozenset[IdentityId]:
+    """Whose ticket it is now, by every name (I2): no policy has a say in that."""
+    parties = frozenset(
+        name for s in (requester, beneficiary) for name in (s.identity.id, *s.identity.aliases)
+    )
+    parties |= {ticket.terms.requester, ticket.terms.beneficiary}
+    consent = any(s.consent is True and s.name == decision.stage for s in ticket.stages)
+    return parties if consent else parties | excluded(ticket, desk.accountable_of(ticket))
 
 
 def _still_delegated(desk: Desk, ticket: Ticket, delegation: Delegation, approver: Identity) -> bool:

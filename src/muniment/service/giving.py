@@ -18,12 +18,13 @@ from msgspec.structs import replace
 
 from muniment.core import commands as c
 from muniment.core.errors import MunimentError, TargetUnavailable
+from muniment.core.identity import IdentityId
 from muniment.core.instants import wire
 from muniment.core.scope import Scope, excess, scope
 from muniment.core.ticket import Ticket
 from muniment.ports import Append, Credential, Outcome, Target
 from muniment.service import fulfilment as f
-from muniment.service.authority import stands
+from muniment.service.authority import names_of, stands
 from muniment.service.desk import Desk
 from muniment.service.filing import with_target
 from muniment.service.sealed import under_checkpoint
@@ -101,15 +102,20 @@ def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
     """Policy's verdict on the request now, and whose approvals still stand (I4, I9)."""
     requester, beneficiary = desk.subject(ticket.terms.requester), desk.subject(ticket.terms.beneficiary)
     verdict = desk.policy.judge_request(ticket.terms, requester, beneficiary, target)
-    standing = tuple(
-        d.approver
-        for d in ticket.decisions
-        if stands(desk, ticket, d, requester, beneficiary, target)
-        and still_theirs(d.signature, desk.subject(d.approver).identity)
-    )
+    standing: list[IdentityId] = []
+    counted: set[IdentityId] = set()
+    for decision in ticket.decisions:
+        names = names_of(desk, decision)
+        if (
+            counted.isdisjoint(names)  # people who are found to be the same one count once
+            and stands(desk, ticket, decision, requester, beneficiary, target)
+            and still_theirs(decision.signature, desk.subject(decision.approver).identity)
+        ):
+            standing.append(decision.approver)
+            counted |= names
     extended = desk.store.read(ticket.terms.extends)[1] if ticket.terms.extends else None
     facts = replace(
-        desk.facts(ticket, None), verdict=verdict, standing_approvers=standing, extended=extended,
+        desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing), extended=extended,
         open_references=desk.open_references(ticket.terms, verdict),
     )  # fmt: skip
     return with_target(facts, target, ticket.terms.scope)
