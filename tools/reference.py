@@ -244,7 +244,7 @@ _ANNOTATIONS = {
     " is that of break-glass, too. Where they are looked up: `[references]`.",
     "signature": "`required`: each approval carries the approver's own signature over the exact terms.",
     "assurance": f"Least assurance of the approver's login, from 1 to {obligations.MAX_ASSURANCE}, as NIST SP 800-63B"
-    " counts.",
+    " counts. No login here can show it yet: where it is demanded nobody approves.",
     "notify": "Who is told: names as in `@approvers`, with commas between.",
     "remind_after": "When approvers who have not decided are reminded.",
     "escalate_after": "When those of `@escalate_to` are asked as well.",

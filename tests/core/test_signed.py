@@ -45,3 +45,34 @@ def test_the_statement_names_all_that_it_means_and_where_it_counts() -> None:
     other = Life(scope=(RW,), duration=60).submit().ticket
     assert other
     assert other.digest != ticket.digest
+
+
+def test_an_assurance_that_no_login_can_show_lets_nobody_approve() -> None:
+    life = Life().submit(verdict(assurance=2))
+    with pytest.raises(Refused, match="no login here can show it") as refused:
+        life.approve()
+    assert refused.value.code == "refused.assurance-required"
+    life = Life().submit().approve()
+    facts = life.system(verdict=verdict(assurance=1), standing_approvers=(LEAD,))
+    (denied,) = life.do(c.StartProvisioning(held=(), ticketed=()), facts)
+    assert isinstance(denied, RequestDenied)
+
+
+def test_an_approval_by_those_whom_policy_asked_before_counts_no_longer() -> None:
+    """The stage has the name it had: its target has other owners."""
+    life = Life().submit().approve()
+    now = verdict()
+    assert now.obligations
+    [stage] = now.obligations.stages
+    for approvers, begins in ((("group:others",), False), (("group:dba-leads", "group:others"), True)):
+        stages = (c.msgspec.structs.replace(stage, approvers=approvers),)
+        said = c.msgspec.structs.replace(
+            now, obligations=c.msgspec.structs.replace(now.obligations, stages=stages)
+        )
+        before = life.ticket
+        events = life.do(
+            c.StartProvisioning(held=(), ticketed=()),
+            life.system(verdict=said, standing_approvers=(LEAD,)),
+        )
+        assert isinstance(events[0], RequestDenied) is not begins
+        life.ticket = before

@@ -40,6 +40,7 @@ def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -
     stage, authority = stage_for(ticket, facts, actor, "approve", now)
     require_outside(ticket, actor, facts, "approve")
     _require_signature(ticket, command, facts)
+    _require_assurance(ticket)
     recorded = _recorded(ticket, actor, stage, authority, command)
     if ticket.status != "pending":  # of a broken glass: it was given at once, and is approved afterwards
         return (recorded,)
@@ -64,6 +65,17 @@ def _require_signature(ticket: Ticket, command: c.Approve, facts: c.Facts) -> No
             f"policy demands that approvals of {ticket.id} are signed by the approver",
             remedy=f"Run `muniment approve {ticket.id} --sign ~/.ssh/id_ed25519`.",
             code="refused.signature-required",
+        )
+
+
+def _require_assurance(ticket: Ticket) -> None:
+    """Nobody signs in here yet in a way that says how sure it is: what policy demands of a login cannot be shown."""
+    if ticket.obligations is not None and ticket.obligations.assurance:
+        raise Refused(
+            f"policy demands assurance {ticket.obligations.assurance} of the login that approves {ticket.id},"
+            " and no login here can show it",
+            remedy="Take @assurance out of the policy and file again; @signature is the proof that an approver can give.",
+            code="refused.assurance-required",
         )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import Refused, Unavailable
@@ -89,12 +91,20 @@ def _stricter(  # noqa: PLR0911  each return is one demand
     if ticket.terms.duration > obligations.longest:
         return f"at most {spoken(timedelta(seconds=obligations.longest))} are allowed"
     waits = ticket.terms.kind != "break_glass"  # whose approvals come afterwards
-    short = [s.name for s in obligations.stages if waits and ticket.short_of(s)]
+    # a stage that others decide now keeps its name: who decided it before is no longer who policy asks (I4)
+    before = {s.name: s.approvers for s in ticket.stages}
+    short = [
+        s.name
+        for s in replace(ticket, obligations=obligations).stages
+        if waits and (ticket.short_of(s) or not set(before.get(s.name, ())).issubset(s.approvers))
+    ]
     if short:
         return f"it needs more approvals in {', '.join(short)}"
     missed = unmet(ticket.terms, obligations, facts)
     if missed:
         return missed.message
+    if obligations.assurance and ticket.decisions:
+        return "approvers must show how they signed in, and no login here can"
     if obligations.signed is True and any(d.signature is None for d in ticket.decisions):
         return "approvers must sign their approvals"
     asked = ticket.obligations is not None and ticket.obligations.witnessed is True
