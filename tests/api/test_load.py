@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from typing import Any
 
@@ -11,11 +13,13 @@ import pytest
 import structlog
 
 from api.conftest import ANN, CYD, OPS, REQUEST, Api
+from muniment.api import app, load
 from muniment.api.load import Load
 from muniment.api.numbers import PATIENCE
 from muniment.api.routes import Route
-from muniment.core.errors import Busy, StoreUnavailable
-from muniment.service import looking
+from muniment.core.errors import Busy, StoreUnavailable, Unauthenticated
+from muniment.service import evidencing, looking
+from muniment.service import tokens as service_tokens
 
 
 def test_while_taking_away_is_behind_no_new_work_is_taken(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,17 +84,101 @@ def test_a_full_house_lets_those_in_who_take_away(api: Api, monkeypatch: pytest.
         assert {each.result().status_code for each in held} == {200}
 
 
+def test_guessed_tokens_hold_up_nobody_who_is_known(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many look-ups as are taken on hang in the store; whoever called before is let in, and may take away."""
+    ticket = api.active()["id"]
+    assert api("GET", f"/v1/requests/{ticket}", who=OPS).status_code == 200
+    (tokens,) = api.office.authenticators
+    monkeypatch.setattr(service_tokens, "CACHE_SECONDS", 0.0)
+    gate, real = threading.Event(), tokens._tokens.get
+    known = {token.split("_")[1] for token in api.tokens.values()}
+
+    def slow(token_id: str) -> Any:
+        assert token_id in known or gate.wait(60)
+        return real(token_id)
+
+    monkeypatch.setattr(tokens._tokens, "get", slow)
+    monkeypatch.setattr(load, "LOOKUPS", 12)
+    guesses = [f"mnt_{n:016x}_{'0' * 64}" for n in range(14)]
+    with ThreadPoolExecutor(len(guesses)) as pool:
+        asked = [
+            pool.submit(api, "POST", f"/v1/requests/{ticket}/revoke", {"reason": "x"}, token=each)
+            for each in guesses
+        ]
+        shed = [each.result() for each in itertools.islice(as_completed(asked, timeout=60), 2)]
+        assert {(each.status_code, each.json()["code"]) for each in shed} == {(429, "busy")}
+        assert api("GET", f"/v1/requests/{ticket}", who=OPS).status_code == 200
+        assert api("POST", f"/v1/requests/{ticket}/revoke", {"reason": "x"}, who=OPS).status_code == 200
+        gate.set()
+        assert sorted(each.result().status_code for each in asked) == [401] * 12 + [429] * 2
+
+
+def test_an_id_that_no_token_has_is_remembered_for_a_second(api: Api) -> None:
+    (tokens,) = api.office.authenticators
+    now, guess = api.desk.clock.now(), f"mnt_{'9' * 16}_{'0' * 64}"
+    assert not tokens.remembered(guess, now)
+    with pytest.raises(Unauthenticated):
+        tokens.authenticate(guess, now)
+    assert tokens.remembered(guess, now + timedelta(seconds=0.9))
+    assert not tokens.remembered(guess, now + timedelta(seconds=1))
+    assert not tokens.familiar(guess)
+    true = api.token(ANN)
+    tokens.authenticate(true, now)
+    assert tokens.familiar(true)
+    assert not tokens.familiar(true[:-64] + "0" * 64)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BODY_SECONDS", 0.2)
+    head = (
+        f"POST /v1/requests HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token(ANN)}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    url = api.http.base_url
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as client:
+        client.sendall(head.encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_two_export_evidence_at_once_and_nobody_while_taking_away_is_behind(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = api.filed()["id"]
+    gate, inside, real = threading.Event(), threading.Semaphore(0), evidencing.export
+    where = f"/v1/requests/{ticket}/evidence"
+
+    def slow(*args: Any, **more: Any) -> Any:
+        inside.release()
+        assert gate.wait(60)
+        return real(*args, **more)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(evidencing, "export", slow)
+        held = [pool.submit(api, "GET", where) for _ in range(2)]
+        for _ in held:
+            assert inside.acquire(timeout=60)
+        refused = api("GET", where)
+        assert (refused.status_code, refused.json()["code"]) == (429, "busy")
+        assert api("GET", f"/v1/requests/{ticket}").status_code == 200
+        gate.set()
+        assert {each.result().status_code for each in held} == {200}
+    assert api("GET", where).status_code == 200
+    api.office._watch.stop()
+    monkeypatch.setattr(api.office.load, "behind", True)
+    assert api("GET", where).json()["code"] == "busy.revocation"
+
+
 def test_one_caller_does_not_take_it_all() -> None:
-    load = Load(rate=5, at_once=64)
+    loaded = Load(rate=5, at_once=64)
     ordinary = Route(method="GET", path="/x", run=len, answer=None, scope="read")
     urgent = Route(method="POST", path="/y", run=len, answer=None, scope="write", urgent=True)
     for _ in range(10):
-        load.count(ANN, ordinary)
+        loaded.count(ANN, ordinary)
     with pytest.raises(Busy):
-        load.count(ANN, ordinary)
-    load.count(CYD, ordinary)
+        loaded.count(ANN, ordinary)
+    loaded.count(CYD, ordinary)
     for _ in range(100):
-        load.count(ANN, urgent)
+        loaded.count(ANN, urgent)
 
 
 def test_a_store_that_is_away(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -27,7 +27,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import ServerSentEvent
 
 from muniment.api import access, estate, health, ledger, openapi, problems, tickets
-from muniment.api.load import Load
+from muniment.api.load import LOOKING, RESERVED, Load
 from muniment.api.numbers import Numbers, Watch
 from muniment.api.routes import Call, Plain, Route, Routes
 from muniment.api.stream import events
@@ -41,9 +41,14 @@ from muniment.store.tokens import SqlTokens
 
 #: bytes; the longest sound request is far smaller
 MAX_BODY = 1 << 16
+#: within which a body must be there
+BODY_SECONDS = 10.0
 #: streams open at once
 MAX_STREAMS = 256
 VIA = "api"
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 log = structlog.get_logger("muniment.api")
 
@@ -101,6 +106,8 @@ class Office:
     numbers: Numbers = field(init=False)
     described: dict[str, Any] = field(init=False)
     threads: ThreadPoolExecutor = field(init=False)
+    urgent: ThreadPoolExecutor = field(init=False)  # for what takes access away, by callers who are known
+    lookups: ThreadPoolExecutor = field(init=False)  # of tokens that anybody may have made up
     followers: ThreadPoolExecutor = field(init=False)
     streams: int = 0
     closing: bool = False
@@ -114,6 +121,8 @@ class Office:
         self.described = openapi.document(TABLE, self.url)
         self._watch = Watch(self.desk, self.load)
         self.threads = ThreadPoolExecutor(self.load.threads, "muniment-api")
+        self.urgent = ThreadPoolExecutor(RESERVED, "muniment-urgent")
+        self.lookups = ThreadPoolExecutor(LOOKING, "muniment-lookup")
         self.followers = ThreadPoolExecutor(4, "muniment-stream")
         if not self.authenticators:
             self.authenticators = (
@@ -130,8 +139,13 @@ class Office:
         self.closing = True
         self._watch.stop()
         self.holdings.stop()
-        self.threads.shutdown(wait=True)
+        for threads in (self.lookups, self.threads, self.urgent):
+            threads.shutdown(wait=True)
         self.followers.shutdown(wait=False)
+
+    def threads_for(self, route: Route) -> ThreadPoolExecutor:
+        """Where a route runs: what takes access away waits for nothing else (I40)."""
+        return self.urgent if route.urgent else self.threads
 
     # ── who calls ──
 
@@ -244,9 +258,9 @@ async def _answer(
     request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
     who = ""
     try:
+        caller, proof = await _admit(office, route, sent.credential)
+        who = caller.identity.id
         with office.load.one(route):
-            caller, proof = await _admit(office, route, sent.credential)
-            who = caller.identity.id
             office.load.count(who, route)
             call = Call(
                 route=route,
@@ -255,15 +269,14 @@ async def _answer(
                 scopes=proof.scopes,
                 names={name: str(value) for name, value in request.path_params.items()},
                 parameters=_parameters(request),
-                raw=await request.body() if route.method == "POST" else sent.credential.encode(),
+                raw=await _body(request) if route.method == "POST" else sent.credential.encode(),
                 key=sent.get(b"idempotency-key" if route.keyed else b"last-event-id"),
                 office=office,
             )
             if route.quick:
                 response = _respond(route, _run(call))
             else:
-                loop = asyncio.get_running_loop()
-                response = _respond(route, await loop.run_in_executor(office.threads, _run, call))
+                response = _respond(route, await _in(office.threads_for(route), _run, call))
     except HTTPException as error:
         response = _refuse(_translated(error))
     except MunimentError as error:
@@ -292,9 +305,11 @@ async def _admit(office: Office, route: Route, credential: str) -> tuple[Caller,
     now = office.desk.clock.now()
     if all(getattr(each, "remembered", _never)(credential, now) for each in office.authenticators):
         caller, proof = office.known(credential)
+    elif any(getattr(each, "familiar", _never)(credential) for each in office.authenticators):
+        caller, proof = await _in(office.threads_for(route), office.known, credential)
     else:
-        loop = asyncio.get_running_loop()
-        caller, proof = await loop.run_in_executor(office.threads, office.known, credential)
+        with office.load.look_up():
+            caller, proof = await _in(office.lookups, office.known, credential)
     if proof.scopes and route.scope not in proof.scopes:
         raise Refused(
             f"the token is not good for this: it lacks the scope {route.scope}",
@@ -315,8 +330,25 @@ async def _admit(office: Office, route: Route, credential: str) -> tuple[Caller,
     return caller, proof
 
 
-def _never(_credential: str, _now: Any) -> bool:
+def _never(*_: Any) -> bool:
     return False
+
+
+async def _in(threads: ThreadPoolExecutor, run: Callable[[A], T], given: A) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, run, given)
+
+
+async def _body(request: Request[Any, Any, Any]) -> bytes:
+    """All of it, soon: whoever sends a byte now and then would hold a place for ever."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.body()
+    except TimeoutError as error:
+        raise MunimentError(
+            f"the body did not come within {BODY_SECONDS:g} seconds",
+            remedy="Send it together with its headers.",
+            code="too-slow",
+        ) from error
 
 
 def _parameters(request: Request[Any, Any, Any]) -> dict[str, list[str]]:

@@ -1,7 +1,9 @@
 """How much is taken on: per caller, at once, and while access that is over has not been taken away (I40).
 
 Shedding is an answer at once, 429, instead of a queue: what is shed can be asked again with its key. Routes that take
-access away are never shed, and have threads that nobody else can hold. All of this is touched by the event loop alone.
+access away are never shed, and have threads that nobody else can hold. Tokens that nobody has seen before are looked up
+in a few threads of their own, so that guesses, however many, hold up nothing but each other. All of this is touched by
+the event loop alone.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from muniment.core.errors import Busy
 CALLERS = 10_000
 #: threads that only urgent routes get
 RESERVED = 8
+#: threads that look up tokens not seen before, and how many look-ups are taken on together
+LOOKING, LOOKUPS = 4, 64
+#: heavy requests under way together
+HEAVY = 2
 
 
 class Load:
@@ -30,14 +36,29 @@ class Load:
             OrderedDict()
         )  # what is left, and when that was
         self.under_way = 0
+        self._heavy = self._lookups = 0
         self.shed = 0
         #: set while taking away is behind: `numbers.Watch`
         self.behind = False
 
     @property
     def threads(self) -> int:
-        """How many are ever needed."""
-        return self._at_once + RESERVED
+        """How many are needed for what is not urgent."""
+        return self._at_once
+
+    @contextmanager
+    def look_up(self) -> Iterator[None]:
+        """One look for a token that was not seen before, or `Busy`."""
+        if self._lookups >= LOOKUPS:
+            self.shed += 1
+            raise Busy(
+                "too many unknown tokens are looked up", remedy="Ask again in a second, with the same key."
+            )
+        self._lookups += 1
+        try:
+            yield
+        finally:
+            self._lookups -= 1
 
     @contextmanager
     def one(self, route: Route) -> Iterator[None]:
@@ -51,15 +72,20 @@ class Load:
             if route.work and self.behind:
                 self.shed += 1
                 raise Busy(
-                    "access that is over is not taken away in time, so no new requests are taken",
+                    "access that is over is not taken away in time, so no new work is taken",
                     remedy="Ask again later, with the same key. An operator should see that the controllers run.",
                     code="busy.revocation",
                 )
+            if route.heavy and self._heavy >= HEAVY:
+                self.shed += 1
+                raise Busy("others ask for as much already", remedy="Ask again in some seconds.")
         self.under_way += 1
+        self._heavy += route.heavy
         try:
             yield
         finally:
             self.under_way -= 1
+            self._heavy -= route.heavy
 
     def count(self, caller: str, route: Route) -> None:
         """Another request of a caller, or `Busy`."""

@@ -20,6 +20,7 @@ _REFUSED = {
     401: "No good credential",
     403: "The rules, the role or the token's scope forbid it",
     404: "Not there, or not for the caller to see: the two look the same",
+    408: "The body did not come in time",
     409: "The ticket stands otherwise than the command supposes",
     413: "The body is too large",
     422: "The input cannot be meant",
@@ -137,10 +138,10 @@ def _possible(route: Route) -> list[int]:
     found = {503}
     if route.scope:
         found |= {401, 403, 404}
-    if not route.quick:
+    if route.scope or not route.quick:
         found |= {429}
     if route.method == "POST":
-        found |= {400, 409, 413, 422}
+        found |= {400, 408, 409, 413, 422}
     if route.query is not None:
         found |= {422}
     if route.names:

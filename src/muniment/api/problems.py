@@ -26,6 +26,7 @@ _STATUS: tuple[tuple[type[e.MunimentError], HTTPStatus], ...] = (
 _BY_CODE = {
     "invalid.json": HTTPStatus.BAD_REQUEST,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "too-slow": HTTPStatus.REQUEST_TIMEOUT,
     "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     # the rules would allow it to another ticket, or allowed it before: what stands in the way is the ticket's state
     "refused.stale-approval": HTTPStatus.CONFLICT,

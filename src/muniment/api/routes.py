@@ -57,6 +57,7 @@ class Route:
     keyed: bool = False  # takes an Idempotency-Key
     urgent: bool = False  # takes access away: never shed, never held up (I40)
     work: bool = False  # brings new work: shed first
+    heavy: bool = False  # takes long: few of them at once
     quick: bool = False  # answers from memory, on the event loop
     tag: str = ""
 

@@ -195,7 +195,7 @@ def collect_credential(call: Call) -> Document:
     return {"ticket": call.ticket, "credential": body.decode(errors="backslashreplace")}
 
 
-@routes.get("/v1/requests/{ticket}/evidence", answer="application/zip")
+@routes.get("/v1/requests/{ticket}/evidence", answer="application/zip", work=True, heavy=True)
 def export_evidence(call: Call) -> Plain:
     """Get one file that proves the ticket, to be verified anywhere."""
     looking.show(call.desk, call.caller, call.ticket)

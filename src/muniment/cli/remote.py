@@ -31,7 +31,7 @@ PAUSE = 0.25
 LOOKS = 60
 
 _CLASSES: dict[int, type[e.MunimentError]] = {
-    400: e.Invalid, 401: e.Unauthenticated, 403: e.Refused, 404: e.NotFound, 409: e.Refused, 413: e.Invalid, 422: e.Invalid,
+    400: e.Invalid, 401: e.Unauthenticated, 403: e.Refused, 404: e.NotFound, 408: e.Unavailable, 409: e.Refused, 413: e.Invalid, 422: e.Invalid,
     429: e.Busy, 502: e.TargetRejected, 503: e.Unavailable,
 }  # fmt: skip
 

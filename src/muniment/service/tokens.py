@@ -25,7 +25,7 @@ SCOPES: tuple[Scoped, ...] = msgspec.inspect.type_info(Scoped).values  # type: i
 LONGEST = timedelta(days=366)
 #: how long a revoked token may still be taken for good
 CACHE_SECONDS = 1.0
-#: tokens remembered at once
+#: tokens remembered at once; as many ids that no token has
 CACHED = 4096
 
 _TOKEN = re.compile(r"mnt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
@@ -69,7 +69,8 @@ class TokenAuthenticator:
         """``tokens`` is where their hashes are."""
         self._tokens = tokens
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[datetime, TokenRow]] = {}  # by the hash of the whole secret
+        self._known: dict[str, tuple[datetime, TokenRow]] = {}  # by id
+        self._missing: dict[str, datetime] = {}
 
     def authenticate(self, credential: str, now: datetime) -> Authenticated | None:
         """See `ports.Authenticator`."""
@@ -96,7 +97,17 @@ class TokenAuthenticator:
     def remembered(self, credential: str, now: datetime) -> bool:
         """Whether `authenticate` would answer without asking the store."""
         found = _TOKEN.fullmatch(credential)
-        return found is None or self._fresh(found[1], now) is not None
+        return found is None or self._fresh(found[1], now) is not None or self._is_missing(found[1], now)
+
+    def familiar(self, credential: str) -> bool:
+        """Whether it was a true token when it was last looked at, perhaps long ago: nobody guesses such a one."""
+        found = _TOKEN.fullmatch(credential)
+        known = self._known.get(found[1]) if found else None
+        return found is not None and known is not None and hmac.compare_digest(_hash(found[2]), known[1].hash)
+
+    def _is_missing(self, token_id: str, now: datetime) -> bool:
+        at = self._missing.get(token_id)
+        return at is not None and timedelta(0) <= now - at < timedelta(seconds=CACHE_SECONDS)
 
     def _fresh(self, token_id: str, now: datetime) -> TokenRow | None:
         known = self._known.get(token_id)
@@ -107,10 +118,15 @@ class TokenAuthenticator:
     def _row(self, token_id: str, now: datetime) -> TokenRow | None:
         if (fresh := self._fresh(token_id, now)) is not None:
             return fresh
+        if self._is_missing(token_id, now):
+            return None
         row = self._tokens.get(token_id)
         with self._lock:
             if row is None:
                 self._known.pop(token_id, None)
+                if len(self._missing) >= CACHED:
+                    self._missing.clear()
+                self._missing[token_id] = now
                 return None
             if len(self._known) >= CACHED:
                 self._known.clear()
