@@ -132,7 +132,7 @@ def _in_force(
     folder = config.path(config.policy.dir)
     if config.policy.single_person_trial:
         return CedarPolicy.load(folder), directory, targets, None
-    adopted = Adopted(store, views)
+    adopted = Adopted(store)
     governed = Governed(
         adopted=adopted, targets=targets, directory=directory, adopters=config.policy.approvers
     )

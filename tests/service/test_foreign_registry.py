@@ -22,9 +22,10 @@ from muniment.main import open_desk
 from muniment.service import delegating
 from muniment.service.authority import in_force
 from muniment.service.holding import Holdings
+from muniment.service.standing import POLICY_STREAM, Adopted
 from muniment.store import tables as t
 from muniment.store.projecting import ticket_row
-from service.changes import ticket
+from service.changes import oblige, ticket
 from service.test_authority import BO, CYD, DAY, delegate
 
 
@@ -119,3 +120,14 @@ def test_an_unreadable_directory_is_replaced_by_entries_alone(office: Office) ->
         assert desk.directory.get(ann.id) == ann
     finally:
         desk.store.engine.dispose()
+
+
+def test_policies_that_were_replaced_are_not_put_back_by_a_row(office: Office) -> None:
+    """A process that runs on learns of an adoption by the entries, not by a row that says how many there are."""
+    adopted = Adopted(office.desk.store)
+    before = adopted.now()
+    oblige(office, '@approvers("owners")\n@max_duration("3h")')
+    here = t.registry.c.stream == POLICY_STREAM
+    run(office, update(t.registry).where(here).values(version=before.version))
+    adopted.look_again()
+    assert adopted.now().policy == office.desk.policy.digest != before.policy

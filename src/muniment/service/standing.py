@@ -27,7 +27,6 @@ from muniment.core.identity import IdentityId
 from muniment.core.ticket import Recorded
 from muniment.policy.loading import SCHEMA
 from muniment.store.events import SqlStore
-from muniment.store.views import SqlViews
 
 POLICY_STREAM = "policy"
 #: seconds for which another process may still go by what was in force before
@@ -150,9 +149,9 @@ def current(store: SqlStore) -> Standing:
 class Adopted:
     """What is in force, read again when the stream has grown. Safe for several threads."""
 
-    def __init__(self, store: SqlStore, views: SqlViews) -> None:
+    def __init__(self, store: SqlStore) -> None:
         """Nothing is read before it is asked for."""
-        self._store, self._views = store, views
+        self._store = store
         self._lock = Lock()
         self._state: Standing | None = None
         self._looked = 0.0  # on the monotonic clock
@@ -162,8 +161,7 @@ class Adopted:
         state, moment = self._state, time.monotonic()
         if state is not None and moment - self._looked < LOOK_EVERY:
             return state
-        found = self._views.registered(POLICY_STREAM).get(POLICY_STREAM)
-        version = found[0].version if found else 0
+        version = self._store.version(POLICY_STREAM)  # of the entries: a read model could be put back (I11)
         with self._lock:
             if self._state is None or self._state.version != version:
                 self._state = current(self._store)

@@ -119,6 +119,12 @@ class SqlStore:
             found[stream] = (state, decode_entry(blob(whole[-1].body)))
         return found
 
+    def version(self, stream: str) -> int:
+        """How many entries a stream has."""
+        with reading(self.engine) as connection:
+            last = connection.execute(_NEWEST, {"stream": stream}).scalar()
+        return 0 if last is None else int(last) + 1
+
     def recall(self, stream: str) -> tuple[Stream, Ticket] | None:
         """A ticket as memory holds it, checked when it was read; perhaps behind, which an append finds out."""
         with self._cache_lock:
@@ -321,6 +327,12 @@ _SINCE = (
     select(*_COLUMNS)
     .where(t.event.c.stream == bindparam("stream"), t.event.c.seq >= bindparam("seq"))
     .order_by(t.event.c.seq)
+)
+_NEWEST = (
+    select(t.event.c.seq)
+    .where(t.event.c.stream == bindparam("stream"))
+    .order_by(t.event.c.seq.desc())
+    .limit(1)
 )
 _LAST = (
     select(t.event.c.stream, func.max(t.event.c.seq).label("last"))
