@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from evidence.office import Office
+from evidence.office import Office, altered
 from muniment.core import events as e
 from muniment.core.errors import Invalid, MunimentError, NotFound, Refused
 from muniment.core.scope import Privilege
+from muniment.evidence.rules import TicketRules
+from muniment.ledger.entry import decode_entry
 from muniment.service import deciding, delegating, looking
 from muniment.service.approvers import missing
 from muniment.service.attending import attend, note_missing
@@ -314,3 +316,69 @@ def test_a_preview_tells_what_an_account_holds_only_to_who_may_see_it(
     )  # fmt: skip
     scope = preview(office.desk, office.caller(who), ask).effective_scope
     assert ("web-admin" in {each.privilege for each in scope}) is seen
+
+
+# ── what an auditor's program says of decisions that the core would have refused ──
+
+
+def faulted(log: list[bytes]) -> str:
+    rules = TicketRules()
+    for index, raw in enumerate(log):
+        rules.feed(index, raw, decode_entry(raw))
+    return str(rules.result().first_fault)
+
+
+def of_kind(log: list[bytes], kind: str) -> int:
+    return next(at for at, raw in enumerate(log) if decode_entry(raw).type == f"{kind}/1")
+
+
+def test_a_delegation_is_on_record_as_the_decision_says(office: Office) -> None:
+    asked = office.ask()
+    given = delegate(office)
+    office.later(200)
+    office.approve(asked, "bo")
+    office.later(1)
+    delegating.end(office.desk, office.caller("cyd"), given.id)
+    log = office.log()
+    assert faulted(log) == "None"
+    at = of_kind(log, "delegation-given")
+    for forged in (
+        altered(log, at, lambda entry: entry["actor"].update(id=DEE)),
+        altered(log, at, lambda entry: entry["data"]["delegation"].update(ends_at="2026-11-23T10:05:00Z")),
+        [raw for raw in log if not decode_entry(raw).type.startswith("delegation-")],
+    ):
+        assert f"which {CYD} did not give before" in faulted(forged)
+    started = decode_entry(log[at]).at
+    ended = altered(log, of_kind(log, "delegation-ended"), lambda entry: entry.update(at=started))
+    moved = ended.pop(of_kind(ended, "delegation-ended"))
+    ended.insert(of_kind(ended, "approval-recorded"), moved)
+    assert "which was ended by then" in faulted(ended)
+
+
+def test_a_stage_that_names_people_is_theirs(office: Office) -> None:
+    oblige(office, f'@approvers("{CYD}")\n@max_duration("4h")')
+    asked = office.ask()
+    office.approve(asked)
+    log = office.log()
+    assert faulted(log) == "None"
+
+    def by_dee(entry) -> None:
+        entry["actor"]["id"] = entry["data"]["approver"] = DEE
+        for answer in entry["data"]["evaluations"]:
+            answer["principal"] = answer["principal"].replace("cyd@", "dee@")
+
+    assert f"{DEE} is none of those whom the stage asks" in faulted(
+        altered(log, of_kind(log, "approval-recorded"), by_dee)
+    )
+
+
+def test_a_stage_may_name_somebody_by_an_alias_on_record(office: Office) -> None:
+    former = "human:dee@old.example.com"
+    oblige(office, f'@approvers("{former}")\n@max_duration("4h")')
+    people(office, 'name = "Dee"', f'name = "Dee"\naliases = ["{former}"]')
+    office.approve(office.ask(), "dee")
+    log = office.log()
+    assert faulted(log) == "None"
+    at = max(i for i, raw in enumerate(log) if decode_entry(raw).ticket == f"identity:{DEE}")
+    nameless = altered(log, at, lambda entry: entry["data"]["identity"].update(aliases=[]))
+    assert f"{DEE} is none of those whom the stage asks" in faulted(nameless)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from muniment.core import events as e
 from muniment.core.identity import is_human
 from muniment.core.scope import Privilege
 from muniment.core.separation import excluded
+from muniment.core.terms import Terms
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Evaluation
 
@@ -41,8 +43,8 @@ def missing_approval(t: Ticket) -> str | None:
 
 
 def outside(approvers: tuple[str, ...], event: e.ApprovalRecorded | e.CounterOffered, who: str) -> bool:
-    """Not in any of the stage's groups, as recorded. A stage that names people may mean an alias, which is not here."""
-    if any(not a.startswith("group:") for a in approvers):
+    """Not in any of the stage's groups, as recorded, nor named by it; by an alias, other streams may know."""
+    if who in approvers:
         return False
     uid = _person(who)
     groups = {
@@ -72,12 +74,18 @@ def misasked(t: Ticket, event: e.PolicyDecided | e.ProvisioningStarted) -> str |
     for machine in (each for each in people if not is_human(each)):
         if not any(is_human(o) and permitted(o) for o in _answering(t, machine, event)):
             return "policy did not permit it for a person who answers for the machine or agent"
-    for answer in answers:
-        context = answer.context
-        if (context.get("requester"), context.get("beneficiary")) != (terms.requester, terms.beneficiary):
-            return "policy was asked about other people than the terms name"
-        if context.get("minutes") != -(-terms.duration // 60) or context.get("account") != terms.account:
-            return "policy was asked about another duration or account than the terms name"
+    return next(filter(None, (_misquoted(terms, answer.context) for answer in answers)), None)
+
+
+def _misquoted(terms: Terms, context: dict[str, Any]) -> str | None:
+    if (context.get("requester"), context.get("beneficiary")) != (terms.requester, terms.beneficiary):
+        return "policy was asked about other people than the terms name"
+    if context.get("minutes") != -(-terms.duration // 60) or context.get("account") != terms.account:
+        return "policy was asked about another duration or account than the terms name"
+    if context.get("break_glass") is not (terms.kind == "break_glass"):
+        return "policy was asked about another kind of request than the terms are"
+    if context.get("references") != sorted(terms.references):
+        return "policy was asked about other references than the terms give"
     return None
 
 

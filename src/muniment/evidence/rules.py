@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import msgspec
 
+from muniment.core.delegation import Delegation
 from muniment.core.errors import MunimentError
 from muniment.core.events import (
     KINDS,
@@ -26,6 +27,9 @@ from muniment.core.events import (
     REGISTRY_EVENTS,
     TICKET_EVENTS,
     ApprovalRecorded,
+    CounterOffered,
+    DelegationEnded,
+    DelegationGiven,
     Event,
     IdentityDeactivated,
     IdentityRecorded,
@@ -36,6 +40,7 @@ from muniment.core.events import (
 from muniment.core.instants import parse_instant
 from muniment.core.statement import NAMESPACE, approval_statement
 from muniment.core.ticket import Recorded, Ticket, evolve
+from muniment.evidence.answers import outside
 from muniment.evidence.judging import judge
 from muniment.evidence.policy_sets import PolicySets
 from muniment.ledger.entry import Entry
@@ -105,6 +110,31 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     key: str
 
 
+class Handed(msgspec.Struct, frozen=True, kw_only=True):
+    """A delegation was given, or ended (None), by whom and at which place in the log."""
+
+    index: int
+    at: str
+    actor: str
+    given: Delegation | None
+
+
+class Borrowed(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision under a delegation; whether that was in force, another part of the log may know."""
+
+    place: Place
+    at: str
+    delegation: Delegation
+
+
+class Unnamed(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision by somebody whom the stage does not name, unless by an alias that another part of the log knows."""
+
+    place: Place
+    who: str
+    approvers: tuple[str, ...]
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What one `TicketRules` found; plain data, to be sent from one process to another."""
 
@@ -115,6 +145,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     open: int  # tickets that have not ended
     keys: dict[str, tuple[Keys, ...]] = {}  # of everybody who ever had one
     signed: tuple[Signed, ...] = ()
+    aliases: dict[str, tuple[str, ...]] = {}  # of everybody who ever had one
+    handed: dict[str, tuple[Handed, ...]] = {}  # delegations, by their id
+    borrowed: tuple[Borrowed, ...] = ()
+    unnamed: tuple[Unnamed, ...] = ()
 
 
 class TicketRules:
@@ -134,6 +168,10 @@ class TicketRules:
         self._cited: dict[str, Place] = {}
         self._keys: dict[str, list[Keys]] = {}
         self._signed: list[Signed] = []
+        self._aliases: dict[str, set[str]] = {}
+        self._handed: dict[str, list[Handed]] = {}
+        self._borrowed: list[Borrowed] = []
+        self._unnamed: list[Unnamed] = []
         self._checked = 0
         self._fault: Place | None = None
 
@@ -170,7 +208,9 @@ class TicketRules:
         return Found(
             checked=self._checked, fault=self._fault, adopted=self._policy.adopted, cited=self._cited,
             open=len(self._tickets), keys={who: tuple(keys) for who, keys in self._keys.items()},
-            signed=tuple(self._signed),
+            signed=tuple(self._signed), aliases={who: tuple(sorted(names)) for who, names in self._aliases.items()},
+            handed={each: tuple(events) for each, events in self._handed.items()},
+            borrowed=tuple(self._borrowed), unnamed=tuple(self._unnamed),
         )  # fmt: skip
 
     def result(self) -> Level:
@@ -189,6 +229,7 @@ class TicketRules:
                 return None
             event = decode_data(entry.type, entry.data)
             self._take_keys(event, place.index, entry.at)
+            self._take_delegation(event, place.index, entry)
             return self._policy.take(event, place.index, entry.actor.id)
         return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
 
@@ -207,6 +248,8 @@ class TicketRules:
             return fault
         if before is not None and (fault := self._signature(before, event, entry, place)):
             return fault
+        if before is not None and isinstance(event, ApprovalRecorded | CounterOffered):
+            self._take_decision(before, event, entry, place)
         if policies := getattr(event, "policies", None):
             self._cited.setdefault(policies, place)
         after = evolve(before, recorded, entry.ticket)
@@ -220,12 +263,36 @@ class TicketRules:
     def _take_keys(self, event: Event, index: int, at: str) -> None:
         if isinstance(event, IdentityRecorded):
             who, keys = event.identity.id, event.identity.signing_keys
+            if event.identity.aliases:
+                self._aliases.setdefault(who, set()).update(event.identity.aliases)
         elif isinstance(event, IdentityDeactivated):
             who, keys = event.identity, ()
         else:
             return
         if keys or who in self._keys:
             self._keys.setdefault(who, []).append(Keys(index=index, at=at, keys=keys))
+
+    def _take_delegation(self, event: Event, index: int, entry: Entry) -> None:
+        if isinstance(event, DelegationGiven):
+            name, given = event.delegation.id, event.delegation
+        elif isinstance(event, DelegationEnded):
+            name, given = event.delegation, None
+        else:
+            return
+        handed = Handed(index=index, at=entry.at, actor=entry.actor.id, given=given)
+        self._handed.setdefault(name, []).append(handed)
+
+    def _take_decision(
+        self, t: Ticket, event: ApprovalRecorded | CounterOffered, entry: Entry, place: Place
+    ) -> None:
+        """What a decision rests on that other streams hold; it is looked at in `combine`."""
+        holder = event.approver
+        if event.on_behalf:
+            holder = event.on_behalf.by
+            self._borrowed.append(Borrowed(place=place, at=entry.at, delegation=event.on_behalf))
+        approvers = next(s.approvers for s in t.stages if s.name == event.stage)
+        if outside(approvers, event, holder):
+            self._unnamed.append(Unnamed(place=place, who=holder, approvers=approvers))
 
     def _signature(self, t: Ticket, event: Event, entry: Entry, place: Place) -> str | None:
         """The approver's own, over exactly this approval in this log; the key is looked at in `combine`."""
@@ -283,12 +350,48 @@ def combine(parts: Iterable[Found]) -> Level:
         if not _had(each, sorted(keys.get(each.who, []), key=lambda known: known.index)):
             fault = f"it is signed with {fingerprint(each.key)}, which was no key of {each.who} on record"
             faults.append(msgspec.structs.replace(each.place, fault=fault))
+    faults += _unauthorised(parts)
     first = min(faults, key=lambda place: place.index, default=None)
     return Level(
         ok=first is None,
         checked=sum(part.checked for part in parts),
         first_fault=first.sentence() if first else None,
     )
+
+
+def _unauthorised(parts: list[Found]) -> list[Place]:
+    """Decisions under delegations that were not in force, and by people whom their stage does not name."""
+    handed: dict[str, list[Handed]] = {}
+    aliases: dict[str, set[str]] = {}
+    for part in parts:
+        for name, events in part.handed.items():
+            handed.setdefault(name, []).extend(events)
+        for who, names in part.aliases.items():
+            aliases.setdefault(who, set()).update(names)
+    found = [
+        (each.place, _lent(each, handed.get(each.delegation.id, [])))
+        for part in parts
+        for each in part.borrowed
+    ]
+    found += [
+        (each.place, f"{each.who} is none of those whom the stage asks, under no name on record")
+        for part in parts
+        for each in part.unnamed
+        if aliases.get(each.who, set()).isdisjoint(each.approvers)
+    ]
+    return [msgspec.structs.replace(place, fault=fault) for place, fault in found if fault]
+
+
+def _lent(borrowed: Borrowed, known: list[Handed]) -> str | None:
+    """Whether just this delegation was given by whose authority it is, before the decision, and not ended by then."""
+    wanted = borrowed.delegation
+    before = [each for each in known if each.index < borrowed.place.index]
+    if not any(each.given == wanted and each.actor == wanted.by for each in before):
+        return f"it rests on the delegation {wanted.id:.60}, which {wanted.by} did not give before"
+    ends = [parse_instant(each.at) for each in before if each.given is None]
+    if ends and parse_instant(borrowed.at) > min(ends) + HEARD_AFTER:
+        return f"it rests on the delegation {wanted.id:.60}, which was ended by then"
+    return None
 
 
 def _had(signed: Signed, known: list[Keys]) -> bool:
