@@ -20,7 +20,7 @@ from muniment.core.ticket import Ticket
 from muniment.evidence.rules import TicketRules
 from muniment.ledger.entry import decode_entry
 from muniment.main import open_desk
-from muniment.service import deciding, looking
+from muniment.service import deciding, delegating, looking
 from muniment.service.attending import attend
 from muniment.service.desk import CONTROLLER
 from muniment.service.registry import record_registry
@@ -292,6 +292,30 @@ def test_a_target_that_is_never_read_back_excuses_no_review(tmp_path: Path) -> N
     at = places(log, ticket)["finding-resolved"]
     by_nobody = altered(log, at, lambda e: (e["actor"].update(id=SYSTEM), e["data"].update(reason=None)))
     assert "only the review" in str(judged(by_nobody))
+    office.close()
+
+
+@pytest.mark.parametrize(
+    ("holder", "code"), [("eve", "refused.involved"), ("flo", "refused.subordinate"), ("dee", None)]
+)
+def test_nobody_inside_approves_through_a_delegate(tmp_path: Path, holder: str, code: str | None) -> None:
+    first = Office(tmp_path / "access")
+    first.close()
+    demanding_approval(first)
+    approvals = first.folder / "policies" / "approvals.cedar"  # no policy keeps reports from deciding
+    approvals.write_text('@id("all")\npermit (principal is Human, action == Action::"approve", resource);')
+    office = _reopened(tmp_path / "access", first)
+    write(office, lambda text: text + PEOPLE)
+    ticket = broken(office, responders=("human:eve@example.com",))
+    to, length = "human:aud@example.com", timedelta(days=1)
+    delegating.give(office.desk, office.caller(holder), to=to, length=length, reason="off")
+    if code is None:
+        office.approve(ticket, "aud")
+        assert state(office, ticket).decisions
+        return
+    with pytest.raises(Refused) as refused:
+        office.approve(ticket, "aud")
+    assert refused.value.code == code
     office.close()
 
 

@@ -174,6 +174,13 @@ def test_who_may_see_and_end_a_delegation(office: Office) -> None:
         delegating.end(office.desk, office.caller("cyd"), "dlg_none")
 
 
+def test_an_auditor_ends_what_they_gave(office: Office) -> None:
+    given = delegate(office, "aud")
+    delegating.end(office.desk, office.caller("aud"), given.id)
+    [shown] = delegating.listed(office.desk, office.caller("aud"))
+    assert shown["ended"]
+
+
 @pytest.mark.parametrize("to", ["human:nobody@example.com", "service_account:deploy", CYD])
 def test_to_a_person_who_is_somebody_else(office: Office, to: str) -> None:
     with pytest.raises((Refused, Invalid)):

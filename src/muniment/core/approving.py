@@ -12,7 +12,7 @@ from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.delegation import require_delegate
 from muniment.core.errors import Refused
-from muniment.core.glass import require_outside
+from muniment.core.glass import require_outside, require_outside_delegator
 from muniment.core.identity import Identity
 from muniment.core.separation import (
     excluded,
@@ -162,6 +162,7 @@ def _for_another(  # noqa: PLR0917  as `stage_for`, and whose authority
     if not delegation or authority.approver != delegation.by:
         raise Refused(f"{actor.id} decides for nobody here", code="refused.not-delegated")
     require_delegate(delegation, actor, excluded(ticket, facts.accountable), facts.superiors, now)
+    require_outside_delegator(ticket, delegation.by, facts, act)
     if act == "approve" and any(delegation.by in d.voters for d in ticket.decisions):
         raise Refused(
             f"the vote of {delegation.by} on {ticket.id} is given already",

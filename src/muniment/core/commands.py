@@ -215,6 +215,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     authority: Authority | None = None  # the actor's own (Approve, Deny, Review)
     delegated: tuple[Authority, ...] = ()  # of others, who handed theirs to the actor
     superiors: tuple[IdentityId, ...] = ()  # everybody above the actor
+    above: dict[
+        IdentityId, tuple[IdentityId, ...]
+    ] = {}  # everybody above each who handed authority to the actor
     extended: Ticket | None = None  # what the request extends, as it stands now
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
     active: bool = True  # requester, beneficiary and an owner are active

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import Invalid, Refused
-from muniment.core.identity import Identity
+from muniment.core.identity import Identity, IdentityId
 from muniment.core.instants import parse_instant, spoken
 from muniment.core.separation import excluded
 from muniment.core.terms import Terms
@@ -72,6 +72,21 @@ def require_outside(ticket: Ticket, actor: Identity, facts: c.Facts, act: str) -
             f"{actor.id} reports to {above[0]} and cannot {act} {ticket.id}",
             remedy="Somebody who does not report to them can.",
             code="refused.subordinate",
+        )
+
+
+def require_outside_delegator(ticket: Ticket, by: IdentityId, facts: c.Facts, act: str) -> None:
+    """Raise `Refused` when the authority used is that of somebody who could not use it here themselves."""
+    if ticket.terms.kind != "break_glass":
+        return
+    involved = by in (*(ticket.terms.responders or ()), *facts.on_incident)
+    own = excluded(ticket, facts.accountable)
+    if involved or not own.isdisjoint(facts.above.get(by, ())):
+        why = f"took part in {ticket.terms.incident}" if involved else "reports to whoever broke the glass"
+        raise Refused(
+            f"{by} {why}, and nobody can {act} {ticket.id} on their behalf",
+            remedy="The authority of somebody outside the incident is needed.",
+            code="refused.involved" if involved else "refused.subordinate",
         )
 
 

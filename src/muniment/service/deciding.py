@@ -91,7 +91,10 @@ def accept(desk: Desk, caller: Caller, ticket: str, *, offer: str | None) -> Tic
         target = desk.target(t.terms.target)
         requester, beneficiary = desk.subject(t.terms.requester), desk.subject(t.terms.beneficiary)
         verdict = desk.policy.judge_request(t.offer.terms, requester, beneficiary, target)
-        return with_target(replace(facts, verdict=verdict), target, t.offer.terms.scope)
+        opened = desk.open_references(t.offer.terms, verdict)
+        return with_target(
+            replace(facts, verdict=verdict, open_references=opened), target, t.offer.terms.scope
+        )
 
     def make(t: Ticket) -> tuple[c.Command, tuple[Disclosure, ...]]:
         return c.Accept(offer=offer or (t.offer.digest if t.offer else "")), ()

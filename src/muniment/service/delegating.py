@@ -56,7 +56,7 @@ def end(desk: Desk, caller: Caller, delegation: str) -> Delegation:
             raise _none(delegation)
         stream, last = found
         given = last if isinstance(last, DelegationGiven) else _given(desk, stream.id)
-        if not _may_see(given.delegation, caller) or "auditor" in caller.identity.roles:
+        if not _may_end(given.delegation, caller):
             raise _none(delegation)
         if isinstance(last, DelegationEnded):
             return given.delegation
@@ -92,9 +92,18 @@ def document(delegation: Delegation, now: datetime, *, ended: bool = False) -> D
 
 
 def _may_see(delegation: Delegation, caller: Caller) -> bool:
+    return _is_theirs(delegation, caller) or not {"operator", "auditor"}.isdisjoint(caller.identity.roles)
+
+
+def _may_end(delegation: Delegation, caller: Caller) -> bool:
+    """Theirs, or an operator; an auditor changes nothing of others."""
+    roles = caller.identity.roles
+    return _is_theirs(delegation, caller) or ("operator" in roles and "auditor" not in roles)
+
+
+def _is_theirs(delegation: Delegation, caller: Caller) -> bool:
     who = caller.identity
-    mine = {who.id, *who.aliases} & {delegation.by, delegation.to}
-    return bool(mine or {"operator", "auditor"} & set(who.roles))
+    return not {who.id, *who.aliases}.isdisjoint((delegation.by, delegation.to))
 
 
 def _given(desk: Desk, stream: str) -> DelegationGiven:

@@ -247,6 +247,11 @@ class Desk:
             authority=authority,
             delegated=others,
             superiors=self.superiors(who) if others or ticket.terms.kind == "break_glass" else (),
+            above={
+                a.approver: self.superiors(holder)
+                for a in others
+                if (holder := self.directory.get(a.approver))
+            },
             on_incident=self._on_incident(ticket),
         )
 
