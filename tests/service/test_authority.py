@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -288,6 +289,25 @@ def test_who_is_told_when_nobody_decides_and_who_may_then(office: Office) -> Non
     office.give(asked)
     assert office.status(asked) == "active"
     sound(office)
+
+
+class Open:
+    """`ports.References` where everything is open."""
+
+    def is_open(self, kind: str, name: str) -> bool:
+        return (kind, name) == ("change", "CHG-7")
+
+
+def test_an_offer_is_accepted_where_references_must_be_open(office: Office) -> None:
+    oblige(office, '@approvers("owners")\n@max_duration("4h")\n@reference_open("change")')
+    office.desk = dataclasses.replace(office.desk, references=Open())
+    asked = office.ask(references={"change": "CHG-7"})
+    office.do(
+        deciding.counter, "cyd", asked, digest=ticket(office, asked).digest, duration=DAY / 48, comment="less"
+    )
+    office.do(deciding.accept, "ann", asked, offer=None)
+    assert ticket(office, asked).terms.duration == 1800
+    assert office.status(asked) == "pending"
 
 
 def test_in_order(office: Office) -> None:
