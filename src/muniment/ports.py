@@ -202,6 +202,17 @@ class Policy(Protocol):
     ) -> Authority:
         """Which stages of the ticket is this person in, and may they decide it?"""
 
+    def forbids(  # noqa: PLR0917  as `judge_approver`, and which stages
+        self,
+        ticket: Ticket,
+        delegate: Subject,
+        requester: Subject,
+        beneficiary: Subject,
+        target: Target,
+        stages: tuple[str, ...],
+    ) -> tuple[str, ...]:
+        """Why a policy forbids this person to decide these stages, for whomever; empty if none does."""
+
 
 class Directory(Protocol):
     """Who there is. Aliases resolve to one canonical identity."""

@@ -19,7 +19,7 @@ from muniment.service.attending import attend, note_missing
 from muniment.service.documents import ticket_document
 from muniment.service.filing import Ask, preview
 from muniment.store.views import Filter
-from service.changes import events, listening, oblige, people, sound, ticket
+from service.changes import PRODUCTION, events, listening, oblige, people, sound, ticket
 
 DAY = timedelta(days=1)
 CYD, DEE, BO = (f"human:{name}@example.com" for name in ("cyd", "dee", "bo"))
@@ -173,6 +173,27 @@ def test_who_may_see_and_end_a_delegation(office: Office) -> None:
     assert (shown["ended"], shown["in_force"]) == (True, False)
     with pytest.raises(NotFound):
         delegating.end(office.desk, office.caller("cyd"), "dlg_none")
+
+
+@pytest.mark.parametrize("forbidden", ["before", "after"])
+def test_whom_policy_forbids_to_decide_decides_for_nobody_either(office: Office, forbidden: str) -> None:
+    rule = (
+        f'forbid (principal == Human::"{BO.removeprefix("human:")}", action == Action::"approve", resource);'
+    )
+    forbid = lambda: oblige(office, PRODUCTION, more=f'@id("not-bo")\n@message("not Bo")\n{rule}')  # noqa: E731
+    asked = office.ask()
+    delegate(office)
+    if forbidden == "before":
+        forbid()
+        with pytest.raises(Refused, match="not Bo") as refused:
+            office.approve(asked, "bo")
+        assert refused.value.code == "refused.by-policy"
+        return
+    office.approve(asked, "bo")
+    forbid()
+    office.give(asked)
+    [voided] = events(office, asked, e.ApprovalsVoided)
+    assert voided.approvers == (BO,)
 
 
 def test_an_auditor_ends_what_they_gave(office: Office) -> None:

@@ -120,6 +120,29 @@ class CedarPolicy:
             approver=who, stages=stages, verdict=self._verdict(evaluations, entities, reasons=reasons)
         )
 
+    def forbids(  # noqa: PLR0917  as `judge_approver`, and which stages
+        self,
+        ticket: Ticket,
+        delegate: Subject,
+        requester: Subject,
+        beneficiary: Subject,
+        target: Target,
+        stages: tuple[str, ...],
+    ) -> tuple[str, ...]:
+        """Why a policy forbids this person to decide these stages, for whomever; empty if none does.
+
+        A delegate need not be permitted: that no policy permits it is no denial here, and any error is one.
+        """
+        questions, entities = approval_slice(ticket, delegate, requester, beneficiary, target, stages=stages)
+        forbidden = [
+            (e, f"{delegate.identity.id} to decide {ticket.id}")
+            for e in self._engine.ask(questions, entities)
+            if not e.allowed and (e.determining or e.errors)
+        ]
+        if not forbidden:
+            return ()
+        return self._explainer.why_not(forbidden, entities) or ("a policy forbids the delegate to decide",)
+
     def _verdict(
         self,
         evaluations: Sequence[Evaluation] = (),

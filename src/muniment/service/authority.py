@@ -57,8 +57,12 @@ def delegated(  # noqa: PLR0917  as `Policy.judge_approver`
         if holder is None or not holder.active:
             continue
         theirs = desk.policy.judge_approver(ticket, desk.subject(holder.id), requester, beneficiary, target)
-        if theirs.stages:
-            found.append(replace(theirs, delegation=each))
+        if not theirs.stages:
+            continue
+        # what policy forbids somebody to decide, they decide for nobody else either
+        why = desk.policy.forbids(ticket, desk.subject(who.id), requester, beneficiary, target, theirs.stages)
+        verdict = replace(theirs.verdict, permitted=False, reasons=why) if why else theirs.verdict
+        found.append(replace(theirs, delegation=each, verdict=verdict))
     return tuple(found)
 
 
@@ -82,7 +86,11 @@ def stands(  # noqa: PLR0917  as `Policy.judge_approver`
     if not names_of(desk, decision).isdisjoint(_stakeholders(desk, ticket, decision, requester, beneficiary)):
         return False
     authority = desk.policy.judge_approver(ticket, desk.subject(holder.id), requester, beneficiary, target)
-    return authority.verdict.permitted and decision.stage in authority.stages
+    if not authority.verdict.permitted or decision.stage not in authority.stages:
+        return False
+    return not decision.on_behalf or not desk.policy.forbids(
+        ticket, desk.subject(approver.id), requester, beneficiary, target, authority.stages
+    )
 
 
 def names_of(desk: Desk, decision: Decision) -> frozenset[IdentityId]:

@@ -88,6 +88,18 @@ class AdoptedPolicy:
         """As `ports.Policy` says."""
         return self.set().judge_approver(ticket, approver, requester, beneficiary, target)
 
+    def forbids(  # noqa: PLR0917  as the port
+        self,
+        ticket: Ticket,
+        delegate: Subject,
+        requester: Subject,
+        beneficiary: Subject,
+        target: Target,
+        stages: tuple[str, ...],
+    ) -> tuple[str, ...]:
+        """As `ports.Policy` says."""
+        return self.set().forbids(ticket, delegate, requester, beneficiary, target, stages)
+
 
 class AdoptedTargets(Mapping[str, Target]):
     """The configured targets, each described as it was adopted. One that was not adopted is not there."""
