@@ -12,6 +12,9 @@ const skew = 300 * time.Second
 // A ticket is what the rules need to know of it.
 type ticket struct {
 	people   map[string]bool // who asked, for whom, and who answers for them: none of them approves
+	own      map[string]bool // who asked, and for whom: nor do these agree, where owners may
+	asker    string
+	consent  map[string]bool // the stages in which owners agree
 	glass    bool
 	permit   bool
 	approved bool
@@ -34,9 +37,13 @@ type data struct {
 	ExpiresAt   string   `json:"expires_at"`
 	LastAt      string   `json:"last_at"`
 	Permitted   bool     `json:"permitted"`
+	Stage       string   `json:"stage"`
 	Obligations struct {
 		Stages []struct {
-			Needed int `json:"needed"`
+			Name      string   `json:"name"`
+			Needed    int      `json:"needed"`
+			Approvers []string `json:"approvers"`
+			Consent   bool     `json:"consent"`
 		} `json:"stages"`
 	} `json:"obligations"`
 }
@@ -49,7 +56,7 @@ func rules(entries []*entry) error {
 		json.Unmarshal(each.Data, &said)
 		t := tickets[each.Ticket]
 		if t == nil {
-			t = &ticket{people: map[string]bool{}, voices: map[string]bool{}}
+			t = &ticket{people: map[string]bool{}, own: map[string]bool{}, voices: map[string]bool{}}
 			tickets[each.Ticket] = t
 		}
 		switch each.Type {
@@ -58,13 +65,28 @@ func rules(entries []*entry) error {
 			for _, person := range append(said.Accountable, said.Terms.Requester, said.Terms.Beneficiary) {
 				t.people[person] = true
 			}
+			t.asker = said.Terms.Requester
+			t.own[said.Terms.Requester], t.own[said.Terms.Beneficiary] = true, true
 		case "policy-decided/1":
 			t.permit = said.Permitted
+			t.needed, t.consent = 0, map[string]bool{}
 			for _, stage := range said.Obligations.Stages {
 				t.needed += stage.Needed
+				t.consent[stage.Name] = stage.Consent
+				for _, owner := range stage.Approvers {
+					if stage.Consent && owner == t.asker { // asking is agreeing
+						t.needed--
+					}
+				}
 			}
+		case "counter-accepted/1": // other terms: judged and approved anew
+			t.permit, t.voices = false, map[string]bool{}
 		case "approval-recorded/1":
-			if t.people[said.Approver] || each.Actor.ID != said.Approver {
+			stake := t.people
+			if t.consent[said.Stage] {
+				stake = t.own
+			}
+			if stake[said.Approver] || each.Actor.ID != said.Approver {
 				return wrong("leaf %d: %s approves their own ticket %q, or for somebody else", each.index, said.Approver, each.Ticket)
 			}
 			if said.Decision == "approve" {

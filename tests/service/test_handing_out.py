@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+import servers
 from evidence.bundles import Shell
 from evidence.office import HOUR, Office
+from evidence.published import SecondVerifier, ledger_of
 from muniment.core.scope import Privilege
 from muniment.evidence.reading import verify_bundle
 from muniment.policy import starter
@@ -140,3 +143,18 @@ def test_it_is_handed_out_and_verified(office: Office, way: Callable[[Office], s
     assert report.ok, report.levels
     code, said = Shell(raw, office.desk.trust)()
     assert code == 0, said
+
+
+@pytest.mark.server("go")
+@pytest.mark.parametrize("way", [delegated, countered, with_its_owners_consent], ids=lambda way: way.__name__)
+def test_the_second_verifier_takes_it_as_well(
+    office: Office, tmp_path: Path, way: Callable[[Office], str]
+) -> None:
+    way(office)
+    log = office.log()
+    ledger = ledger_of(log, len(log))
+    sources = Path(__file__).parents[1] / "second_verifier"
+    second = SecondVerifier(servers.build_go(sources, tmp_path / "second_verifier"))
+    (tmp_path / "trust").write_text(ledger.trust.render())
+    found = second(ledger.write(tmp_path / "ledger"), tmp_path / "trust")
+    assert not any(found.values()), found
