@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,7 @@ class Shell:
 
     def __init__(self, raw: bytes, trust: TrustPolicy | None = TRUST) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="muniment-evidence-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.trust = trust
         for name, content in unpack(raw).items():
             path = self.folder / "bundle" / name

@@ -158,8 +158,8 @@ REVIEWERS = {
 def test_who_looks_back_is_outside_of_the_incident(office: Office, who: str) -> None:
     ticket = broken(office, responders=("human:dee@example.com",))
     review(
-        office, "aud", over(office, broken(office, "eve"))
-    )  # closed long since: she took part all the same
+        office, "aud", over(office, broken(office, "eve", incident="inc-9"))
+    )  # closed long since, and written otherwise: she took part all the same
     over(office, ticket)
     code = REVIEWERS[who]
     acts: list[tuple[Any, dict[str, str]]] = [

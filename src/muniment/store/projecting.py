@@ -51,8 +51,15 @@ def write_viewers(connection: Connection, tickets: Sequence[Ticket]) -> None:
 
 def viewer_rows(ticket: Ticket) -> list[dict[str, str]]:
     """The index's rows of a ticket: a function of its state, too. Tickets of one incident find each other by it as well."""
-    incident = {f"incident:{ticket.terms.incident}"} if ticket.terms.kind == "break_glass" else set()
-    return [{"who": who, "ticket": ticket.id} for who in sorted(viewers(ticket) | incident)]
+    found = viewers(ticket)
+    if ticket.terms.kind == "break_glass" and ticket.terms.incident:
+        found |= {incident_key(ticket.terms.incident)}
+    return [{"who": who, "ticket": ticket.id} for who in sorted(found)]
+
+
+def incident_key(incident: str) -> str:
+    """What tickets of one incident share, however somebody wrote its name in a hurry."""
+    return f"incident:{incident.casefold()}"
 
 
 def ticket_row(ticket: Ticket) -> dict[str, Any]:

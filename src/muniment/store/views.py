@@ -20,6 +20,7 @@ from muniment.ports import Stream
 from muniment.store import tables as t
 from muniment.store.engine import blob, reading, writing
 from muniment.store.events import decode_state
+from muniment.store.projecting import incident_key
 
 #: more than anybody reads; longer lists are asked for page by page
 PAGE = 1000
@@ -229,7 +230,7 @@ class SqlViews:
 
     def on_incident(self, incident: str) -> list[Ticket]:
         """Tickets that broke glass for an incident."""
-        mine = select(t.viewer.c.ticket).where(t.viewer.c.who == f"incident:{incident}")
+        mine = select(t.viewer.c.ticket).where(t.viewer.c.who == incident_key(incident))
         with reading(self._engine) as connection:
             rows = connection.execute(select(t.ticket.c.state).where(t.ticket.c.id.in_(mine)))
             return [decode_state(blob(state)) for (state,) in rows]

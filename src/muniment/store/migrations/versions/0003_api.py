@@ -62,7 +62,9 @@ def fill(connection: sa.Connection, viewer: sa.Table) -> None:
 
 def viewers(state: dict[str, Any]) -> set[str]:
     terms, obligations = state["terms"], state.get("obligations") or {}
+    incident = terms.get("incident") if terms["kind"] == "break_glass" else None
     return {
+        *([f"incident:{incident.casefold()}"] if incident else ()),
         terms["requester"],
         terms["beneficiary"],
         *state["accountable"],
