@@ -328,7 +328,9 @@ for file in registry/*.entry; do
   stem=${file%.entry}
   if check_entry "$stem"; then
     case $entry_ticket in
-      policy | identity:* | target:* | delegation:* | erasure:* | keys) ok "$file: $entry_type of $entry_ticket is entry $index of the ledger" ;;
+      policy | identity:* | target:* | delegation:* | erasure:* | keys)
+        ok "$file: $entry_type of $entry_ticket is entry $index of the ledger"
+        ;;
       *) fail "$file: it is of $entry_ticket, which is no registry" ;;
     esac
   fi
