@@ -42,7 +42,10 @@ def on_terminal(*words: object, columns: int = 80, until: str = "", **extra: str
             if until and time.monotonic() > press and re.search(until, shown.decode(errors="replace")):
                 os.write(ours, b"\x03")
                 press = time.monotonic() + 10  # as somebody would who sees that nothing happens
-        return process.wait(timeout=10), shown.decode(errors="replace")  # our ^C is echoed anywhere
+        try:
+            return process.wait(timeout=10), shown.decode(errors="replace")  # our ^C is echoed anywhere
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it did not end; it showed {shown[-3000:]!r}")
     finally:
         process.kill()
         process.wait()

@@ -53,19 +53,19 @@ def tell(as_json: bool, open_desk: Callable[[Config], Desk]) -> int:
     with _unwound_by_signals() as received, _quiet_log(), _libpq_without_settings():
         teller = Teller(as_json=as_json)
         try:
-            return _told(teller, open_desk)
+            return _told(teller, open_desk, received)
         except KeyboardInterrupt:
             teller.say("Interrupted.")
             return 128 + (received[0] if received else signal.SIGINT)
 
 
-def _told(teller: Teller, open_desk: Callable[[Config], Desk]) -> int:
+def _told(teller: Teller, open_desk: Callable[[Config], Desk], received: list[int]) -> int:
     began = time.monotonic()
     play, failed = None, False
     teller.say("Muniment on this machine: access from the asking to the evidence.", "")
     with set_stage(open_desk) as stage:
         play = Play(stage=stage, teller=teller)
-        failed = not _play(play)
+        failed = not _play(play, received)
     failed = not (_cleaned_up(teller, stage) and not failed)
     seconds = round(time.monotonic() - began, 1)
     teller.document(
@@ -85,11 +85,13 @@ def _told(teller: Teller, open_desk: Callable[[Config], Desk]) -> int:
     return 0
 
 
-def _play(play: Play) -> bool:
-    """All acts, or those up to the one that fails."""
+def _play(play: Play, received: list[int]) -> bool:
+    """All acts, or those up to the one that fails or a signal came in."""
     with play.teller:
         try:
             for who, act in ACTS:
+                if received:
+                    raise KeyboardInterrupt
                 try:
                     play.teller.step(who, act(play))
                 except Unmet as error:
@@ -123,9 +125,11 @@ def _unwound_by_signals() -> Iterator[list[int]]:
     """The first signal unwinds everything, as Ctrl-C does; later ones do not disturb the cleaning up."""
     received: list[int] = []
 
-    def unwind(number: int, _frame: FrameType | None) -> None:
+    def unwind(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if len(received) == 1:
+        # what is raised in the hooks that logging has around fork() is printed and lost: the next act looks
+        in_hook = frame is not None and frame.f_globals.get("__name__") == "logging"
+        if len(received) == 1 and not in_hook:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
