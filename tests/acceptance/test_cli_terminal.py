@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -20,6 +21,12 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x03]")
 
 
+def as_in_a_terminal() -> None:
+    """Ctrl-C comes from there, and is heeded: whoever runs the tests in the background has it ignored."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def on_terminal(*words: object, columns: int = 80, until: str = "", **extra: str) -> tuple[int, str]:
     """Run the program on a terminal; press Ctrl-C once ``until`` was shown. Return its status and all that it wrote."""
     ours, theirs = pty.openpty()
@@ -27,7 +34,7 @@ def on_terminal(*words: object, columns: int = 80, until: str = "", **extra: str
     process = subprocess.Popen(
         [*PROGRAM, *map(str, words)], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         env=environment(TERM="xterm-256color", **extra),
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  no threads here
+        preexec_fn=as_in_a_terminal,  # noqa: PLW1509  no threads here
     )  # fmt: skip
     os.close(theirs)
     shown, deadline, press = b"", time.monotonic() + 60, 0.0
