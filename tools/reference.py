@@ -29,7 +29,7 @@ from muniment.api.routes import Route
 from muniment.cli.app import build
 from muniment.cli.session import Usage
 from muniment.connectors import openssh, postgresql
-from muniment.core import closure, delegation, errors, events, identity, scope, terms, verdict
+from muniment.core import closure, delegation, errors, events, identity, login, scope, terms, verdict
 from muniment.core.instants import spoken
 from muniment.directory import parsing
 from muniment.ledger import entry
@@ -158,7 +158,7 @@ def event_kinds() -> str:
     """Every kind of event with its fields, the envelope, and the shapes that fields have."""
     shapes = (
         terms.Terms, scope.Privilege, scope.Comparison, verdict.Obligations, verdict.Stage, verdict.Evaluation,
-        delegation.Delegation, events.Kept, events.CheckResult, events.PolicyFile, identity.Identity,
+        delegation.Delegation, login.Login, events.Kept, events.CheckResult, events.PolicyFile, identity.Identity,
     )  # fmt: skip
     return _page(
         "Events",
@@ -172,8 +172,8 @@ def event_kinds() -> str:
         "`actor` is `{id, via}`: who acted, and by which way in: `local` for the command line, `controller`.",
         "## Of a ticket",
         *(part for each in events.TICKET_EVENTS for part in _event(each)),
-        "## Of identities, targets, delegations and policies",
-        "Their streams are `identity:ID`, `target:ID`, `delegation:ID` and `policy`.",
+        "## Of identities, targets, delegations, policies and logins",
+        "Their streams are `identity:ID`, `target:ID`, `delegation:ID`, `policy` and `logins`.",
         *(part for each in events.REGISTRY_EVENTS for part in _event(each)),
         "## Of the ledger itself",
         "Their streams are `erasure:TICKET` and `keys`.",
@@ -244,7 +244,7 @@ _ANNOTATIONS = {
     " is that of break-glass, too. Where they are looked up: `[references]`.",
     "signature": "`required`: each approval carries the approver's own signature over the exact terms.",
     "assurance": f"Least assurance of the approver's login, from 1 to {obligations.MAX_ASSURANCE}, as NIST SP 800-63B"
-    " counts. No login here can show it yet: where it is demanded nobody approves.",
+    f" counts; the login is at most {spoken(login.FRESH)} old. Tokens show none.",
     "notify": "Who is told: names as in `@approvers`, with commas between.",
     "remind_after": "When approvers who have not decided are reminded.",
     "escalate_after": "When those of `@escalate_to` are asked as well.",

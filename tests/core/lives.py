@@ -12,6 +12,7 @@ from muniment.core.events import Event
 from muniment.core.identity import Identity
 from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
+from muniment.core.login import Login
 from muniment.core.scope import Privilege
 from muniment.core.terms import Terms
 from muniment.core.text import commit
@@ -111,9 +112,10 @@ class Life:
         )
         return self
 
-    def approve(self, identity: str = LEAD) -> Life:
+    def approve(self, identity: str = LEAD, login: Login | None = None) -> Life:
         assert self.ticket
-        self.do(c.Approve(digest=self.ticket.digest), self.lead(identity))
+        facts = c.msgspec.structs.replace(self.lead(identity), login=login)
+        self.do(c.Approve(digest=self.ticket.digest), facts)
         return self
 
     def start(self, held=(), ticketed=()) -> Life:

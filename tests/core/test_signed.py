@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from core.lives import LEAD, RW, Life, verdict
 from muniment.core import commands as c
 from muniment.core.errors import Refused
 from muniment.core.events import RequestDenied
+from muniment.core.login import Login
 from muniment.core.statement import approval_statement
 
 
@@ -47,15 +49,46 @@ def test_the_statement_names_all_that_it_means_and_where_it_counts() -> None:
     assert other.digest != ticket.digest
 
 
-def test_an_assurance_that_no_login_can_show_lets_nobody_approve() -> None:
+LOGIN = Login(
+    method="oidc",
+    issuer="https://idp.example",
+    subject="1",
+    at="2026-11-23T10:00:00.000000Z",
+    level=2,
+    acr="mfa",
+)
+#: the login → why it does not do where assurance 2 is demanded; None: it does
+LOGINS = [
+    (None, "nobody signed in"),
+    (replace(LOGIN, level=1), "has assurance 1"),
+    (LOGIN, None),
+    (replace(LOGIN, level=3), None),
+    (replace(LOGIN, at="2026-11-23T09:45:00.000000Z"), None),
+    (replace(LOGIN, at="2026-11-23T09:44:59.999999Z"), "older than 15 minutes"),
+]
+
+
+@pytest.mark.parametrize(("login", "why"), LOGINS)
+def test_where_assurance_is_demanded_approvers_signed_in_just_now_and_well_enough(
+    login: Login | None, why: str | None
+) -> None:
     life = Life().submit(verdict(assurance=2))
-    with pytest.raises(Refused, match="no login here can show it") as refused:
-        life.approve()
+    if why is None:
+        assert login is not None
+        assert life.approve(login=login).ticket.decisions[0].login == login
+        return
+    with pytest.raises(Refused, match=why) as refused:
+        life.approve(login=login)
     assert refused.value.code == "refused.assurance-required"
-    life = Life().submit().approve()
-    facts = life.system(verdict=verdict(assurance=1), standing_approvers=(LEAD,))
-    (denied,) = life.do(c.StartProvisioning(held=(), ticketed=()), facts)
-    assert isinstance(denied, RequestDenied)
+    assert "level=2" in refused.value.remedy
+
+
+def test_approvals_given_before_policy_demanded_assurance_do_not_count_where_it_does() -> None:
+    for login, begins in ((None, False), (replace(LOGIN, level=1), False), (LOGIN, True)):
+        life = Life().submit().approve(login=login)
+        facts = life.system(verdict=verdict(assurance=2), standing_approvers=(LEAD,))
+        events = life.do(c.StartProvisioning(held=(), ticketed=()), facts)
+        assert isinstance(events[0], RequestDenied) is not begins
 
 
 def test_an_approval_by_those_whom_policy_asked_before_counts_no_longer() -> None:

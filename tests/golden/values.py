@@ -7,6 +7,7 @@ import msgspec
 from muniment.core import events as e
 from muniment.core.delegation import Delegation
 from muniment.core.identity import Budget, Identity
+from muniment.core.login import Login
 from muniment.core.scope import Comparison, Privilege
 from muniment.core.terms import Terms, terms_digest
 from muniment.core.verdict import Evaluation, Obligations, Stage
@@ -185,6 +186,12 @@ VALUES: dict[str, e.Event] = {
     "request-submitted/1 responders": e.RequestSubmitted(
         terms=RESPONDED_TERMS, digest=terms_digest("req_golden", RESPONDED_TERMS), accountable=()
     ),
+    "approval-recorded/1 signed in": e.ApprovalRecorded(
+        approver=CYD, decision="approve", stage="dba-leads", digest=SHA, policies=SHA, authority=(), evaluations=(), entities=(), comment=None,
+        signature=None, login=Login(method="oidc", issuer="https://idp.example.org", subject="248289761001", at=AT, level=2, acr="mfa"),
+    ),
+    "login-linked/1": e.LoginLinked(issuer="https://idp.example.org", subject="248289761001", identity=CYD),
+    "login-unlinked/1": e.LoginUnlinked(issuer="https://idp.example.org", subject="248289761001", identity=CYD),
 }  # fmt: skip
 
 

@@ -70,6 +70,15 @@ class Offer(TypedDict):
     comment: str
 
 
+class Login(TypedDict):
+    method: Literal["oidc"]
+    issuer: str
+    subject: str
+    at: Instant
+    level: int
+    acr: str | None
+
+
 class Decision(TypedDict):
     approver: str
     decision: Literal["approve", "deny"]
@@ -80,6 +89,7 @@ class Decision(TypedDict):
     signature: str | None
     on_behalf_of: str | None
     delegation: str | None
+    login: Login | None
     comment: str | None
 
 

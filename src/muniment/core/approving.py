@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.delegation import require_delegate
 from muniment.core.errors import Refused
 from muniment.core.glass import require_outside, require_outside_delegator
 from muniment.core.identity import Identity
+from muniment.core.login import Login, falls_short
 from muniment.core.separation import (
     excluded,
     require_current_directory,
@@ -40,8 +43,8 @@ def approve(ticket: Ticket, command: c.Approve, facts: c.Facts, now: datetime) -
     stage, authority = stage_for(ticket, facts, actor, "approve", now)
     require_outside(ticket, actor, facts, "approve")
     _require_signature(ticket, command, facts)
-    _require_assurance(ticket)
-    recorded = _recorded(ticket, actor, stage, authority, command)
+    _require_assurance(ticket, facts, now)
+    recorded = _recorded(ticket, actor, stage, authority, command, login=facts.login)
     if ticket.status != "pending":  # of a broken glass: it was given at once, and is approved afterwards
         return (recorded,)
     if any(ticket.short_of(s) > (s.name == stage.name) for s in ticket.stages):
@@ -68,13 +71,13 @@ def _require_signature(ticket: Ticket, command: c.Approve, facts: c.Facts) -> No
         )
 
 
-def _require_assurance(ticket: Ticket) -> None:
-    """Nobody signs in here yet in a way that says how sure it is: what policy demands of a login cannot be shown."""
-    if ticket.obligations is not None and ticket.obligations.assurance:
+def _require_assurance(ticket: Ticket, facts: c.Facts, now: datetime) -> None:
+    """Where policy demands it, whoever approves was there just now, and proved it well enough."""
+    if why := falls_short(ticket.obligations, facts.login, now):
+        wanted = ticket.obligations.assurance if ticket.obligations else 0
         raise Refused(
-            f"policy demands assurance {ticket.obligations.assurance} of the login that approves {ticket.id},"
-            " and no login here can show it",
-            remedy="Take @assurance out of the policy and file again; @signature is the proof that an approver can give.",
+            f"policy demands assurance {wanted} of the login that approves {ticket.id}, and {why}",
+            remedy=f"Sign in again at /auth/login?level={wanted}, then approve.",
             code="refused.assurance-required",
         )
 
@@ -83,7 +86,9 @@ def deny(ticket: Ticket, command: c.Deny, facts: c.Facts, now: datetime) -> tupl
     """Record one person's no, which ends the ticket. Whoever approved earlier may still say no."""
     actor = decider(facts, "deny")
     stage, authority = stage_for(ticket, facts, actor, "deny", now)
-    return _recorded(ticket, actor, stage, authority, command), e.RequestDenied(by=actor.id, reasons=())
+    return _recorded(ticket, actor, stage, authority, command, login=facts.login), e.RequestDenied(
+        by=actor.id, reasons=()
+    )
 
 
 def decider(facts: c.Facts, act: str) -> Identity:
@@ -206,12 +211,18 @@ def _could(ticket: Ticket) -> str:
 
 
 def _recorded(
-    ticket: Ticket, actor: Identity, stage: Stage, authority: Authority, command: c.Approve | c.Deny
+    ticket: Ticket,
+    actor: Identity,
+    stage: Stage,
+    authority: Authority,
+    command: c.Approve | c.Deny,
+    *,
+    login: Login | None,
 ) -> e.ApprovalRecorded:
     approves, verdict = isinstance(command, c.Approve), authority.verdict
     return e.ApprovalRecorded(
         approver=actor.id, decision="approve" if approves else "deny", stage=stage.name, digest=ticket.digest,
         policies=verdict.policies, authority=verdict.determining, evaluations=verdict.evaluations, entities=verdict.entities,
         comment=command.comment, signature=command.signature if isinstance(command, c.Approve) else None,
-        on_behalf=authority.delegation,
+        on_behalf=authority.delegation, login=login or msgspec.UNSET,
     )  # fmt: skip

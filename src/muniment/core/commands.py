@@ -13,6 +13,7 @@ import msgspec
 from muniment.core.budget import Spent
 from muniment.core.events import Cause, Kept
 from muniment.core.identity import Identity, IdentityId
+from muniment.core.login import Login
 from muniment.core.scope import Scope
 from muniment.core.terms import Terms
 from muniment.core.ticket import Ticket
@@ -230,6 +231,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         Spent, ...
     ] = ()  # budgets of requester and beneficiary, as far as they are not persons (Submit)
     signed_by: str | None = None  # the actor's own key that the command's signature verified with (Approve)
+    login: Login | None = None  # how the actor signed in; null: with a token, or locally
     native_expiry: bool = False  # the target can end this access by itself
     ends_sessions: bool = False  # the target ends sessions together with the access
     scope_bounded: bool = False  # the catalogue calls every privilege in the scope bounded

@@ -14,6 +14,7 @@ import msgspec
 
 from muniment.core.delegation import Delegation
 from muniment.core.identity import Identity, IdentityId
+from muniment.core.login import Login
 from muniment.core.scope import Comparison, Privilege, Scope
 from muniment.core.terms import Terms
 from muniment.core.verdict import Evaluation, Obligations
@@ -71,6 +72,7 @@ class ApprovalRecorded(Event, frozen=True, kw_only=True):
     signature: str | None  # the approver's own, over the terms
     #: set where the authority is somebody else's, who handed it on; the questions to policy are about them
     on_behalf: Delegation | msgspec.UnsetType = msgspec.UNSET
+    login: Login | msgspec.UnsetType = msgspec.UNSET  # how they signed in; absent: with a token, or locally
 
 
 class CounterOffered(Event, frozen=True, kw_only=True):
@@ -462,6 +464,26 @@ class SettingsAdopted(Event, frozen=True, kw_only=True):
     proposed_by: IdentityId | msgspec.UnsetType = msgspec.UNSET
 
 
+class LoginLinked(Event, frozen=True, kw_only=True):
+    """Somebody signed in for the first time: this account of the identity provider is theirs from here on, and no other."""
+
+    kind = "login-linked/1"
+
+    issuer: str
+    subject: str  # as the issuer names the account; never used again for another one
+    identity: IdentityId
+
+
+class LoginUnlinked(Event, frozen=True, kw_only=True):
+    """The account is nobody's any more. The next one that is mapped to the identity is linked in its place."""
+
+    kind = "login-unlinked/1"
+
+    issuer: str
+    subject: str
+    identity: IdentityId
+
+
 class TextErased(Event, frozen=True, kw_only=True):
     """A free text of a ticket was deleted beside the ledger, with its salt. The entry that commits to it stays as it is."""
 
@@ -500,7 +522,7 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
     IdentityRecorded, IdentityDeactivated, TargetRegistered, TargetRetired, DelegationGiven, DelegationEnded,
-    PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted,
+    PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
 )  # fmt: skip
 
 #: of the ledger itself: what was erased beside it, and by which keys it is signed

@@ -103,8 +103,8 @@ def _stricter(  # noqa: PLR0911  each return is one demand
     missed = unmet(ticket.terms, obligations, facts)
     if missed:
         return missed.message
-    if obligations.assurance and ticket.decisions:
-        return "approvers must show how they signed in, and no login here can"
+    if any((d.login.level if d.login else 0) < (obligations.assurance or 0) for d in ticket.decisions):
+        return f"approvers must sign in with assurance {obligations.assurance}"
     if obligations.signed is True and any(d.signature is None for d in ticket.decisions):
         return "approvers must sign their approvals"
     asked = ticket.obligations is not None and ticket.obligations.witnessed is True

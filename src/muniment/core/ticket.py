@@ -19,6 +19,7 @@ from muniment.core import events as e
 from muniment.core.delegation import Delegation
 from muniment.core.identity import IdentityId
 from muniment.core.instants import parse_instant
+from muniment.core.login import Login
 from muniment.core.scope import Comparison, Scope
 from muniment.core.terms import Terms
 from muniment.core.verdict import Obligations, Stage
@@ -59,6 +60,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     signature: str | None
     comment: str | None
     on_behalf: Delegation | msgspec.UnsetType = msgspec.UNSET
+    login: Login | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def voters(self) -> tuple[IdentityId, ...]:
@@ -311,6 +313,7 @@ def _apply(t: Ticket, event: e.Event, recorded: Recorded) -> Ticket:  # noqa: C9
             decision = Decision(
                 approver=event.approver, decision=event.decision, stage=event.stage, at=at, authority=event.authority,
                 digest=event.digest, signature=event.signature, comment=event.comment, on_behalf=event.on_behalf,
+                login=event.login,
             )  # fmt: skip
             return replace(t, decisions=(*t.decisions, decision))
         case e.CounterOffered():

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from muniment.core import events as e
 from muniment.core.identity import is_human
 from muniment.core.instants import parse_instant
+from muniment.core.login import falls_short
 from muniment.core.scope import covers
 from muniment.core.terms import Terms, terms_digest
 from muniment.core.ticket import Recorded, Ticket
@@ -27,6 +28,8 @@ def approval_recorded(t: Ticket, event: e.ApprovalRecorded, recorded: Recorded) 
         return None
     if t.obligations and t.obligations.signed is True and event.signature is None:
         return f"policy demands that {event.approver} signs the approval, and no signature is there"
+    if why := falls_short(t.obligations, event.login or None, parse_instant(recorded.at)):
+        return f"policy demands assurance of the login of {event.approver}, and {why}"
     voters = {event.approver, event.on_behalf.by} if event.on_behalf else {event.approver}
     if voted := voters.intersection(who for d in t.decisions for who in d.voters):
         return f"{min(voted)} has decided already, and counts once"

@@ -54,6 +54,8 @@ TICKET = "req_"
 POLICY = "policy"
 #: the stream of the ledger's own keys
 KEYS = "keys"
+#: which account of the identity provider is whose
+LOGINS = "logins"
 #: how the streams begin that say what was erased of a ticket, whose id follows
 ERASURE = "erasure:"
 
@@ -70,6 +72,7 @@ _REGISTRY = {
     "settings-": POLICY,
     "text-": ERASURE,
     "key-": KEYS,
+    "login-": LOGINS,
 }
 _REGISTRY_KINDS = {
     event.kind: home

@@ -17,6 +17,7 @@ from muniment.core.filing import named_references
 from muniment.core.identity import SYSTEM, Identity, IdentityId, is_human, parse_identity
 from muniment.core.instants import wire
 from muniment.core.lifecycle import decide
+from muniment.core.login import Login
 from muniment.core.terms import Terms
 from muniment.core.text import Disclosure, clean_text, disclose
 from muniment.core.ticket import Recorded, Ticket, evolve
@@ -70,6 +71,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     via: str
     once: Once | None = None  # the client's own name for this one command
+    login: Login | None = None  # how they signed in, if they did
 
     @property
     def actor(self) -> Actor:
@@ -242,6 +244,7 @@ class Desk:
         return msgspec.structs.replace(
             facts,
             actor=who,
+            login=caller.login,
             steward="operator" in who.roles or self.owns(target, who),
             auditor="auditor" in who.roles,
             authority=authority,

@@ -11,6 +11,7 @@ import msgspec
 from muniment.core.closure import run_checks
 from muniment.core.events import TextErased
 from muniment.core.instants import iso_duration, wire
+from muniment.core.login import Login
 from muniment.core.ticket import Recorded, Ticket
 from muniment.core.verdict import Stage
 from muniment.evidence.rules import ERASURE
@@ -189,6 +190,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
                 "comment": texts.get(d.comment, MISSING) if d.comment else None,
                 "on_behalf_of": d.on_behalf.by if d.on_behalf else None,
                 "delegation": d.on_behalf.id if d.on_behalf else None,
+                "login": _login(d.login) if d.login else None,
             }
             for d in t.decisions
         ],
@@ -225,6 +227,13 @@ def finding_document(ticket: Ticket, finding: str) -> Document:
         "id": f"{ticket.id}:{found.id}", "ticket": ticket.id, "target": ticket.terms.target, "type": found.type,
         "severity": found.severity, "message": found.message, "scope": msgspec.to_builtins(found.scope),
         "raised_at": _short(found.raised_at), "resolved_at": _short(found.resolved_at), "resolved_by": found.resolved_by,
+    }  # fmt: skip
+
+
+def _login(login: Login) -> Document:
+    return {
+        "method": login.method, "issuer": login.issuer, "subject": login.subject, "at": _short(login.at),
+        "level": login.level, "acr": login.acr,
     }  # fmt: skip
 
 
