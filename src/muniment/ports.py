@@ -57,6 +57,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     needs_public_key: bool  # the request must carry the beneficiary's public key
     lists_everything: bool  # observe(None) sees every holding on the target, ours or not
     grant: GrantKind = "entitlement"  # what kind of thing is given
+    separate: bool = False  # each ticket's grant is a thing of its own, and ``Holding.ticket`` says whose
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,11 +96,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     holdings: tuple[Holding, ...]
     complete: bool = True
 
-    def of(self, account: str) -> Scope:
-        """What one account holds, sorted, each once."""
+    def of(self, account: str, ticket: str | None = None) -> Scope:
+        """What one account holds, sorted, each once; without what the target says was given for another ticket."""
         from muniment.core.scope import scope  # noqa: PLC0415
 
-        return scope(h.what for h in self.holdings if h.account == account)
+        mine = (h for h in self.holdings if h.account == account)
+        return scope(h.what for h in mine if None in {ticket, h.ticket} or h.ticket == ticket)
 
 
 class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +117,9 @@ class Connector(Protocol):
 
     Orders state an end, not a step: provisioning what is held, and revoking what is not, succeed. A call may
     take effect although it raises or answers "unknown"; the caller reads back. Implementations are safe for use
-    by several threads and keep no state of their own beside the target. Orders in one call are on different
-    (account, privilege) pairs and are independent: one that the target rejects fails no other.
+    by several threads and keep no state of their own beside the target. Orders in one call are independent: one that
+    the target rejects fails no other. They are on different (account, privilege) pairs, but for grants that are
+    ``separate``.
 
     ``confirm`` is called once, after the connector has the target's attention and as late as it can be before
     the target changes; it raises `LeaseLost` when another worker holds the work, and then nothing is changed (I19).

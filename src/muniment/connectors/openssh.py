@@ -120,6 +120,7 @@ class OpenSSH:
         needs_public_key=True,
         lists_everything=True,
         grant="certificate",
+        separate=True,
     )
 
     def __init__(
@@ -196,8 +197,10 @@ class OpenSSH:
             if accounts is None or issued.account in accounts:
                 grantor = fingerprint(issued.authority)
                 for principal in issued.principals:
-                    holding = Holding(account=issued.account, privilege=principal, grantor=grantor)
-                    found[holding.account, principal, grantor] = holding
+                    holding = Holding(
+                        account=issued.account, privilege=principal, grantor=grantor, ticket=issued.ticket
+                    )
+                    found[holding.account, principal, grantor, issued.serial] = holding
         return Observation(holdings=tuple(found[key] for key in sorted(found)), complete=complete)
 
     def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:

@@ -18,7 +18,7 @@ from muniment.ports import Order, Outcome
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TICKET = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_KEY_ID = re.compile(rf"muniment:{TICKET.pattern}:(.+)", re.ASCII | re.DOTALL)
+_KEY_ID = re.compile(rf"muniment:({TICKET.pattern}):(.+)", re.ASCII | re.DOTALL)
 
 
 class Damaged(Exception):
@@ -40,7 +40,12 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     def account(self) -> str:
         text = self.key_id.decode(errors="backslashreplace")
         match = _KEY_ID.fullmatch(text)
-        return match[1] if match else text
+        return match[2] if match else text
+
+    @property
+    def ticket(self) -> str | None:
+        match = _KEY_ID.fullmatch(self.key_id.decode(errors="backslashreplace"))
+        return match[1] if match else None
 
     def revoked(self, krl: lists.Krl) -> bool:
         return krl.revokes(self.authority, self.serial, self.key_id) or any(

@@ -97,6 +97,9 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     privilege: str
     resource: str | None = None
     grantor: str | None = None
+    ticket: str | None = (
+        None  # that it was given for, where the target says; then another's end does not touch it
+    )
 
     @property
     def what(self) -> Privilege:

@@ -12,7 +12,7 @@ from muniment.core import commands as c
 from muniment.core.errors import LeaseLost, MunimentError, StoreUnavailable
 from muniment.core.scope import Scope, excess, scope
 from muniment.core.ticket import Ticket
-from muniment.ports import Append, Appended, Claim, Credential, Lease, Order, Stream
+from muniment.ports import Append, Appended, Claim, Credential, Lease, Order, Stream, Target
 from muniment.service.desk import Desk
 
 #: a pass that takes longer has lost its leases; every call to a target is bounded well below
@@ -140,6 +140,13 @@ def order_for(ticket: Ticket, wanted: Scope) -> Order:
         ticket=ticket.id, account=ticket.terms.account, scope=wanted, expires_at=ticket.expiry,
         public_key=ticket.terms.public_key, handle=ticket.handle,
     )  # fmt: skip
+
+
+def sharing(desk: Desk, target: Target, accounts: Collection[str]) -> Mapping[tuple[str, str], list[Ticket]]:
+    """Live tickets that may give the same thing as others on these accounts; none where each ticket gives its own (I21)."""
+    if target.connector.capabilities.separate:
+        return {}
+    return desk.store.sharing({(target.id, account) for account in accounts})
 
 
 def others_on(sharing: Mapping[tuple[str, str], list[Ticket]], ticket: Ticket) -> list[Ticket]:

@@ -43,7 +43,9 @@ def give(desk: Desk, target_id: str, tickets: Collection[str], holder: str) -> f
     """
     progress = f.Progress(moved=[], again={})
     target = desk.target(target_id)
-    works = _one_per_privilege(f.load(desk, tickets, target_id), progress)
+    works = f.load(desk, tickets, target_id)
+    if not target.connector.capabilities.separate:
+        works = _one_per_privilege(works, progress)
     now = desk.clock.now()
     started = [w for w in works if w.ticket.status == "provisioning" and not f.over(w.ticket, now)]
     fresh = [w for w in works if w.ticket.status == "approved" and (w.ticket.ready or now) <= now]
@@ -68,23 +70,23 @@ def _intend(
     desk: Desk, target: Target, works: list[f.Work], holder: str, progress: f.Progress
 ) -> list[f.Work]:
     """Record the intent for tickets that may begin; return those that did."""
-    accounts = {(target.id, w.account) for w in works}
+    accounts = {w.account for w in works}
     # looked up on both sides of the reading: what it shows may be the grant of a ticket that begins or ends meanwhile
-    earlier = desk.store.sharing(accounts)
+    earlier = f.sharing(desk, target, accounts)
     try:
-        before = target.connector.observe({w.account for w in works})
+        before = target.connector.observe(accounts)
         if not before.complete:
             raise TargetUnavailable(f"{target.id} could not be read completely", remedy="It is tried again.")
     except MunimentError as error:
         progress.again |= {w.ticket.id: error for w in works}
         return []
-    later = desk.store.sharing(accounts)
+    later = f.sharing(desk, target, accounts)
     beginning: list[f.Work] = []
     appends: list[Append] = []
     for work in works:
         others = (*f.others_on(earlier, work.ticket), *f.others_on(later, work.ticket))
         ticketed = scope(p for o in others for p in o.approved)
-        command = c.StartProvisioning(held=before.of(work.account), ticketed=ticketed)
+        command = c.StartProvisioning(held=before.of(work.account, work.ticket.id), ticketed=ticketed)
         try:
             facts = rejudged(desk, work.ticket, target)
             append = desk.appending(
@@ -137,12 +139,12 @@ def _provision(desk: Desk, target: Target, works: list[f.Work], progress: f.Prog
     except MunimentError as error:
         progress.again |= {w.ticket.id: error for w in works}
         return
-    sharing = desk.store.sharing({(target.id, w.account) for w in works})
+    sharing = f.sharing(desk, target, {w.account for w in works})
     seen: list[f.Work] = []
     appends: list[Append] = []
     for work, outcome in zip(works, outcomes, strict=True):
         others = scope(p for o in f.others_on(sharing, work.ticket) for p in o.approved)
-        granted = f.ours(work.ticket, after.of(work.account), others)
+        granted = f.ours(work.ticket, after.of(work.account, work.ticket.id), others)
         command = _seen(
             work.ticket, outcome, granted, must_collect=target.connector.capabilities.issues_credential
         )

@@ -147,7 +147,9 @@ def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
     rows: list[dict[str, Any]] = []
     for holding in observed.holdings:
         giving = [
-            t.id for t in tickets_on.get((target.id, holding.account), []) if holding.what in t.approved
+            t.id
+            for t in tickets_on.get((target.id, holding.account), [])
+            if holding.what in t.approved and holding.ticket in {None, t.id}
         ]
         rows.append(
             {

@@ -67,7 +67,7 @@ def prepare_end(
     if not works:
         return {}
     mine = f.claim_all(desk, works, holder, f.Progress(moved=[], again={}))
-    sharing = desk.store.sharing({(target_id, w.account) for w in mine})
+    sharing = f.sharing(desk, desk.target(target_id), {w.account for w in mine})
     f.let_go(desk, [w for w in works if w not in mine])
     return {
         # each as of its own end: another ticket that ends a little later keeps until then what both give (I21)
@@ -107,7 +107,7 @@ def end_access(
             progress.again |= {w.ticket.id: error for w in unready}
         ended.works = [w for w in due if w not in unready] + fresh
         f.let_go(desk, [w for w in works if w not in ended.works])
-        sharing = desk.store.sharing({(target_id, w.account) for w in fresh})
+        sharing = f.sharing(desk, target, {w.account for w in fresh})
         for work in ended.works:
             ahead = ready.get(work.ticket.id)
             others = f.others_on(sharing, work.ticket)
@@ -175,10 +175,10 @@ def _look(desk: Desk, target: Target, ended: Ended) -> None:
     ) as error:  # what is known of goes all the same; what else there is, when it can be seen
         ended.trouble |= {w.ticket.id: error for w in unread}
         return
-    sharing = desk.store.sharing({(target.id, w.account) for w in unread})
+    sharing = f.sharing(desk, target, {w.account for w in unread})
     for work in unread:
         others = scope(p for o in f.others_on(sharing, work.ticket) for p in _given(o))
-        granted = f.ours(work.ticket, seen.of(work.account), others)
+        granted = f.ours(work.ticket, seen.of(work.account, work.ticket.id), others)
         work.more = excess(work.ticket.approved, granted)
         if work.more and work.ticket.granted is None:
             work.unsaid = (c.RecordGrant(granted=granted),)
@@ -193,12 +193,12 @@ def _look(desk: Desk, target: Target, ended: Ended) -> None:
 
 def _ask(desk: Desk, target: Target, ended: Ended) -> None:
     """Ask the target, once for what is leased and once for what is not."""
-    orders = _orders(ended.works, ended.kept)
+    orders = _orders(ended.works, ended.kept, separate=target.connector.capabilities.separate)
     leased = [w for w in ended.works if w.lease]
     unleased = [w for w in ended.works if not w.lease]
     for works, confirm in (
         (leased, f.confirmation(desk, leased)),
-        (unleased, _undisputed(desk, unleased, ended.kept)),
+        (unleased, _undisputed(desk, target, unleased, ended.kept)),
     ):
         wanted = [o for o in orders if o.ticket in {w.ticket.id for w in works}]
         try:
@@ -210,7 +210,7 @@ def _ask(desk: Desk, target: Target, ended: Ended) -> None:
 
 
 def _undisputed(
-    desk: Desk, works: Sequence[f.Work], kept: Mapping[str, tuple[Kept, ...]]
+    desk: Desk, target: Target, works: Sequence[f.Work], kept: Mapping[str, tuple[Kept, ...]]
 ) -> Callable[[], None]:
     """`fulfilment.confirmation` without leases: nobody is at work on these accounts, and nothing else must stay.
 
@@ -219,7 +219,7 @@ def _undisputed(
 
     def confirm() -> None:
         busy = desk.store.leased([f.lease_key(w.ticket) for w in works])
-        sharing = desk.store.sharing({(w.ticket.terms.target, w.account) for w in works})
+        sharing = f.sharing(desk, target, {w.account for w in works})
         now = desk.clock.now()
         for work in works:
             needed = _kept(work.ticket, f.others_on(sharing, work.ticket), now)
@@ -260,14 +260,15 @@ def _all_given(work: f.Work) -> Scope:
     return scope((*_given(work.ticket), *work.more))
 
 
-def _orders(works: list[f.Work], kept: dict[str, tuple[Kept, ...]]) -> list[Order]:
-    """One order a ticket; a privilege that two tickets lose at once is in the first one's order only."""
+def _orders(works: list[f.Work], kept: dict[str, tuple[Kept, ...]], *, separate: bool) -> list[Order]:
+    """One order a ticket; a privilege that two tickets lose at once is in the first one's order only, if it is one."""
     taken: set[tuple[str, str]] = set()
     orders = []
     for work in works:
         staying = {k.privilege for k in kept[work.ticket.id]}
         losing = [p for p in _all_given(work) if p not in staying and (work.account, str(p)) not in taken]
-        taken |= {(work.account, str(p)) for p in losing}
+        if not separate:
+            taken |= {(work.account, str(p)) for p in losing}
         if losing:
             orders.append(f.order_for(work.ticket, scope(losing)))
     return orders
@@ -283,7 +284,7 @@ def _seen(
     outcome, kept = ended.outcomes.get(ticket.id), ended.kept[ticket.id]
     if outcome is not None and outcome.result != "done":
         return c.FailRevocation(code=outcome.code or "target.rejected", message=outcome.message)
-    staying, held = {k.privilege for k in kept}, set(observation.of(work.account))
+    staying, held = {k.privilege for k in kept}, set(observation.of(work.account, ticket.id))
     still = [p for p in _all_given(work) if p not in staying and p in held]
     if still:
         return c.FailRevocation(code="target.still-held", message=_still(ticket, still, observation))
@@ -297,7 +298,10 @@ def _still(ticket: Ticket, still: list[Privilege], observation: Observation) -> 
     givers = {
         h.grantor
         for h in observation.holdings
-        if h.account == account and h.what in still and h.grantor is not None
+        if h.account == account
+        and h.what in still
+        and h.ticket in {None, ticket.id}
+        and h.grantor is not None
     }
     by = f", given by {', '.join(sorted(givers))}" if givers else ""
     return f"{account} still holds {', '.join(map(str, still))}{by}"
