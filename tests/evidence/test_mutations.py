@@ -31,7 +31,8 @@ from evidence.published import (
     kept_sizes,
     ledger_of,
 )
-from muniment.evidence.scanning import LEVELS, Older
+from muniment.evidence.scanning import LEVELS
+from muniment.evidence.source import Older
 from muniment.ledger.canonical import encode
 from muniment.ledger.checkpoint import with_lines
 from muniment.ledger.keys import signer_from_seed

@@ -16,7 +16,8 @@ from evidence.published import Ledger, ledger_of
 from muniment.core.errors import Misconfigured
 from muniment.evidence import scanning
 from muniment.evidence.progress import Progress
-from muniment.evidence.scanning import LEVELS, Older
+from muniment.evidence.scanning import LEVELS
+from muniment.evidence.source import Older
 from muniment.evidence.tile_source import TileSource
 from muniment.service import publishing, sealing
 from muniment.service.verifying import verify_directory, verify_store

@@ -26,7 +26,7 @@ from alembic import command, config  # noqa: F401  loaded before the fork
 
 from faults.points import drain, fork, mark_commits
 from muniment.core.errors import MunimentError
-from muniment.evidence.scanning import Older
+from muniment.evidence.source import Older
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.note import open_note
 from muniment.service.desk import Desk

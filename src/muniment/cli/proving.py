@@ -89,7 +89,8 @@ def verify(
     """Verify the whole ledger from its bytes. Exit status 1 if it does not hold."""
     from muniment.cli.progress import measuring
     from muniment.evidence.progress import Progress
-    from muniment.evidence.scanning import LEVELS, Older
+    from muniment.evidence.scanning import LEVELS
+    from muniment.evidence.source import Older
     from muniment.service import verifying
 
     session = of(context)

@@ -15,7 +15,8 @@ import msgspec
 from muniment.core.errors import IntegrityError
 from muniment.core.instants import wire
 from muniment.evidence.progress import Progress
-from muniment.evidence.scanning import LEVELS, NEWEST, Older, Whole, scan
+from muniment.evidence.scanning import LEVELS, Whole, scan
+from muniment.evidence.source import NEWEST, Older
 from muniment.evidence.tile_source import TileSource
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.errors import LedgerFault

@@ -1,4 +1,4 @@
-"""A store's ledger as something to verify: `evidence.scanning.Source` over its rows.
+"""A store's ledger as something to verify: `evidence.source.Source` over its rows.
 
 Rows are foreign here. Every entry is hashed from its bytes, and the hash that is stored beside it must be the same.
 """
