@@ -17,9 +17,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from muniment.anchors.pkcs11_uri import SCHEME, KeyUri
-from muniment.anchors.signing import note_line, public_half
+from muniment.anchors.signing import SignerElsewhere, public_half
 from muniment.core.errors import KeyChanged, Misconfigured, MunimentError, SignerRefused, SignerUnavailable
-from muniment.ledger.note import Verifier, check_text
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,8 +34,8 @@ _OCTETS_32 = b"\x04\x20"
 _LOCK = threading.RLock()
 
 
-class Pkcs11Signer:
-    """`ledger.note.Signer` with the key in a token. Safe to share between threads."""
+class Pkcs11Signer(SignerElsewhere):
+    """The key in a token. Safe to share between threads."""
 
     def __init__(self, origin: str, uri: KeyUri, *, pin: Callable[[], str]) -> None:
         """Open a session and read the public key.
@@ -61,26 +60,7 @@ class Pkcs11Signer:
         self._wrong_pin: str | None = None
         with _LOCK:
             public = self._open()
-        self.verifier: Verifier = public_half(origin, public, self.where)
-
-    @property
-    def vkey(self) -> str:
-        """The public half as text, to hand to auditors."""
-        return self.verifier.vkey
-
-    def sign(self, text: str) -> str:
-        """Return the signature line over ``text``: the same as a key file would make.
-
-        Raises:
-            BadNote: the text could not be a note's text.
-            SignerUnavailable: the token is not there, or failed twice.
-            SignerRefused: it no longer takes the PIN, or the key is gone.
-            KeyChanged: the token holds another key under this name now, or what came back is not its signature.
-        """
-        check_text(text)
-        with _LOCK:
-            signature = self._sign(text.encode())
-        return note_line(self.verifier, text, signature, self.where)
+        self.verifier = public_half(origin, public, self.where)
 
     def close(self) -> None:
         """End the session. The next signature opens another."""
@@ -88,6 +68,10 @@ class Pkcs11Signer:
             session, self._session, self._key = self._session, None, None
             if session is not None:
                 session.close()
+
+    def _signature(self, message: bytes) -> bytes:
+        with _LOCK:
+            return self._sign(message)
 
     def _sign(self, message: bytes) -> bytes:
         mechanism = self._api.Mechanism.EDDSA

@@ -6,9 +6,40 @@ errs, is replaced, or signs something else would otherwise publish a checkpoint 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from muniment.core.errors import KeyChanged, SignerRefused
-from muniment.ledger.note import Signature, Verifier
+from muniment.ledger.note import Signature, Verifier, check_text
 from muniment.ledger.signatures import ED25519, KEY_BYTES
+
+
+class SignerElsewhere(ABC):
+    """`ledger.note.Signer` for a key that another place holds. Each place says how it signs."""
+
+    name: str  # the origin
+    where: str  # how messages name the key
+    verifier: Verifier
+
+    @property
+    def vkey(self) -> str:
+        """The public half as text, to hand to auditors."""
+        return self.verifier.vkey
+
+    def sign(self, text: str) -> str:
+        """Return the signature line over ``text``: the same as a key file would make.
+
+        Raises:
+            BadNote: the text could not be a note's text.
+            SignerUnavailable: what holds the key is not there, does not answer, or is sealed.
+            SignerRefused: we may not sign there any more, or the key is gone.
+            KeyChanged: what came back is not a signature of the key that was read at the start.
+        """
+        check_text(text)
+        return note_line(self.verifier, text, self._signature(text.encode()), self.where)
+
+    @abstractmethod
+    def _signature(self, message: bytes) -> bytes:
+        """What comes back for ``message``; nothing is believed of it. Raises as `sign`."""
 
 
 def public_half(origin: str, key: bytes, where: str) -> Verifier:

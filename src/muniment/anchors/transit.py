@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from muniment.anchors.http import Answer, Http
-from muniment.anchors.signing import note_line, public_half
+from muniment.anchors.signing import SignerElsewhere, public_half
 from muniment.core.errors import KeyChanged, Misconfigured, SignerRefused, SignerUnavailable, Unavailable
-from muniment.ledger.note import Verifier, check_text
 
 SCHEME = "openbao:"
 
@@ -82,8 +81,8 @@ class _Signed(msgspec.Struct, frozen=True):
     signature: str
 
 
-class TransitSigner:
-    """`ledger.note.Signer` with the key in OpenBao. Safe to share between threads, if ``http`` is."""
+class TransitSigner(SignerElsewhere):
+    """The key in OpenBao. Safe to share between threads, if ``http`` is."""
 
     def __init__(
         self, origin: str, name: KeyName, *, address: str, token: Callable[[], str], http: Http
@@ -106,25 +105,11 @@ class TransitSigner:
         self.where = str(name)
         self._key, self._token, self._http = name, token, http
         self._base = f"{checked_address(address)}/v1/{name.mount}"
-        self.verifier: Verifier = public_half(origin, self._public_key(), self.where)
+        self.verifier = public_half(origin, self._public_key(), self.where)
 
-    @property
-    def vkey(self) -> str:
-        """The public half as text, to hand to auditors."""
-        return self.verifier.vkey
-
-    def sign(self, text: str) -> str:
-        """Return the signature line over ``text``: the same as a key file would make.
-
-        Raises:
-            BadNote: the text could not be a note's text.
-            SignerUnavailable: OpenBao does not answer or is sealed.
-            SignerRefused: the token may not sign, or the key or this version of it is gone.
-            KeyChanged: what came back is not a signature of the key that was read at the start.
-        """
-        check_text(text)
+    def _signature(self, message: bytes) -> bytes:
         body = {
-            "input": base64.b64encode(text.encode()).decode(),
+            "input": base64.b64encode(message).decode(),
             "key_version": self._key.version,
         }
         signed = self._data(
@@ -136,7 +121,7 @@ class TransitSigner:
                 f"{self.where} answered a signature of another version: {signed.signature!r:.20}",
                 remedy="Find out what changed in OpenBao. Another version is another key.",
             )
-        return note_line(self.verifier, text, self._decoded(found[2]), self.where)
+        return self._decoded(found[2])
 
     def _public_key(self) -> bytes:
         key = self._data(self._call(f"{self._base}/keys/{self._key.key}"), _Key)

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 #: bytes set aside before anything is handed out; no credential is longer
 ROOM = 1 << 16
 
+#: of whoever verifies: a ledger, a bundle
+Tsa = Annotated[
+    Path | None,
+    typer.Option(
+        "--tsa", metavar="FILE", help="Certificates (PEM) of the time-stamping authorities that you believe."
+    ),
+]
+
 app = group()
 groups = [app]
 

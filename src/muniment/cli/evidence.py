@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muniment.cli.collecting import read_file, store
+from muniment.cli.collecting import Tsa, read_file, store
 from muniment.cli.commands import command, group
 from muniment.cli.session import of
 from muniment.core.errors import IntegrityError, Misconfigured
@@ -79,14 +79,7 @@ def verify(
             "--since", metavar="FILE", help="A checkpoint you kept: the ledger must have grown from it."
         ),
     ] = None,
-    tsa: Annotated[
-        Path | None,
-        typer.Option(
-            "--tsa",
-            metavar="FILE",
-            help="Certificates (PEM) of the time-stamping authorities that you believe.",
-        ),
-    ] = None,
+    tsa: Tsa = None,
 ) -> None:
     """Verify a ticket's evidence, without any store or network. Exit status 1 if it does not hold."""
     from muniment.anchors.timestamps import stamp_check

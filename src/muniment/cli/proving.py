@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from muniment.cli.collecting import Tsa
 from muniment.cli.commands import command, group
 from muniment.cli.session import Usage, of
 from muniment.core.errors import IntegrityError, Misconfigured
@@ -62,14 +63,7 @@ def verify(
             help="A checkpoint that you kept: the ledger must only have grown from it.",
         ),
     ] = None,
-    tsa: Annotated[
-        Path | None,
-        typer.Option(
-            "--tsa",
-            metavar="FILE",
-            help="Certificates (PEM) of the time-stamping authorities that you believe.",
-        ),
-    ] = None,
+    tsa: Tsa = None,
     level: Annotated[
         list[str] | None, typer.Option("--level", metavar="V1…V5", help="Only these levels.")
     ] = None,
