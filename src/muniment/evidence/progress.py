@@ -19,7 +19,7 @@ from muniment.core.errors import Misconfigured
 T = TypeVar("T")
 
 #: changes whenever what is found of a part does
-FORMAT = 1
+FORMAT = 2
 MAX_FILE = 1 << 28
 
 

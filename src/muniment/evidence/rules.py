@@ -14,12 +14,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from datetime import timedelta
-from itertools import pairwise
 
 import msgspec
 
-from muniment.core.delegation import Delegation
 from muniment.core.errors import MunimentError
 from muniment.core.events import (
     KINDS,
@@ -28,24 +25,17 @@ from muniment.core.events import (
     TICKET_EVENTS,
     ApprovalRecorded,
     CounterOffered,
-    DelegationEnded,
-    DelegationGiven,
     Event,
-    IdentityDeactivated,
-    IdentityRecorded,
     ProvisioningStarted,
     RequestApproved,
     decode_data,
 )
-from muniment.core.instants import parse_instant
-from muniment.core.statement import NAMESPACE, approval_statement
 from muniment.core.ticket import Recorded, Ticket, evolve
-from muniment.evidence.answers import outside
 from muniment.evidence.judging import judge
 from muniment.evidence.policy_sets import PolicySets
+from muniment.evidence.registries import Place, Registries, Rests
+from muniment.evidence.registries import faults as unfounded
 from muniment.ledger.entry import Entry
-from muniment.ledger.errors import LedgerFault
-from muniment.ledger.sshsig import fingerprint, parse
 from muniment.ledger.verify import Level
 
 #: how the streams begin that hold tickets
@@ -58,9 +48,6 @@ KEYS = "keys"
 LOGINS = "logins"
 #: how the streams begin that say what was erased of a ticket, whose id follows
 ERASURE = "erasure:"
-
-#: how long after a key was withdrawn a node may still take it: as long as a leaver's access may last (I22)
-HEARD_AFTER = timedelta(seconds=60)
 
 _TICKET_KINDS = frozenset(event.kind for event in TICKET_EVENTS)
 _REGISTRY = {
@@ -82,62 +69,6 @@ _REGISTRY_KINDS = {
 }
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an entry stands, and what is wrong with it, if anything is."""
-
-    index: int
-    ticket: str
-    seq: int
-    kind: str
-    fault: str = ""
-
-    def sentence(self) -> str:
-        """As reports show it."""
-        return f"leaf {self.index}, ticket {self.ticket!r:.80}, seq {self.seq}, {self.kind}: {self.fault}"
-
-
-class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose keys were which from some place in the log on."""
-
-    index: int
-    at: str
-    keys: tuple[str, ...]
-
-
-class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """An approval whose signature is genuine; whether the key was the approver's, another part of the log may know."""
-
-    place: Place
-    at: str
-    who: str
-    key: str
-
-
-class Handed(msgspec.Struct, frozen=True, kw_only=True):
-    """A delegation was given, or ended (None), by whom and at which place in the log."""
-
-    index: int
-    at: str
-    actor: str
-    given: Delegation | None
-
-
-class Borrowed(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision under a delegation; whether that was in force, another part of the log may know."""
-
-    place: Place
-    at: str
-    delegation: Delegation
-
-
-class Unnamed(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision by somebody whom the stage does not name, unless by an alias that another part of the log knows."""
-
-    place: Place
-    who: str
-    approvers: tuple[str, ...]
-
-
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What one `TicketRules` found; plain data, to be sent from one process to another."""
 
@@ -146,12 +77,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     adopted: dict[str, int]  # policy sets: digest, and the index of the entry that put it in force first
     cited: dict[str, Place]  # policy sets that decisions rest on: digest, and the first such decision
     open: int  # tickets that have not ended
-    keys: dict[str, tuple[Keys, ...]] = {}  # of everybody who ever had one
-    signed: tuple[Signed, ...] = ()
-    aliases: dict[str, tuple[str, ...]] = {}  # of everybody who ever had one
-    handed: dict[str, tuple[Handed, ...]] = {}  # delegations, by their id
-    borrowed: tuple[Borrowed, ...] = ()
-    unnamed: tuple[Unnamed, ...] = ()
+    rests: Rests = Rests()  # on what other streams hold
 
 
 class TicketRules:
@@ -169,12 +95,7 @@ class TicketRules:
         self._tickets: dict[str, Ticket] = {}
         self._policy = PolicySets()
         self._cited: dict[str, Place] = {}
-        self._keys: dict[str, list[Keys]] = {}
-        self._signed: list[Signed] = []
-        self._aliases: dict[str, set[str]] = {}
-        self._handed: dict[str, list[Handed]] = {}
-        self._borrowed: list[Borrowed] = []
-        self._unnamed: list[Unnamed] = []
+        self._registries = Registries()
         self._checked = 0
         self._fault: Place | None = None
 
@@ -210,10 +131,7 @@ class TicketRules:
         """What was found so far."""
         return Found(
             checked=self._checked, fault=self._fault, adopted=self._policy.adopted, cited=self._cited,
-            open=len(self._tickets), keys={who: tuple(keys) for who, keys in self._keys.items()},
-            signed=tuple(self._signed), aliases={who: tuple(sorted(names)) for who, names in self._aliases.items()},
-            handed={each: tuple(events) for each, events in self._handed.items()},
-            borrowed=tuple(self._borrowed), unnamed=tuple(self._unnamed),
+            open=len(self._tickets), rests=self._registries.seen(),
         )  # fmt: skip
 
     def result(self) -> Level:
@@ -231,8 +149,7 @@ class TicketRules:
             if entry.type not in KINDS:
                 return None
             event = decode_data(entry.type, entry.data)
-            self._take_keys(event, place.index, entry.at)
-            self._take_delegation(event, place.index, entry)
+            self._registries.take(event, place.index, entry)
             return self._policy.take(event, place.index, entry.actor.id)
         return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
 
@@ -249,10 +166,10 @@ class TicketRules:
             fault := self._unwitnessed(before, event, place, self._witnessed)
         ):
             return fault
-        if before is not None and (fault := self._signature(before, event, entry, place)):
+        if before is not None and (fault := self._registries.take_signature(before, event, entry, place)):
             return fault
         if before is not None and isinstance(event, ApprovalRecorded | CounterOffered):
-            self._take_decision(before, event, entry, place)
+            self._registries.take_decision(before, event, entry, place)
         if policies := getattr(event, "policies", None):
             self._cited.setdefault(policies, place)
         after = evolve(before, recorded, entry.ticket)
@@ -261,54 +178,6 @@ class TicketRules:
             self._authorised.pop(entry.ticket, None)
         else:
             self._tickets[entry.ticket] = after
-        return None
-
-    def _take_keys(self, event: Event, index: int, at: str) -> None:
-        if isinstance(event, IdentityRecorded):
-            who, keys = event.identity.id, event.identity.signing_keys
-            if event.identity.aliases:
-                self._aliases.setdefault(who, set()).update(event.identity.aliases)
-        elif isinstance(event, IdentityDeactivated):
-            who, keys = event.identity, ()
-        else:
-            return
-        if keys or who in self._keys:
-            self._keys.setdefault(who, []).append(Keys(index=index, at=at, keys=keys))
-
-    def _take_delegation(self, event: Event, index: int, entry: Entry) -> None:
-        if isinstance(event, DelegationGiven):
-            name, given = event.delegation.id, event.delegation
-        elif isinstance(event, DelegationEnded):
-            name, given = event.delegation, None
-        else:
-            return
-        handed = Handed(index=index, at=entry.at, actor=entry.actor.id, given=given)
-        self._handed.setdefault(name, []).append(handed)
-
-    def _take_decision(
-        self, t: Ticket, event: ApprovalRecorded | CounterOffered, entry: Entry, place: Place
-    ) -> None:
-        """What a decision rests on that other streams hold; it is looked at in `combine`."""
-        holder = event.approver
-        if event.on_behalf:
-            holder = event.on_behalf.by
-            self._borrowed.append(Borrowed(place=place, at=entry.at, delegation=event.on_behalf))
-        approvers = next(s.approvers for s in t.stages if s.name == event.stage)
-        if outside(approvers, event, holder):
-            self._unnamed.append(Unnamed(place=place, who=holder, approvers=approvers))
-
-    def _signature(self, t: Ticket, event: Event, entry: Entry, place: Place) -> str | None:
-        """The approver's own, over exactly this approval in this log; the key is looked at in `combine`."""
-        if not isinstance(event, ApprovalRecorded) or event.signature is None:
-            return None
-        try:
-            found = parse(event.signature)
-            if found.namespace != NAMESPACE:
-                return f"the signature of {event.approver} is for {found.namespace!r:.60}, not for approvals"
-            found.verify(approval_statement(entry.log, t, event.approver, event.digest))
-        except LedgerFault as fault:
-            return f"the signature of {event.approver} does not verify: {fault.message}"
-        self._signed.append(Signed(place=place, at=entry.at, who=event.approver, key=found.key_line))
         return None
 
     def _unwitnessed(
@@ -345,70 +214,13 @@ def combine(parts: Iterable[Found]) -> Level:
         if digest not in adopted or adopted[digest] > place.index:
             fault = f"it rests on the policy set {digest:.80}, which was not adopted before"
             faults.append(msgspec.structs.replace(place, fault=fault))
-    keys: dict[str, list[Keys]] = {}
-    for part in parts:
-        for who, recorded in part.keys.items():
-            keys.setdefault(who, []).extend(recorded)
-    for each in (signed for part in parts for signed in part.signed):
-        if not _had(each, sorted(keys.get(each.who, []), key=lambda known: known.index)):
-            fault = f"it is signed with {fingerprint(each.key)}, which was no key of {each.who} on record"
-            faults.append(msgspec.structs.replace(each.place, fault=fault))
-    faults += _unauthorised(parts)
+    faults += unfounded(part.rests for part in parts)
     first = min(faults, key=lambda place: place.index, default=None)
     return Level(
         ok=first is None,
         checked=sum(part.checked for part in parts),
         first_fault=first.sentence() if first else None,
     )
-
-
-def _unauthorised(parts: list[Found]) -> list[Place]:
-    """Decisions under delegations that were not in force, and by people whom their stage does not name."""
-    handed: dict[str, list[Handed]] = {}
-    aliases: dict[str, set[str]] = {}
-    for part in parts:
-        for name, events in part.handed.items():
-            handed.setdefault(name, []).extend(events)
-        for who, names in part.aliases.items():
-            aliases.setdefault(who, set()).update(names)
-    found = [
-        (each.place, _lent(each, handed.get(each.delegation.id, [])))
-        for part in parts
-        for each in part.borrowed
-    ]
-    found += [
-        (each.place, f"{each.who} is none of those whom the stage asks, under no name on record")
-        for part in parts
-        for each in part.unnamed
-        if aliases.get(each.who, set()).isdisjoint(each.approvers)
-    ]
-    return [msgspec.structs.replace(place, fault=fault) for place, fault in found if fault]
-
-
-def _lent(borrowed: Borrowed, known: list[Handed]) -> str | None:
-    """Whether just this delegation was given by whose authority it is, before the decision, and not ended by then."""
-    wanted = borrowed.delegation
-    before = [each for each in known if each.index < borrowed.place.index]
-    if not any(each.given == wanted and each.actor == wanted.by for each in before):
-        return f"it rests on the delegation {wanted.id:.60}, which {wanted.by} did not give before"
-    ends = [parse_instant(each.at) for each in before if each.given is None]
-    if ends and parse_instant(borrowed.at) > min(ends) + HEARD_AFTER:
-        return f"it rests on the delegation {wanted.id:.60}, which was ended by then"
-    return None
-
-
-def _had(signed: Signed, known: list[Keys]) -> bool:
-    """Whether the key was on record as the approver's, before the approval and not withdrawn by then."""
-    before = [each for each in known if each.index < signed.place.index]
-    for each, following in pairwise((*before, None)):
-        if each is None or signed.key not in each.keys:
-            continue
-        if following is None:
-            return True
-        # another node may not have heard of the change yet
-        if parse_instant(signed.at) <= parse_instant(following.at) + HEARD_AFTER:
-            return True
-    return False
 
 
 def _misplaced(entry: Entry) -> str | None:
