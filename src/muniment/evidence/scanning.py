@@ -79,14 +79,13 @@ def scan(
         source.size * (("V2" in levels) + bool(set(levels) & set(LEVELS[2:]))),
     )
     workers = Workers(processes if source.size > ALONE else 1, progress)
-    with workers:
-        if "V2" in levels:
-            found["V2"] = whole_tree(source, note, kept, workers)
-        if set(levels) & set(LEVELS[2:]):
-            more, keys = all_streams(source, _origin(trust), (witnessed, times), workers)
-            found |= more
-            if "V1" in found and found["V1"].ok and (wrong := misused(heads, keys)):
-                found["V1"] = Level(ok=False, checked=found["V1"].checked, first_fault=wrong)
+    if "V2" in levels:
+        found["V2"] = whole_tree(source, note, kept, workers)
+    if set(levels) & set(LEVELS[2:]):
+        more, keys = all_streams(source, _origin(trust), (witnessed, times), workers)
+        found |= more
+        if "V1" in found and found["V1"].ok and (wrong := misused(heads, keys)):
+            found["V1"] = Level(ok=False, checked=found["V1"].checked, first_fault=wrong)
     found = {name: found[name] for name in LEVELS if name in levels}
     return Whole(
         ok=all(each.ok for each in found.values()), events=source.size, levels=found, trusted=trusted

@@ -9,6 +9,7 @@ This file is all that a process needs that hashes for another, so it imports lit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from muniment.evidence.source import NEWEST, Older, Source
 from muniment.evidence.workers import Task, Workers, advance
@@ -49,10 +50,11 @@ def whole_tree(source: Source, note: str, kept: Sequence[Older], workers: Worker
         )
         for start in range(0, newest.size, RANGE)
     ]
-    for part in workers.run(tasks):
-        if part.fault is not None:
-            return Level(ok=False, checked=tree.size + part.count, first_fault=part.fault)
-        tree.add(part)
+    with closing(workers.run(tasks)) as found:
+        for part in found:
+            if part.fault is not None:
+                return Level(ok=False, checked=tree.size + part.count, first_fault=part.fault)
+            tree.add(part)
     differs = _compare(tree, newest, claims) or source.higher_levels(tree)
     return Level(ok=differs is None, checked=tree.size, first_fault=differs)
 
