@@ -15,14 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from core.lives import LEAD, OWNER, REQUESTER, authority, person, verdict
 from muniment.core import commands as c
 from muniment.core import events as e
-from muniment.core.errors import IntegrityError, Refused, Unauthenticated
+from muniment.core.errors import IntegrityError, Refused, RolledBack, Unauthenticated
 from muniment.core.lifecycle import decide
 from muniment.core.ticket import Ticket
 from muniment.ledger.entry import Actor as EntryActor
 from muniment.ledger.entry import Entry, entry_ref
 from muniment.ledger.verify import verify_log
 from muniment.ports import Stream
-from muniment.service import sealing
+from muniment.service import recovering, sealing
 from muniment.service.tokens import TokenAuthenticator
 from muniment.service.verifying import verify_directory, verify_store
 from muniment.store import tables as t
@@ -279,6 +279,27 @@ def test_whatever_a_dba_does_is_named_by_ledger_verify(store: SqlStore, tmp_path
     assert says in found["levels"][level]["first_fault"]
     # what was published before still holds, and is what a restored database is compared with
     assert verify_directory(tmp_path / "ledger", desk.trust)["ok"]
+
+
+def test_an_emptied_table_of_checkpoints_is_not_filled_again(store: SqlStore, tmp_path: Path) -> None:
+    """Entries and tree are whole, and what was signed over them is gone: nothing is signed as if it were the first."""
+    desk = desk_of(store, tmp_path / "ledger")
+    store.append(an_append("target:pg", "a"))
+    note = sealing.seal(desk)
+    run(store, "DELETE FROM checkpoint")
+    store.append(an_append("target:pg2", "b"))
+    for look in (verify_store, sealing.seal):
+        with pytest.raises(RolledBack, match="keeps no checkpoint any more"):
+            look(desk_of(_another(store), tmp_path / "ledger"))
+    again = desk_of(_another(store), tmp_path / "ledger")
+    assert recovering.recover(again)["put_back"] == 0
+    kept = again.ledger.kept.newest()
+    assert kept is not None
+    assert (kept.note, kept.published) == (note, True)
+    assert verify_store(again)["ok"]
+    assert again.ledger.kept.at(2) is None, "verifying signs nothing"
+    sealing.seal(again)
+    assert verify_directory(tmp_path / "ledger", desk.trust)["events"] == 2
 
 
 def test_a_forged_approval_is_named_by_ledger_verify(store: SqlStore) -> None:

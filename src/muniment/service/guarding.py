@@ -46,11 +46,13 @@ def compare(desk: Desk, published: Checkpoint, where: str) -> None:
     kept = desk.ledger.kept.at(published.size)
     if kept is not None and Checkpoint.parse(parse_note(kept.note).text).root == published.root:
         return
-    size = desk.ledger.head().size
-    if kept is None and published.size <= size and _root(desk, published.size) == published.root:
-        return  # a checkpoint that is not kept here, as after `recovering`; what it covers is
-    newest = desk.ledger.kept.newest()
-    if size < published.size or newest is None or newest.size < published.size:
+    size, newest = desk.ledger.head().size, desk.ledger.kept.newest()
+    held = kept is None and published.size <= size and _root(desk, published.size) == published.root
+    if held and newest is not None:
+        return  # a checkpoint that is not kept here; what it covers is
+    if held:  # none is published before it is kept, so somebody emptied the table
+        what = f"keeps no checkpoint any more, and {where} has one of ours over {published.size} entries"
+    elif size < published.size or newest is None or newest.size < published.size:
         what = (
             f"ends at entry {size}, and {where} has a checkpoint of ours over {published.size}: it is older"
         )

@@ -7,7 +7,8 @@ as missing, and the entries still verify.
 1. read the published checkpoint, verify our signature, and hash every published entry: they must make its root;
 2. every entry that the store has must be the published one at its place. A store with other entries is a fork, which
    nothing here mends: a person decides which of the two is evidence;
-3. write the missing entries, their leaves, the head and the checkpoint, in one transaction;
+3. write the missing entries, their leaves, the head and the checkpoint, in one transaction; the checkpoint alone,
+   where the store has the entries and keeps no checkpoint;
 4. make the read models again. A crash before this is mended by `muniment admin rebuild`.
 """
 
@@ -69,6 +70,11 @@ def recover(desk: Desk, progress: Callable[[int], None] = lambda _: None) -> Doc
     if missing:
         since = (pair for pair in _entries(published, before) if pair[0] >= before)
         put_back(desk.store, since, published.note, frontier)
+    elif desk.ledger.kept.newest() is None:  # the entries are there, and what was signed over them is not
+        kept = desk.ledger.kept.keep(
+            published.head.size, published.note, frontier.to_bytes(), desk.clock.now()
+        )
+        desk.ledger.kept.mark_published(kept.size, desk.clock.now())
     desk.store.resume()
     rebuild(desk.store)
     return {"entries": published.head.size, "put_back": missing, "dir": str(published.directory.root)}
