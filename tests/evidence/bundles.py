@@ -70,7 +70,7 @@ class Book:
         """Everything about a ticket, with all texts erased unless ``disclosed`` has them."""
         entries = {at: decode_entry(raw) for at, raw in sorted(self.placed.items())}
         mine = [at for at, entry in entries.items() if entry.ticket == ticket]
-        streams = ("policy", "identity:", "target:")
+        streams = ("policy", "identity:", "target:", "keys")
         disclosed = {each.commitment: each for each in changes.pop("disclosed", ())}
         wanted = sorted(
             {c for at in mine for c in commitments(decode_data(entries[at].type, entries[at].data))}

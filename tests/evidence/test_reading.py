@@ -11,15 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from evidence.bundles import STRANGER, TRUST, W1, W2, W3, WITNESSED, Book, flipped, repacked
+from evidence.bundles import SIGNER, STRANGER, TRUST, W1, W2, W3, WITNESSED, Book, flipped, repacked
 from evidence.conftest import Archive
-from evidence.office import altered, places, rechained
+from evidence.office import ORIGIN, altered, places, rechained
+from muniment.core.events import KeyAnnounced, KeyRetired, encode_data
 from muniment.core.text import disclose
 from muniment.evidence.archive import BadBundle, pack, unpack
 from muniment.evidence.bundle import bounding, write
 from muniment.evidence.reading import Report, verify_bundle
 from muniment.ledger.checkpoint import Checkpoint
-from muniment.ledger.entry import decode_entry
+from muniment.ledger.entry import Actor, Entry, decode_entry, entry_ref
 from muniment.ledger.errors import BadProof
 from muniment.ledger.note import parse_note
 from muniment.ledger.trust import TrustPolicy
@@ -202,6 +203,46 @@ def test_v1_the_signature(archive: Archive, own: TrustPolicy) -> None:
     assert failing(verify_bundle(other, own)).keys() == {"V1"}, (
         "the operator's trust file in it does not count"
     )
+
+
+def keys_entry(log: list[bytes], seq: int, event: KeyAnnounced | KeyRetired) -> bytes:
+    """A step of a key rotation, behind the log."""
+    before = log[-1]
+    made = Entry(
+        log=ORIGIN, ticket="keys", seq=seq, prev=entry_ref(before) if seq else None, type=event.kind,
+        actor=Actor(id="human:ops@example.com", via="test"), at=decode_entry(before).at,
+        data=msgspec.Raw(encode_data(event)),
+    )  # fmt: skip
+    return made.encode()
+
+
+@pytest.mark.parametrize(
+    ("since", "says"),
+    [
+        (1, "under it: this is another's work"),
+        (2, "announces its successor"),
+        (None, "beside your key"),
+    ],
+    ids=["my key signed before it was announced", "my key vouches for it", "nothing that my key signed"],
+)
+def test_v1_a_key_that_was_replaced_is_explained(archive: Archive, since: int | None, says: str) -> None:
+    """The auditor has the old key alone; the bundle is signed with the new one."""
+    log = list(archive.log)
+    log.append(keys_entry(log, 0, KeyAnnounced(vkey=STRANGER.vkey, beside=(SIGNER.vkey,))))
+    log.append(keys_entry(log, 1, KeyRetired(vkey=SIGNER.vkey, remaining=(STRANGER.vkey,))))
+    book, ticket = Book.of(log), archive.tickets["closed"]
+    kept = None if since is None else book.tied(len(archive.log) - 1 + since)
+    raw = write(book.evidence(ticket, checkpoint=book.checkpoint(by=STRANGER), since=kept))
+    report = verify_bundle(raw, TRUST)
+    assert failing(report).keys() == {"V1"}, failing(report)
+    assert says in failing(report)["V1"]
+    assert (STRANGER.vkey in failing(report)["V1"]) == (since != 1)
+    # an announcement that the checkpoint does not hold is not told
+    names = [name for name, raw in unpack(raw).items() if name.endswith(".entry") and b"key-announced" in raw]
+    forged = {name: unpack(raw)[name].replace(b"ops@", b"oops@") for name in names}
+    assert STRANGER.vkey not in failing(verify_bundle(repacked(raw, forged), TRUST))["V1"]
+    both = TrustPolicy(log=(SIGNER.verifier, STRANGER.verifier))
+    assert verify_bundle(raw, both).ok
 
 
 def test_v1_a_damaged_signature(archive: Archive) -> None:

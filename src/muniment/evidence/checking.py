@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 from muniment.core.events import KINDS, IdentityRecorded, PolicyAdopted, TextErased, decode_data
@@ -14,10 +14,11 @@ from muniment.evidence.archive import BadBundle
 from muniment.evidence.bundle import commitments
 from muniment.evidence.contents import Contents, Leaf, Tie, read_consistency
 from muniment.evidence.rules import ERASURE, KEYS, TICKET, TicketRules
+from muniment.evidence.succession import explained, key_event
 from muniment.evidence.times import Anchor, TimeBounds
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.entry import Entry, decode_entry, entry_ref
-from muniment.ledger.errors import BadEntry, BadProof, LedgerFault, WrongOrigin
+from muniment.ledger.errors import BadEntry, BadProof, LedgerFault, WrongKey, WrongOrigin
 from muniment.ledger.merkle import verify_consistency, verify_inclusion
 from muniment.ledger.note import parse_note
 from muniment.ledger.proof import Proof
@@ -72,7 +73,10 @@ class Checker:
 
     def signatures(self) -> Iterator[None]:
         with _named("checkpoint"):
-            trusted = self.trust.judge(self.contents.checkpoint)
+            try:
+                trusted = self.trust.judge(self.contents.checkpoint)
+            except WrongKey as fault:
+                raise WrongKey(f"{fault}{self._succession()}") from None
         self.judged["checkpoint"] = trusted
         if not trusted.quorum_met:
             names = ", ".join(each.name for each in trusted.cosigned) or "no witness"
@@ -80,23 +84,32 @@ class Checker:
                 f"checkpoint: it is cosigned by {names}; your trust file asks for {self.trust.quorum}"
             )
         yield
-        for tie in (*self.contents.anchors, *([self.contents.since] if self.contents.since else [])):
+        for tie in self.contents.ties:
             with _named(f"{tie.name}.checkpoint"):
                 self.judged[tie.name] = self.trust.judge(tie.note)
             yield
 
+    def _succession(self) -> str:
+        """Why nobody whom one trusts has signed it, if what is proved here of the log's keys says why."""
+        events = []
+        for leaf, index in self.registry:
+            with suppress(LedgerFault):
+                self._in_tree(leaf)
+                if found := key_event(index, decode_entry(leaf.raw)):
+                    events.append(found)
+        older = []
+        for tie in self.contents.ties:
+            with suppress(LedgerFault):
+                self._tie(tie)
+                older.append(self.trust.judge(tie.note))
+        older.sort(key=lambda each: each.checkpoint.size)
+        return explained(self.contents.checkpoint, self.trust, older, events)
+
     # ── V2 ──
 
     def tree(self) -> Iterator[None]:
-        checkpoint = self.contents.checkpoint
         for leaf, _ in (*self.placed, *self.registry):
-            with _named(f"{leaf.name}.tlog-proof"):
-                proof = Proof.parse(leaf.proof)
-                if proof.extra or proof.checkpoint.encode() != checkpoint:
-                    raise BadProof(
-                        "it leads to another checkpoint than the bundle's, or carries more than a proof"
-                    )
-                verify_inclusion(leaf.raw, proof.index, self.head.size, proof.hashes, self.head.root)
+            self._in_tree(leaf)
             yield
         for tie in self.contents.anchors:
             if tie.name != f"anchors/{_head(tie.note, tie.name).size}":
@@ -111,6 +124,15 @@ class Checker:
         if self.kept is not None:
             self._continues(self.kept)
             yield
+
+    def _in_tree(self, leaf: Leaf) -> None:
+        with _named(f"{leaf.name}.tlog-proof"):
+            proof = Proof.parse(leaf.proof)
+            if proof.extra or proof.checkpoint.encode() != self.contents.checkpoint:
+                raise BadProof(
+                    "it leads to another checkpoint than the bundle's, or carries more than a proof"
+                )
+            verify_inclusion(leaf.raw, proof.index, self.head.size, proof.hashes, self.head.root)
 
     def _tie(self, tie: Tie) -> None:
         name = f"{tie.name}.consistency"

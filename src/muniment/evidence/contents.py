@@ -58,6 +58,11 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     since: Tie | None
     own_script: bool  # verify.sh is the one that this program writes
 
+    @property
+    def ties(self) -> tuple[Tie, ...]:
+        """Every other checkpoint that is proved to be of the same log."""
+        return (*self.anchors, self.since) if self.since else self.anchors
+
 
 class Consistency(msgspec.Struct, frozen=True, kw_only=True):
     """A consistency file, taken apart and not verified."""

@@ -65,7 +65,9 @@ def key_events(entries: Iterable[tuple[int, bytes]]) -> list[KeyEvent]:
     return found
 
 
-def explained(note: str, trust: TrustPolicy, seen: Sequence[Trusted], events: Sequence[KeyEvent]) -> str:
+def explained(
+    note: str | bytes, trust: TrustPolicy, seen: Sequence[Trusted], events: Sequence[KeyEvent]
+) -> str:
     """Why nobody whom one trusts has signed ``note``, if the log says why. Begins with a semicolon, or is empty.
 
     Args:
@@ -91,6 +93,12 @@ def explained(note: str, trust: TrustPolicy, seen: Sequence[Trusted], events: Se
             f"; {', '.join(last.log_keys)} signed until the checkpoint over {last.checkpoint.size} entries. Under it"
             f" entry {covered[0].index} of {covered[0].at} announces its successor {_shown(covered[0].vkey)}{''.join(retired)}."
             " Have the operator confirm the new key, and add it to your trust file"
+        )
+    if (heir := next((e for e in events if _follows(e, mine) and e.key in signers), None)) is not None:
+        return (
+            f"; entry {heir.index} of {heir.at} announces {_shown(heir.vkey)} beside your key. That your key vouches for it is"
+            " shown by a checkpoint that it has signed over that entry, and none is here: ask for one, or have the operator"
+            " confirm the new key, and add it to your trust file"
         )
     known = [e for e in events if not e.retired and e.key in mine]
     before = [short(vkey) for e in known for vkey in e.others if short(vkey) in signers]
@@ -124,7 +132,11 @@ def short(vkey: str) -> str:
     return "+".join(vkey.split("+", 2)[:2])
 
 
-def _signers(note: str) -> set[str]:
+def _follows(event: KeyEvent, mine: set[str]) -> bool:
+    return not event.retired and not mine.isdisjoint(map(short, event.others))
+
+
+def _signers(note: str | bytes) -> set[str]:
     try:
         return {f"{line.name}+{line.key_id.hex()}" for line in parse_note(note).signatures}
     except LedgerFault:
