@@ -303,6 +303,8 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         " `openbao:MOUNT/keys/NAME` with `?version=N` for another than the first, or `pkcs11:` (RFC 7512) with"
         " `token`, `object` or `id`, and `?module-path=`.",
         "also_sign": "References to other keys that sign too: one that replaces another, or one of ML-DSA-44.",
+        "vkeys": "The ledger's public keys, for nodes with `--only api`, which have no key: by them they tell a witness's"
+        " copy of this ledger from a lie. Needed there where `witnesses` is set.",
         "pin": "Reference to the PIN of the PKCS#11 token.",
         "openbao_address": "Where OpenBao is, for keys that lie in it. Without TLS only on this machine.",
         "openbao_token": "Reference to the token for it; read again for each request.",

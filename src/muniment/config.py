@@ -59,6 +59,7 @@ class LedgerSettings(_Section, frozen=True, kw_only=True):
     origin: str
     key: str  # "file:…", "openbao:transit/keys/…" or "pkcs11:…"
     also_sign: tuple[str, ...] = ()  # other keys that sign too, while one replaces another
+    vkeys: tuple[str, ...] = ()  # its public keys, for nodes that have no key
     pin: str | None = None  # of a PKCS#11 token; a secret
     openbao_address: str | None = None
     openbao_token: str | None = None  # a secret

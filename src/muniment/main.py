@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from muniment.api.serving import ApiServer
     from muniment.core.identity import Identity
-    from muniment.ledger.note import Signer
+    from muniment.ledger.note import Signer, Verifier
     from muniment.ports import Clock, Directory, Notifier, Policy, Target, TimestampAuthority, Witness
     from muniment.service.desk import Desk
     from muniment.service.in_force import Governed
@@ -77,6 +77,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         ledger=SqlLedger(store.engine, store.origin, store.marker, store.clock),
         random=SystemRandom(),
         signers=signers,
+        public=() if signing else _public(config),
         open_signer=lambda reference: open_signer(config, reference),
         tiles=TileDirectory(config.path(config.ledger.tiles)) if config.ledger.tiles else None,
         notifiers=_notifiers(config),
@@ -228,6 +229,36 @@ def _signers(config: Config) -> tuple[Signer, ...]:
             code="config.ledger-key",
         )
     return signers
+
+
+def _public(config: Config) -> tuple[Verifier, ...]:
+    """The log's public keys, for a process without the keys."""
+    from muniment.ledger.errors import LedgerFault
+    from muniment.ledger.note import Verifier
+
+    origin, remedy = (
+        config.ledger.origin,
+        "`muniment ledger checkpoint --json` shows them, where the keys are.",
+    )
+    if config.ledger.witnesses and not config.ledger.vkeys:
+        raise Misconfigured(
+            "this node has no key of the ledger, and could not tell whether what a witness shows is this ledger's",
+            remedy=f"Add [ledger] vkeys. {remedy}",
+            code="config.ledger-vkeys",
+        )
+    try:
+        public = tuple(map(Verifier.from_vkey, config.ledger.vkeys))
+    except LedgerFault as fault:
+        raise Misconfigured(
+            f"[ledger] vkeys cannot be used: {fault}", remedy=remedy, code="config.ledger-vkeys"
+        ) from fault
+    if other := [each.name for each in public if each.name != origin]:
+        raise Misconfigured(
+            f"[ledger] vkeys has a key of {other[0]!r:.80}, and this ledger is {origin}",
+            remedy=remedy,
+            code="config.ledger-vkeys",
+        )
+    return public
 
 
 def _witnesses(config: Config) -> tuple[Witness, ...]:

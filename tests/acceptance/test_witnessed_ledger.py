@@ -19,7 +19,8 @@ import pytest
 from acceptance.conftest import ANN, AUD, CYD, Muniment, running
 from acceptance.test_published_ledger import backup
 from muniment.config import load
-from muniment.core.errors import MunimentError, NotSealed, RolledBack, WitnessUnavailable
+from muniment.controllers.people import People
+from muniment.core.errors import Misconfigured, MunimentError, NotSealed, RolledBack, WitnessUnavailable
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.keys import cosigner_from_seed
 from muniment.ledger.note import Verifier, parse_note
@@ -198,6 +199,43 @@ def test_a_restored_backup_is_refused_since_a_witness_has_seen_more(watched: Mun
     checked = watched.json("check")
     assert (checked.status, checked.error["code"]) == (1, "ledger.rolled-back")
     assert "it is older" in checked.document["ledger"]["witnesses"]["rolled_back"]
+
+
+def test_a_node_without_the_key_is_halted_as_well(watched: Muniment, pair: Pair, tmp_path: Path):
+    """It cannot ask the key what is ours, so it is told the public one; and it hears a witness that was away at first."""
+    vkey = watched.json("ledger", "checkpoint").document["vkey"]
+    backup(watched, tmp_path / "backup.db")
+    shutil.copytree(watched.folder / "var/ledger", tmp_path / "ledger")
+    watched.filed()
+    watched.json("ledger", "checkpoint")
+    restore(watched, tmp_path / "backup.db")
+    shutil.rmtree(watched.folder / "var/ledger")
+    shutil.copytree(tmp_path / "ledger", watched.folder / "var/ledger")
+    text = watched.config.read_text()
+    for vkeys, says in (
+        ("", "could not tell"),
+        ('vkeys = ["x"]', "cannot be used"),
+        (f'vkeys = ["{LIAR.vkey}"]', "a key of"),
+    ):
+        watched.config.write_text(text.replace("[ledger]", f"[ledger]\n{vkeys}"))
+        with pytest.raises(Misconfigured, match=says) as refused:
+            open_desk(load(watched.config), signing=False)
+        assert refused.value.code == "config.ledger-vkeys"
+    watched.config.write_text(text.replace("[ledger]", f'[ledger]\nvkeys = ["{vkey}"]'))
+    for each in pair:
+        each.kill()
+    desk = open_desk(load(watched.config), signing=False)
+    consult(desk)
+    assert (desk.signers, desk.store.halted) == ((), None), "nobody has said anything yet"
+    for each in pair:
+        each.start()
+    people = People(desk)
+    people.start()
+    deadline = time.monotonic() + 60
+    while desk.store.halted is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert people.stop()
+    assert "it is older" in str(desk.store.halted)
 
 
 def test_a_store_that_went_another_way_is_halted_when_a_witness_is_back(

@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
 from muniment.cli.commands import command, group
 from muniment.cli.session import of, record
-from muniment.core.errors import Unavailable
+from muniment.core.errors import RolledBack, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -51,8 +52,11 @@ def serve(
     config = session.config()
     # without controllers there is nothing to sign, and so no key to lose (I32)
     desk = session.open_desk(config, signing=only != "api")
-    record(desk)
     log_to_stderr()
+    with suppress(
+        RolledBack
+    ):  # reading goes on, and what is over is taken away; `People` says so again and again
+        record(desk)
     stop = _stop_on_signals()
     for sentence in SINGLE_PROCESS if config.store.url.startswith("sqlite") else ():
         session.note(sentence)

@@ -1,4 +1,7 @@
-"""Changes of the directory, taken up by every process that decides; and the end of what rests on people who are gone."""
+"""Changes of the directory, taken up by every process that decides; and the end of what rests on people who are gone.
+
+Every process that decides also hears every witness once (I26), those that did not answer at the start as well.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from muniment.service.attending import note_missing
 from muniment.service.desk import CONTROLLER, Desk
 from muniment.service.offboarding import offboard
 from muniment.service.registry import record_registry
+from muniment.service.witnessing import consult
 
 #: how soon a change of the directory counts
 DIRECTORY_SECONDS = 2.0
@@ -46,6 +50,12 @@ class People:
         look_at = missing_at = self._desk.clock.now()
         while not self._stopping.wait(DIRECTORY_SECONDS):
             changed = False
+            try:
+                consult(self._desk)
+            except MunimentError as error:
+                log.critical(
+                    "this store is not the one that witnesses saw", error=error.message, code=error.code
+                )
             try:
                 changed = self._desk.directory.reload_if_changed()
                 if changed:

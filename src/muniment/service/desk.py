@@ -92,6 +92,8 @@ class Desk:
     random: Random
     #: the log's keys, the one in force first; none where another node signs
     signers: tuple[Signer, ...] = ()
+    #: the log's public keys, where the keys themselves are elsewhere
+    public: tuple[Verifier, ...] = ()
     #: opens a key of the log by its reference
     open_signer: Callable[[str], Signer] | None = None
     #: where the ledger is published as files
@@ -130,8 +132,8 @@ class Desk:
 
     @property
     def verifiers(self) -> tuple[Verifier, ...]:
-        """The log's public keys: those of this process, then every other that ever signed, as the ledger says."""
-        own = [signer.verifier for signer in self.signers]
+        """The log's public keys: those of this process, or that it was told of, then every other that ever signed, as the ledger says."""
+        own = [signer.verifier for signer in self.signers] or list(self.public)
         vkeys = dict.fromkeys(verifier.vkey for verifier in own)
         for recorded in self.store.entries(KEYS):
             match recorded.event:
