@@ -18,6 +18,7 @@ import pytest
 
 from acceptance.conftest import ANN, AUD, CYD, Muniment, running
 from acceptance.test_published_ledger import backup
+from acceptance.test_rotating_keys import rotate, settings
 from muniment.config import load
 from muniment.controllers.people import People
 from muniment.core.errors import Misconfigured, MunimentError, NotSealed, RolledBack, WitnessUnavailable
@@ -199,6 +200,32 @@ def test_a_restored_backup_is_refused_since_a_witness_has_seen_more(watched: Mun
     checked = watched.json("check")
     assert (checked.status, checked.error["code"]) == (1, "ledger.rolled-back")
     assert "it is older" in checked.document["ledger"]["witnesses"]["rolled_back"]
+
+
+def test_the_key_changes_while_witnesses_watch(watched: Muniment, pair: Pair, tmp_path: Path):
+    """While both keys sign, those who know either cosign; alone, the new one needs to be known, and absence is said."""
+    old = watched.json("ledger", "checkpoint").document["vkey"]
+    made = rotate(watched, "file:keys/ledger-2.key").document
+    new = next(Verifier.from_vkey(each["vkey"]) for each in made["keys"] if each["state"] == "announced")
+    settings(watched, also_sign='["file:keys/ledger-2.key"]')
+    watched.filed()
+    both = watched.json("ledger", "checkpoint").document
+    assert (len(both["vkeys"]), both["quorum"]["met"], both["says"][:11]) == (2, True, "cosigned by")
+    pair[0].knows(new)  # the other team forgets it
+    assert rotate(watched, "--retire", old.split("+")[1]).status == 0
+    settings(watched, key='"file:keys/ledger-2.key"', also_sign="[]")
+    watched.filed()
+    document = watched.json("ledger", "checkpoint").document
+    assert [bool(w["cosigned_at"]) for w in document["witnesses"]] == [True, False]
+    assert document["quorum"]["met"] is False
+    assert "w2.example.org is absent, since 20" in document["says"]
+    assert desk_of(watched).store.halted is None
+    pair[1].knows(new)
+    assert watched.json("ledger", "checkpoint").document["quorum"]["met"], (
+        "what it did not see, the proof ties to what it saw"
+    )
+    checked = watched.json("ledger", "verify").document
+    assert (checked["ok"], len(checked["witnesses"])) == (True, 2), checked["levels"]
 
 
 def test_a_node_without_the_key_is_halted_as_well(watched: Muniment, pair: Pair, tmp_path: Path):
