@@ -7,6 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE  # tests start the program hundreds of times
 PY := .venv/bin/python
 WORKERS ?= 2# test processes; each starts its own servers
 TESTS ?=# what to test: make test TESTS='tests/core -k window'
+CONNECTORS ?=# kinds to try: make tested CONNECTORS=ldap
 BENCHES ?= lifecycle expiry api ledger
 
 .PHONY: help
@@ -48,6 +49,12 @@ bench: ## measure a ticket's life, mass expiry and the ledger; close other progr
 docs: ## write the generated pages of docs/reference again
 	@tools/setup
 	@$(PY) tools/docs_drift.py --write
+
+.PHONY: tested
+tested: ## try every connector on its real servers, and keep the result for the docs (CONNECTORS='ldap' for some)
+	@tools/setup
+	@tools/test-servers
+	$(PY) tools/tested.py $(CONNECTORS)
 
 .PHONY: clean
 clean: ## remove caches and build output (.venv stays)

@@ -37,7 +37,7 @@ import psycopg
 from lifecycle import open_bench
 from psycopg import sql
 
-from muniment.connectors import postgresql
+from muniment.connectors.kinds import build_connector
 from muniment.controllers.runtime import Controllers
 from muniment.core.scope import Privilege
 from muniment.demo.postgres import TemporaryPostgres, installed
@@ -108,7 +108,14 @@ def with_postgres(desk: Desk, server: TemporaryPostgres, folder: Path, count: in
     file = folder / "people.toml"
     file.write_text(people + '[identities."human:lead@example.com"]\ngroups = ["platform"]\n')
     wanted = Privilege(privilege=ROLE)
-    connector = postgresql.build("pg", {"dsn": "env:DSN"}, lambda _: server.dsn(), [wanted])
+    connector = build_connector(
+        "postgresql",
+        name="pg",
+        settings={"dsn": "env:DSN"},
+        secret=lambda _: server.dsn(),
+        path=Path,
+        catalogue=[wanted],
+    )
     target = Target(
         id="pg", kind="postgresql", environment="prod", owners=("group:platform",), connector=connector,
         catalogue=(CatalogueEntry(privilege=wanted),),

@@ -38,7 +38,12 @@ GO_PATH = Path("/usr/share/gocode")
 
 def missing(name: str) -> NoReturn:
     """Skip the test for want of a server; in CI, fail it."""
-    sentence = f"{MISSING}{name}; {HOW[name]}"
+    absent(name, HOW[name])
+
+
+def absent(name: str, how: str) -> NoReturn:
+    """The same for a server that is not in `HOW`."""
+    sentence = f"{MISSING}{name}; {how}"
     if os.environ.get("CI") == "true":
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)

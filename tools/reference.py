@@ -14,7 +14,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +22,15 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import msgspec
+import tested
 
 from muniment import config
 from muniment.api.app import TABLE
 from muniment.api.routes import Route
 from muniment.cli.app import build
 from muniment.cli.session import Usage
-from muniment.connectors import openssh, postgresql
+from muniment.conformance import CHECKS
+from muniment.connectors.kinds import load, registered
 from muniment.core import closure, delegation, errors, events, identity, login, scope, terms, verdict
 from muniment.core.instants import spoken
 from muniment.directory import parsing
@@ -54,7 +56,7 @@ def _page(title: str, *parts: str) -> str:
 
 def _wrapped(part: str) -> str:
     """Prose in lines that fit; tables, headings and fenced text as they are."""
-    if part.startswith(("|", "#", "```")):
+    if part.startswith(("|", "#", "```", "- ")):
         return part
     paragraphs = (" ".join(each.split()) for each in part.split("\n\n"))
     filler = textwrap.TextWrapper(PROSE, break_long_words=False, break_on_hyphens=False)
@@ -132,11 +134,20 @@ def _fields(kind: type) -> list[Field]:
             name=node.target.id,
             type=ast.unparse(node.annotation).replace("'", '"'),
             default="" if node.value is None else ast.unparse(node.value).replace("'", '"'),
-            comment=_comment(lines[(node.end_lineno or node.lineno) - 1]),
+            comment=_comment(lines[(node.end_lineno or node.lineno) - 1]) or _above(lines[: node.lineno - 1]),
         )
         for node in body.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and "ClassVar" not in ast.unparse(node)
     ]  # fmt: skip
+
+
+def _above(lines: list[str]) -> str:
+    """A comment of whole lines, marked by ``#:``, that ends just before."""
+    found: list[str] = []
+    while lines and (row := re.match(r"\s*#: (.*)$", lines[-1])):
+        found.insert(0, row[1])
+        lines = lines[:-1]
+    return " ".join(found)
 
 
 def _comment(line: str) -> str:
@@ -350,7 +361,7 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
     }),
 )  # fmt: skip
 _TARGET: _Words = {
-    "connector": "`openssh` or `postgresql`.",
+    "connector": "A kind of [connector](connectors.md): `muniment connector list`.",
     "environment": "A word that policies speak of. The starter policies take all but dev, test and staging for"
     " production.",
     "owners": "`group:NAME` or identities, one at least. They may list holdings and revoke, and approve where a"
@@ -363,7 +374,7 @@ _TARGET: _Words = {
 }
 _PRIVILEGE: _Words = {
     "name": "As the target names it: a role, an SSH principal.",
-    "resource": "What narrows it, where the connector knows such a thing; neither of the two does.",
+    "resource": "What narrows it, where the connector knows such a thing.",
     "description": "For people.",
     "risk": "Policies speak of it.",
     "bounded": "It reaches one narrow thing and cannot widen itself; never together with `critical`. Policies speak of it.",
@@ -371,23 +382,6 @@ _PRIVILEGE: _Words = {
     "accounts": "As in the target's own table.",
     "account": "As in the target's own table.",
 }
-_CONNECTORS: tuple[tuple[str, type, _Words], ...] = (
-    ("postgresql", postgresql.Settings, {
-        "dsn": "Reference to a libpq connection string or URL.",
-        "timeout": "For each call in all.",
-        "set_role": "`false`: memberships WITH SET FALSE, which give rights without SET ROLE; PostgreSQL 16 and later.",
-        "allow_predefined": "Whether `pg_…` roles may be given. `pg_execute_server_program` means a shell.",
-    }),
-    ("openssh", openssh.Settings, {
-        "ca_key": "Reference to the certificate authority's private key: ed25519, ecdsa or RSA of 3072 bits.",
-        "krl": "The list of revoked certificates that hosts read.",
-        "register": "Folder of what was issued. Default: `krl` with `.d` behind it.",
-        "source_addresses": "Networks that logins may come from. None: anywhere.",
-        "force_command": "The one command that a certificate allows.",
-        "extensions": "What a session may do: `permit-pty`, `permit-agent-forwarding`, `permit-port-forwarding`,"
-        " `permit-X11-forwarding`, `permit-user-rc`.",
-    }),
-)  # fmt: skip
 _IDENTITY: _Words = {
     "name": "For people to read.",
     "groups": "Names that policies and `owners` speak of.",
@@ -432,8 +426,8 @@ def configuration() -> str:
         "An identity has one account on a target: two names for it, or two templates, are an error.",
         *(
             part
-            for name, kind, words in _CONNECTORS
-            for part in (f'## Targets with connector = "{name}"', _settings(kind, words, name))
+            for name in _ours()
+            for part in (f'## Targets with connector = "{name}"', _own_settings(load(name).settings, name))
         ),
         "## identities.toml",
         'Each `[identities."KIND:NAME"]` is one subject. Kinds: '
@@ -453,6 +447,17 @@ def _settings(kind: type, words: _Words, where: str) -> str:
     found = _fields(kind)
     _same(words, {f.name for f in found}, f"settings of {where}")
     rows = [(f"`{f.name}`", f"`{f.type}`", _default(f.default), words[f.name]) for f in found]
+    return _table(("key", "type", "default", "meaning"), rows)
+
+
+def _own_settings(kind: type, where: str) -> str:
+    """Settings of a connector, which say themselves what they mean, beside them or above."""
+    found = _fields(kind)
+    if silent := [f.name for f in found if not f.comment]:
+        raise SystemExit(
+            f"tools/reference.py: settings of {where}: say beside {', '.join(silent)} what it is"
+        )
+    rows = [(f"`{f.name}`", f"`{f.type}`", _default(f.default), f.comment) for f in found]
     return _table(("key", "type", "default", "meaning"), rows)
 
 
@@ -684,7 +689,83 @@ def _takes(route: Route) -> str:
     return f"`{route.method} {route.path}`, {what}: {', '.join(names)}{keyed}."
 
 
+# ── connectors.md ──
+
+#: column to the flag it shows; what else the table has is said by the record of the last test run
+_FLAGS = {
+    "native expiry": "native_expiry",
+    "live session cut": "ends_sessions",
+    "effective scope": "effective_scope",
+    "inventory": "lists_everything",
+    "usage log": "usage_log",
+}
+
+
+def _ours() -> list[str]:
+    """Kinds that this package brings."""
+    return [name for name, claims in registered().items() if [c.package for c in claims] == ["muniment"]]
+
+
+def connectors() -> str:
+    """Each kind: what it says it can do, and what it was seen to do."""
+    rows, runs = [], []
+    for name in _ours():
+        kind, record = load(name), tested.record(name)
+        flags = ["yes" if getattr(kind.capabilities, flag) else "no" for flag in _FLAGS.values()]
+        versions = [ground.version for ground in record.grounds]
+        rows.append(
+            (
+                f"[`{name}`](configuration.md#targets-with-connector--{name})",
+                kind.summary,
+                *flags,
+                "yes" if kind.least_privilege else "no",
+                "an emulator" if kind.emulated else "the real system",
+                ", ".join(versions),
+            )
+        )
+        runs += [
+            (
+                f"`{name}`",
+                ground.version,
+                f"{len(ground.passed)} of {len(CHECKS)}",
+                _grouped(ground.not_applicable),
+            )
+            for ground in record.grounds
+        ]
+    return _page(
+        "Connectors",
+        "Kinds of target systems that Muniment brings. Another package may bring more: `muniment connector list` shows all"
+        " that are installed. Flags are what the connector says of itself; the suite that every connector passes"
+        " compares most of them with the target.",
+        _table(
+            ("connector", "a grant", *_FLAGS, "least privilege documented", "tested against", "version"), rows
+        ),
+        "## The last test run",
+        "`make tested` runs `muniment connector test` for each and keeps what it said. A check that does not apply says why.",
+        _table(("connector", "on", "checks passed", "not applicable"), runs),
+        "## What every connector is asked",
+        *(
+            "\n".join(f"- {_asked(check)}" for check in CHECKS if check.__module__.endswith(f".{module}"))
+            for module in dict.fromkeys(check.__module__.rpartition(".")[2] for check in CHECKS)
+        ),
+        "## Least privilege",
+        "An account for Muniment that may do no more than it needs. `muniment check` says where one may do more.",
+        *(part for name in _ours() for part in (f"### {name}", _fence(load(name).least_privilege or "none"))),
+    )
+
+
+def _grouped(reasons: Mapping[str, str]) -> str:
+    """Reasons, with how many checks each is the reason for."""
+    counts = Counter(reasons.values())
+    return "; ".join(f"{why} ({count})" for why, count in counts.items()) or "none"
+
+
+def _asked(check: Callable[..., object]) -> str:
+    return check.__name__.replace("_", " ")
+
+
 PAGES: dict[str, Generator] = {
+    "docs/reference/connectors.md": connectors,
     "docs/reference/cli.md": cli,
     "docs/reference/api.md": api,
     "docs/reference/configuration.md": configuration,

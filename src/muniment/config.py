@@ -23,8 +23,6 @@ from muniment.core.instants import parse_duration
 from muniment.core.text import clean_name
 
 DEFAULT_FILE = "muniment.toml"
-#: connector settings that name files, and so are relative to the configuration
-PATH_SETTINGS = frozenset({"krl", "register"})
 
 _TARGET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 _ORIGIN = re.compile(r"[a-z0-9][a-z0-9./_-]{0,254}", re.ASCII)
@@ -265,9 +263,7 @@ def load(path: Path) -> Config:
         policy=_section(raw, "policy", PolicySettings),
         notify=_section(raw, "notify", NotifySettings, default={}),
         references=_section(raw, "references", ReferenceSettings, default={}),
-        targets=tuple(
-            _target(path.resolve().parent, name, body) for name, body in _table(raw, "targets").items()
-        ),
+        targets=tuple(_target(name, body) for name, body in _table(raw, "targets").items()),
     )
     if not _ORIGIN.fullmatch(config.ledger.origin):
         raise Misconfigured(
@@ -355,7 +351,7 @@ class _TargetTable(msgspec.Struct, frozen=True, kw_only=True):
     longest: str | None = None
 
 
-def _target(base: Path, name: str, body: Any) -> TargetSettings:
+def _target(name: str, body: Any) -> TargetSettings:
     where = f"[targets.{name:.80}]"
     if not _TARGET_ID.fullmatch(name):
         raise Misconfigured(
@@ -383,13 +379,7 @@ def _target(base: Path, name: str, body: Any) -> TargetSettings:
             )
         for owner in privilege.owners:
             _checked(parse_group if owner.startswith("group:") else parse_identity, owner, f"{where} owners")
-    settings = {
-        key: str((base / Path(value).expanduser()).resolve())
-        if key in PATH_SETTINGS and isinstance(value, str)
-        else value
-        for key, value in body.items()
-        if key not in _TargetTable.__struct_fields__
-    }
+    settings = {key: value for key, value in body.items() if key not in _TargetTable.__struct_fields__}
     return TargetSettings(
         id=name, connector=table.connector, environment=table.environment, owners=table.owners,
         privileges=table.privileges, account=table.account, settings=settings,

@@ -168,7 +168,7 @@ def _notifiers(config: Config) -> tuple[Notifier, ...]:
 
 def build_target(config: Config, settings: TargetSettings) -> Target:
     """One target with its connector. Reaches nothing yet."""
-    from muniment.connectors import build_connector
+    from muniment.connectors.kinds import build_connector
     from muniment.ports import CatalogueEntry, Target
 
     catalogue = tuple(
@@ -186,6 +186,7 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         name=settings.id,
         settings=settings.settings,
         secret=config.secret,
+        path=config.path,
         catalogue=[entry.privilege for entry in catalogue],
     )
     templates = {p.account for p in settings.privileges if p.account} | (

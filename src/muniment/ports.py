@@ -56,6 +56,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     issues_credential: bool  # provisioning yields something the beneficiary must collect
     needs_public_key: bool  # the request must carry the beneficiary's public key
     lists_everything: bool  # observe(None) sees every holding on the target, ours or not
+    #: observe also shows what a privilege brings with it, such as the groups that a group is in
+    effective_scope: bool = False
+    usage_log: bool = False  # the target's own log names account or ticket at each use
     grant: GrantKind = "entitlement"  # what kind of thing is given
     separate: bool = False  # each ticket's grant is a thing of its own, and ``Holding.ticket`` says whose
 
@@ -110,6 +113,7 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     reachable: bool
     details: tuple[str, ...]  # sentences: version, what works
     problems: tuple[str, ...] = ()  # sentences: what will not work, and what to do about it
+    least_privilege: str = ""  # commands that set up our account there with no more rights than it needs
 
 
 class Connector(Protocol):

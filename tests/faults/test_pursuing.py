@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import faulty
-from faults.proxy import Proxy
 from faults.world import HOUR, World, ground_on
+from muniment.conformance.proxy import Proxy
 from muniment.core.errors import LeaseLost, TargetUnavailable
 from muniment.service.pursuing import pursue
 

@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 
 import faulty
-from faults.proxy import Proxy
 from faults.world import HOUR, LEASE_OVER, Ground, World, ground_on
+from muniment.conformance.proxy import Proxy
 from muniment.controllers.runtime import Controllers
 from muniment.core import commands as c
 from muniment.core.errors import LeaseLost, Refused

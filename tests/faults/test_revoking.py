@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 import faulty
 import servers
-from faults.proxy import Proxy
 from faults.world import HOUR, World, ground_on
+from muniment.conformance.proxy import Proxy
 from muniment.connectors import krl
 from muniment.controllers.runtime import Controllers
 from muniment.core.errors import MunimentError, TargetUnavailable

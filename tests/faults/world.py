@@ -27,6 +27,7 @@ from sqlalchemy.engine import make_url
 
 from faulty import FaultyConnector
 from muniment.connectors import openssh
+from muniment.connectors.kinds import build_connector
 from muniment.connectors.openssh_keys import new_ca_key
 from muniment.connectors.postgresql import PostgreSQL
 from muniment.core.due import Action
@@ -190,7 +191,10 @@ def lay(admin: str, store: str, folder: Path) -> Ground:
 def authority(ground: Ground, now: Callable[[], datetime]) -> openssh.OpenSSH:
     """The certificate authority, looked at by this clock."""
     given = {"ca_key": f"file:{ground.folder}/ca", "krl": f"{ground.folder}/krl"}
-    made = openssh.build("ssh", given, lambda name: Path(name.removeprefix("file:")).read_text(), ())
+    made = build_connector(
+        "openssh", name="ssh", settings=given, path=Path, catalogue=(),
+        secret=lambda name: Path(name.removeprefix("file:")).read_text(),
+    )  # fmt: skip
     assert isinstance(made, openssh.OpenSSH)
     made._clock = now
     return made

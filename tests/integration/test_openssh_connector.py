@@ -13,8 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,9 +24,10 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 import servers
 from muniment.config import read_secret_file
-from muniment.connectors import conformance, openssh, openssh_certificates
 from muniment.connectors import krl as lists
-from muniment.connectors.openssh import OpenSSH, build
+from muniment.connectors import openssh, openssh_certificates
+from muniment.connectors.kinds import build_connector
+from muniment.connectors.openssh import OpenSSH
 from muniment.connectors.openssh_certificates import serial_of
 from muniment.connectors.openssh_keys import new_ca_key, public_line
 from muniment.core.errors import Invalid, LeaseLost, Misconfigured, TargetUnavailable
@@ -45,6 +45,12 @@ def public(key=None) -> str:
     key = key or ed25519.Ed25519PrivateKey.generate()
     form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     return key.public_key().public_bytes(*form).decode()
+
+
+def build(name, settings, secret, catalogue):
+    return build_connector(
+        "openssh", name=name, settings=settings, secret=secret, path=Path, catalogue=catalogue
+    )
 
 
 def order(
@@ -237,82 +243,6 @@ def test_ssh_keygen_prints_what_we_meant(authority: Authority):
     fingerprint = connector.observe(["ann"]).holdings[0].grantor
     assert any(line.startswith("Signing CA: ED25519") and str(fingerprint) in line for line in lines)
     assert given.handle == {"serial": str(serial_of("req_01")), "key_id": "muniment:req_01:ann"}
-
-
-# ── What every connector must do ─────────────────────────────────────────────
-
-
-class Harness:
-    """The register and list in a folder, read by ssh-keygen; what others issue is signed by it too."""
-
-    impossible = None
-    timeout = timedelta(seconds=10)
-    accounts = ("ann", "bob")
-    privileges = principals("web-admin", "db-admin")
-
-    def __init__(self, folder: Path) -> None:
-        self.place = folder / "place"
-        self.place.mkdir()
-        self.authority = Authority(self.place)
-        self.connector = self.authority.connector
-        self.connector.check()
-        self.keys = {account: public() for account in self.accounts}
-        self.secrets = self.authority.ca.read_text().split("\n")[1:-2]
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def public_key(self, account: str) -> str:
-        return self.keys[account]
-
-    def everything(self) -> list[tuple[str, str]]:
-        found = []
-        for path in self.authority.register.glob("*.cert"):
-            command = ["ssh-keygen", "-L", "-f", path]
-            shown = subprocess.run(
-                command, capture_output=True, text=True, env={**os.environ, "TZ": "UTC"}, check=True
-            )
-            lines = [line.strip() for line in shown.stdout.splitlines()]
-            account = (
-                next(line for line in lines if line.startswith("Key ID:")).split(":", 3)[3].removesuffix('"')
-            )
-            until = next(line for line in lines if line.startswith("Valid:")).split(" to ")[1]
-            over = datetime.fromisoformat(f"{until}Z") <= datetime.now(UTC)
-            if not over and not self.authority.refused_by_openssh(path.read_bytes()):
-                names = lines[lines.index("Principals:") + 1 : lines.index("Critical Options: (none)")]
-                found += [(account, name) for name in names]
-        return sorted(found)
-
-    def holds(self, account: str) -> Scope:
-        return principals(*(name for holder, name in self.everything() if holder == account))
-
-    def hold(self, account: str, privilege: Privilege) -> None:
-        name = uuid.uuid4().hex
-        options = ("-n", privilege.privilege, "-V", "-1m:+1h")
-        sign(self.authority, name, uuid.uuid4().int >> 66 or 1, f"muniment:theirs-{name}:{account}", *options)
-
-    def open_session(self, account: str, privilege: Privilege) -> None:
-        """Shown above, against sshd: sessions survive."""
-
-    @contextmanager
-    def unreachable(self) -> Iterator[None]:
-        aside = self.place.rename(self.place.with_name("aside"))
-        self.place.write_text("in the way")
-        yield
-        self.place.unlink()
-        aside.rename(self.place)
-
-    def pass_time(self, until: datetime) -> bool:
-        time.sleep(max(0.0, (until - self.now()).total_seconds()))
-        return True
-
-
-@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
-def test_conformance(check: conformance.Check, tmp_path: Path):
-    try:
-        check(Harness(tmp_path))
-    except conformance.NotApplicable as reason:
-        pytest.skip(str(reason))
 
 
 # ── Orders state an end ──────────────────────────────────────────────────────
@@ -704,8 +634,8 @@ from muniment.core.scope import Privilege
 from muniment.ports import Order
 
 folder, action, key, expires, *tickets = sys.argv[1:]
-connector = build("bastion", {"ca_key": f"file:{folder}/ca", "krl": f"{folder}/krl"},
-                  lambda name: Path(name[5:]).read_text(), ())
+connector = build_connector("openssh", name="bastion", path=Path, catalogue=(),
+    settings={"ca_key": f"file:{folder}/ca", "krl": f"{folder}/krl"}, secret=lambda name: Path(name[5:]).read_text())
 orders = [Order(ticket=t, account="ann", scope=(Privilege(privilege="web-admin"),), public_key=key,
                 expires_at=datetime.fromisoformat(expires)) for t in tickets]
 if action.startswith("die-"):

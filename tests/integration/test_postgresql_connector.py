@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import itertools
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 import faulty
 from faulty import FaultyConnector
-from muniment.connectors import KINDS, build_connector
-from muniment.connectors.conformance import CHECKS, NotApplicable, run
-from muniment.connectors.postgresql import PostgreSQL, build
+from muniment.conformance import CHECKS, NotApplicable, run
+from muniment.conformance.grounds.postgresql import SECRET, TIMEOUT, PostgresHarness, Session
+from muniment.connectors.kinds import build_connector, registered
+from muniment.connectors.postgresql import PostgreSQL
 from muniment.core.errors import Invalid, LeaseLost, Misconfigured, TargetUnavailable
 from muniment.core.scope import Holding, Privilege, scope
 from muniment.ports import Order
 
-TIMEOUT = timedelta(seconds=2)
-SECRET = "correct-horse-battery"
 NUMBERS = itertools.count(1)
 
 
@@ -45,112 +43,8 @@ def role(name: str, resource: str | None = None) -> Privilege:
     return Privilege(privilege=name, resource=resource)
 
 
-class Proxy:
-    """A way to the server that can go silent: connections are accepted, and nothing passes."""
-
-    def __init__(self, port: int) -> None:
-        self._to, self._listener = port, socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.open = threading.Event()
-        self.open.set()
-        self._over, self._threads = False, []
-        self._start(self._accept)
-
-    def close(self) -> None:
-        self._over = True
-        self.open.set()
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def _start(self, call, *args) -> None:
-        self._threads.append(threading.Thread(target=call, args=args, daemon=True))
-        self._threads[-1].start()
-
-    def _accept(self) -> None:
-        while not self._over:
-            if select.select([self._listener], [], [], 0.05)[0]:
-                self._start(self._carry, self._listener.accept()[0])
-
-    def _carry(self, client: socket.socket) -> None:
-        self.open.wait()
-        with client, socket.create_connection(("127.0.0.1", self._to)) as server, suppress(OSError):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while not self._over:
-                for ready in select.select([client, server], [], [], 0.05)[0]:
-                    data = ready.recv(65536)
-                    self.open.wait()
-                    if not data:
-                        return
-                    (server if ready is client else client).sendall(data)
-
-
-class Session:
-    """Somebody's session that took up a role with SET ROLE."""
-
-    def __init__(self, dsn: str, take_up: str | None = None) -> None:
-        self.connection = psycopg.connect(dsn, autocommit=True)
-        try:
-            if take_up:
-                self.connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(take_up)))
-        except psycopg.Error:
-            self.connection.close()
-            raise
-
-    def alive(self) -> bool:
-        try:
-            self.connection.execute("SELECT 1")
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def close(self) -> None:
-        self.connection.close()
-
-
-class World:
-    """One server, a connector role on it with the least rights, and names nobody used before. A conformance harness."""
-
-    timeout = TIMEOUT
-    secrets = (SECRET,)
-
-    def __init__(self, server, *, wrap=lambda connector: connector, **options) -> None:
-        number = next(NUMBERS)
-        self.server, self.n = server, number
-        self.admin = psycopg.connect(server.dsn(), autocommit=True)
-        self.version = self.admin.info.server_version // 10000
-        self.accounts = (f"ann{number}", f"Bob {number}")
-        self.roles = (f"readonly{number}", f"orders rw{number}")
-        self.privileges = tuple(role(name) for name in self.roles)
-        self.impossible = (f"nobody{number}", scope([role(self.roles[0])]))
-        self.connector_role = f"muniment{number}"
-        me = self.connector_role
-        self.sql("CREATE ROLE {} LOGIN CREATEROLE PASSWORD 'correct-horse-battery'", me)
-        self.sql("GRANT pg_signal_backend, pg_read_all_stats TO {}", me)
-        for name in self.accounts:
-            self.sql("CREATE ROLE {} LOGIN PASSWORD 'pw'", name)
-        for name in self.roles:
-            self.sql("CREATE ROLE {}", name)
-            extra = ", INHERIT FALSE, SET FALSE" if self.version >= 16 else ""
-            self.sql("GRANT {} TO {} WITH ADMIN OPTION" + extra, name, me)
-        self.proxy = Proxy(server.port)
-        self.options = {"name": "pg-test", "timeout": TIMEOUT, "reference": "env:PG_DSN"} | options
-        self.real = PostgreSQL(self.dsn(), **self.options)
-        self.connector = wrap(self.real)
-
-    def dsn(self, **changes) -> str:
-        plain = self.server.dsn(self.connector_role, SECRET)
-        return make_conninfo(plain, **({"port": self.proxy.port} | changes))
-
-    def sql(self, text: str, *names: str) -> list[tuple]:
-        cursor = self.admin.execute(sql.SQL(text).format(*map(sql.Identifier, names)))
-        return cursor.fetchall() if cursor.description else []
-
-    def close(self) -> None:
-        self.real.close()
-        self.admin.close()
-        self.proxy.close()
+class World(PostgresHarness):
+    """A harness of the conformance suite, and orders on it."""
 
     def order(self, account: str, *privileges: Privilege) -> Order:
         return Order(
@@ -159,42 +53,6 @@ class World:
             scope=scope(privileges or self.privileges[:1]),
             expires_at=datetime.now(UTC) + timedelta(hours=1),
         )
-
-    # what the conformance suite asks
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def public_key(self, account):
-        return None
-
-    def holds(self, account):
-        rows = self.admin.execute(
-            "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = to_regrole(quote_ident(%s))",
-            [account],
-        )
-        return scope(role(name.strip('"')) for (name,) in rows)
-
-    def hold(self, account, privilege) -> None:
-        self.sql("GRANT {} TO {}", privilege.privilege, account)
-
-    def everything(self):
-        return (
-            self.sql("SELECT to_jsonb(m) - 'oid' FROM pg_auth_members m ORDER BY roleid, member, grantor"),
-            self.sql("SELECT to_jsonb(r) - 'rolpassword' FROM pg_roles r ORDER BY oid"),
-        )
-
-    def open_session(self, account, privilege):
-        return Session(self.server.dsn(account, "pw"), privilege.privilege)
-
-    @contextmanager
-    def unreachable(self):
-        self.proxy.open.clear()
-        yield
-        self.proxy.open.set()
-
-    def pass_time(self, until) -> bool:
-        return False
 
 
 @pytest.fixture
@@ -226,24 +84,14 @@ def world18(postgres18):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_conformance(check, world):
-    conform(check, world)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_conformance_of_the_faulty_connector_without_a_fault(check, postgres18):
     world = World(postgres18, wrap=FaultyConnector)
-    try:
-        conform(check, world)
-    finally:
-        world.close()
-
-
-def conform(check, world):
     try:
         check(world)
     except NotApplicable as reason:
         pytest.skip(str(reason))
+    finally:
+        world.close()
 
 
 def test_the_suite_can_be_run_without_pytest(postgres18):
@@ -254,7 +102,7 @@ def test_the_suite_can_be_run_without_pytest(postgres18):
     def harness():
         worlds.append(World(postgres18, wrap=FaultyConnector, timeout=timedelta(seconds=2)))
         worlds[-1].connector.arrange("revoke", faulty.lying(times=100))
-        worlds[-1].unreachable = lambda: None
+        worlds[-1].outage = lambda kind: None
         try:
             yield worlds[-1]
         finally:
@@ -648,7 +496,12 @@ def test_check_says_what_works_and_what_does_not(make):
 def test_a_connector_is_built_from_settings(world):
     settings = {"dsn": "env:PG_DSN", "timeout": "2s", "set_role": True}
     connector = build_connector(
-        "postgresql", name="pg", settings=settings, secret=lambda _: world.dsn(), catalogue=world.privileges
+        "postgresql",
+        name="pg",
+        settings=settings,
+        secret=lambda _: world.dsn(),
+        path=Path,
+        catalogue=world.privileges,
     )
     assert connector.check().reachable
     connector.close()
@@ -670,7 +523,9 @@ def test_settings_that_cannot_be_meant(settings, catalogue):
         return f"{SECRET} without an equals sign" if "NOT" in reference else "host=127.0.0.1"
 
     with pytest.raises(Misconfigured) as caught:
-        build("pg", settings, secret, catalogue)
+        build_connector(
+            "postgresql", name="pg", settings=settings, secret=secret, path=Path, catalogue=catalogue
+        )
     assert caught.value.remedy
     assert SECRET not in f"{caught.value} {caught.value.remedy}"
     assert caught.value.__cause__ is None or SECRET not in str(caught.value.__cause__)
@@ -678,8 +533,8 @@ def test_settings_that_cannot_be_meant(settings, catalogue):
 
 def test_an_unknown_kind_lists_the_known():
     with pytest.raises(Misconfigured) as caught:
-        build_connector("postgres", name="pg", settings={}, secret=str, catalogue=())
-    assert all(kind in caught.value.remedy for kind in KINDS)
+        build_connector("postgres", name="pg", settings={}, secret=str, path=Path, catalogue=())
+    assert all(kind in caught.value.remedy for kind in registered())
 
 
 # ── Faults on demand ─────────────────────────────────────────────────────────

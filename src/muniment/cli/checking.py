@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 #: how long entries may wait for a checkpoint before that is a warning
 UNSEALED = timedelta(minutes=5)
 #: what a connector can do, in words: if it can, if it cannot
-_CAN = {
+CAN = {
     "native_expiry": ("ends access by itself, on time", "access ends only when Muniment takes it back"),
     "ends_sessions": ("sessions end with the access", "open sessions outlive the access"),
     "issues_credential": ("issues a credential to collect", "issues no credential"),
     "needs_public_key": ("needs the beneficiary's public key", "needs no key of the beneficiary"),
     "lists_everything": ("sees every holding, ours or not", "sees only what it is asked about"),
+    "effective_scope": (
+        "shows what a privilege brings with it",
+        "shows what is held itself, not what that brings",
+    ),
+    "usage_log": ("its own log names who made use of what", "its own log does not say who made use of what"),
 }
 
 
@@ -110,7 +115,8 @@ def _target(desk: Desk, target: Target) -> dict[str, Any]:
         "reachable": report.reachable,
         "details": list(report.details),
         "problems": list(report.problems),
-        "capabilities": {name: getattr(capabilities, name) for name in _CAN},
+        "least_privilege": report.least_privilege,
+        "capabilities": {name: getattr(capabilities, name) for name in CAN},
         "warnings": [*_shared_accounts(desk, target), *_without_owners(desk, target)],
     }
 
@@ -180,11 +186,13 @@ def _render_target(target: dict[str, Any]) -> list[RenderableType]:
         console.line(*answers),
     )
     rows: list[tuple[str, RenderableType]] = [
-        *(("  it", console.line(_CAN[name][not can])) for name, can in target["capabilities"].items()),
+        *(("  it", console.line(CAN[name][not can])) for name, can in target["capabilities"].items()),
         *(("  says", console.line(words)) for words in target["details"]),
         *(("  problem", console.line(words, console.BAD)) for words in target["problems"]),
         *(("  warning", console.line(words, console.LOOK)) for words in target["warnings"]),
     ]
+    if target["least_privilege"] and target["problems"]:
+        rows.append(("  setup", Text(target["least_privilege"].rstrip())))
     return [heading, console.pairs(rows)]
 
 

@@ -27,6 +27,7 @@ import msgspec
 from cryptography.hazmat.primitives import serialization as keys
 
 from muniment.connectors import krl as lists
+from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.openssh_certificates import (
     EPOCH,
     TICKET,
@@ -68,41 +69,39 @@ _EXTENSIONS = frozenset(
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may stand in ``[targets.NAME]`` beside what every target has."""
+    """What may stand in ``[targets.ID]`` beside what every target has."""
 
-    ca_key: str  # a reference, such as "file:keys/ssh-ca"
-    krl: str
-    register: str = ""  # folder of what was issued; default "<krl>.d"
-    source_addresses: tuple[str, ...] = ()  # networks that logins may come from; none: anywhere
-    force_command: str = ""
+    #: Reference to the certificate authority's private key: ed25519, ecdsa or RSA of 3072 bits.
+    ca_key: Secret
+    krl: Path  # The list of revoked certificates that hosts read.
+    register: Path | None = None  # Folder of what was issued. Default: `krl` with `.d` behind it.
+    source_addresses: tuple[str, ...] = ()  # Networks that logins may come from. None: anywhere.
+    force_command: str = ""  # The one command that a certificate allows.
+    #: What a session may do: `permit-pty`, `permit-agent-forwarding`, `permit-port-forwarding`,
+    #: `permit-X11-forwarding`, `permit-user-rc`.
     extensions: tuple[str, ...] = ("permit-pty",)
 
 
-def build(
-    name: str, settings: Mapping[str, object], secret: Callable[[str], str], catalogue: Sequence[Privilege]
-) -> Connector:
-    """Make the connector of one target. Raises `Misconfigured`."""
+def build(_name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Connector:
+    """Make the connector of one target. Raises `Invalid` or `Misconfigured`."""
     try:
-        chosen = msgspec.convert(dict(settings), Settings)
-        networks = ",".join(str(ipaddress.ip_network(network)) for network in chosen.source_addresses)
-        if chosen.force_command:
-            clean_name(chosen.force_command, "force_command", limit=1000)
-        check_names("any", tuple(catalogue))
-    except (msgspec.ValidationError, ValueError, Invalid) as error:
-        taken = ", ".join(Settings.__struct_fields__)
-        raise Misconfigured(f"target {name}: {error}", remedy=f"An openssh target takes {taken}.") from error
-    if unknown := set(chosen.extensions) - _EXTENSIONS:
+        networks = ",".join(str(ipaddress.ip_network(network)) for network in settings.source_addresses)
+    except ValueError as error:
+        raise Invalid(str(error), remedy="Write networks like 10.0.0.0/8.") from error
+    if settings.force_command:
+        clean_name(settings.force_command, "force_command", limit=1000)
+    check_names("any", tuple(catalogue))
+    if unknown := set(settings.extensions) - _EXTENSIONS:
         raise Misconfigured(
-            f"target {name}: no such extension: {min(unknown)}",
-            remedy=f"Use {', '.join(sorted(_EXTENSIONS))}.",
+            f"no such extension: {min(unknown)}", remedy=f"Use {', '.join(sorted(_EXTENSIONS))}."
         )
-    options = {b"force-command": chosen.force_command.encode(), b"source-address": networks.encode()}
+    options = {b"force-command": settings.force_command.encode(), b"source-address": networks.encode()}
     return OpenSSH(
-        load_authority(secret(chosen.ca_key).encode(), f"target {name}"),
-        krl=Path(chosen.krl),
-        register=Path(chosen.register or f"{chosen.krl}.d"),
+        load_authority(f"{settings.ca_key.reveal()}\n".encode(), "ca_key"),
+        krl=settings.krl,
+        register=settings.register or Path(f"{settings.krl}.d"),
         options={option: value for option, value in options.items() if value},
-        extensions=tuple(extension.encode() for extension in chosen.extensions),
+        extensions=tuple(extension.encode() for extension in settings.extensions),
     )
 
 
@@ -119,6 +118,7 @@ class OpenSSH:
         issues_credential=True,
         needs_public_key=True,
         lists_everything=True,
+        usage_log=True,  # sshd writes the ticket's id at each login
         grant="certificate",
         separate=True,
     )
@@ -371,3 +371,16 @@ class OpenSSH:
             except OSError as error:
                 raise Damaged from error
         return None
+
+
+KIND = Kind(
+    summary="a privilege is a principal in a certificate for the beneficiary's key",
+    settings=Settings,
+    build=build,
+    capabilities=OpenSSH.capabilities,
+    least_privilege="""\
+# the authority signs for hosts that trust it, and for nothing else
+ssh-keygen -t ed25519 -N '' -f keys/ssh-ca
+chmod 600 keys/ssh-ca
+""",
+)

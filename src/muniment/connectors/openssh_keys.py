@@ -83,7 +83,7 @@ def load_authority(text: bytes, what: str) -> PrivateKey:
         key = None
     if not isinstance(key, PrivateKey) or (isinstance(key, rsa.RSAPrivateKey) and key.key_size < _RSA_BITS):
         raise Misconfigured(
-            f"{what}: ca_key is not a private key that can sign certificates",
+            f"{what} is not a private key that can sign certificates",
             remedy="Use ed25519, ecdsa or RSA of 3072 bits, without a passphrase: `ssh-keygen -t ed25519 -N ''`.",
         )
     return key
@@ -97,7 +97,7 @@ def new_ca_key() -> bytes:
 
 def public_line(key: bytes) -> str:
     """The public half of a private key, as TrustedUserCAKeys names it."""
-    return one_line(load_authority(key, "the certificate authority").public_key())
+    return one_line(load_authority(key, "the authority's key").public_key())
 
 
 def probe_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 import weakref
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -29,10 +29,11 @@ from msgspec.structs import replace
 
 from muniment.connectors import postgresql_changes as c
 from muniment.connectors import postgresql_queries as q
+from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.postgresql_check import report
 from muniment.connectors.postgresql_ending import Ended, end_sessions
 from muniment.connectors.postgresql_session import Busy, Session, Sessions
-from muniment.core.errors import Invalid, Misconfigured
+from muniment.core.errors import Invalid
 from muniment.core.instants import parse_duration
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
@@ -45,35 +46,27 @@ _PATIENCE = timedelta(seconds=2)  # for a lock, before asking who else than us h
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may stand in ``[targets.NAME]`` beside what every target has."""
+    """What may stand in ``[targets.ID]`` beside what every target has."""
 
-    dsn: str  # a reference, such as "env:PG_PROD_DSN"
-    timeout: str = "10s"
+    dsn: Secret  # Reference to a libpq connection string or URL.
+    timeout: str = "10s"  # For each call in all.
+    #: `false`: memberships WITH SET FALSE, which give rights without SET ROLE; PostgreSQL 16 and later.
     set_role: bool = True
+    #: Whether `pg_…` roles may be given. `pg_execute_server_program` means a shell.
     allow_predefined: bool = False
 
 
-def build(
-    name: str, settings: Mapping[str, object], secret: Callable[[str], str], catalogue: Sequence[Privilege]
-) -> Connector:
-    """Make the connector of one target; nothing is reached. Raises `Misconfigured`."""
-    try:
-        chosen = msgspec.convert(dict(settings), Settings)
-        timeout = parse_duration(chosen.timeout)
-        for privilege in catalogue:
-            _check_names("any", (privilege,), predefined=chosen.allow_predefined)
-    except (msgspec.ValidationError, Invalid) as error:
-        raise Misconfigured(
-            f"target {name}: {error}",
-            remedy=f"A postgresql target takes {', '.join(Settings.__struct_fields__)}; its privileges are roles.",
-        ) from error
+def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Connector:
+    """Make the connector of one target; nothing is reached. Raises `Invalid` or `Misconfigured`."""
+    for privilege in catalogue:
+        _check_names("any", (privilege,), predefined=settings.allow_predefined)
     return PostgreSQL(
-        secret(chosen.dsn).strip(),
+        settings.dsn.reveal(),
         name=name,
-        reference=chosen.dsn,
-        timeout=timeout,
-        set_role=chosen.set_role,
-        allow_predefined=chosen.allow_predefined,
+        reference=settings.dsn.reference,
+        timeout=parse_duration(settings.timeout),
+        set_role=settings.set_role,
+        allow_predefined=settings.allow_predefined,
         catalogue=[privilege.privilege for privilege in catalogue],
     )
 
@@ -265,3 +258,19 @@ def _check_names(account: str, scope: Scope, *, predefined: bool) -> None:
                 f"{name} is a role that PostgreSQL predefines; some of them mean a shell on the server",
                 remedy="Ask for a role of your own; or the administrator sets allow_predefined = true.",
             )
+
+
+KIND = Kind(
+    summary="a privilege is a role that the account is made a member of",
+    settings=Settings,
+    build=build,
+    capabilities=PostgreSQL.capabilities,
+    least_privilege="""\
+CREATE ROLE muniment LOGIN PASSWORD '…';
+GRANT pg_signal_backend, pg_read_all_stats TO muniment;
+-- for each role in the catalogue, on 16 and later:
+GRANT orders_rw TO muniment WITH ADMIN OPTION, INHERIT FALSE, SET FALSE;
+-- and up to 15:
+GRANT orders_rw TO muniment WITH ADMIN OPTION;
+""",
+)

@@ -28,8 +28,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import metadata, util
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -183,6 +183,18 @@ class TemporaryPostgres:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._sigterm_is_ours = False
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The server is not there for the length of a block. Its data stay, and it comes back at its port."""
+        if self._process is None:
+            raise Unavailable("PostgreSQL is not running")
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(_STOP_LIMIT)
+        try:
+            yield
+        finally:
+            self._serve(self.port)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -235,10 +247,10 @@ class TemporaryPostgres:
         if process.returncode != 0:
             raise Unavailable(f"PostgreSQL's initdb failed:\n{self._log_tail()}")
 
-    def _serve(self) -> None:
-        """Start the server; on another port if somebody was faster, three times in all."""
+    def _serve(self, port: int = 0) -> None:
+        """Start the server; on another port if somebody was faster, three times in all, unless it must be this one."""
         for _ in range(3):
-            self.port = free_port()
+            self.port = port or free_port()
             own = {"port": self.port, "unix_socket_directories": self.socket_folder or ""}
             settings = {**self._settings, **own, "listen_addresses": HOST}
             options = [f"--{name}={value}" for name, value in settings.items()]

@@ -1,4 +1,4 @@
-"""A way to a server that can refuse, break off, or fall silent."""
+"""A way to a server that can refuse, break off, fall silent, or be slow."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ import select
 import socket
 import struct
 import threading
-from contextlib import suppress
-from typing import Self
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, Self, TypeAlias
 
 HOST = "127.0.0.1"
 RESET = struct.pack("ii", 1, 0)  # linger for no time at all: closing sends RST
+SLOW = 30.0  # seconds that an answer takes
+
+Mode: TypeAlias = Literal["through", "refuse", "reset", "silent", "slow"]
 
 
 class Proxy:
-    """``mode``: "through"; "refuse" closes at once; "reset" breaks off; "silent" accepts and never answers.
+    """A TCP proxy to a port of this machine, in one of several modes.
 
-    Connections that are open share the fate of new ones.
+    "through"; "refuse" closes at once; "reset" breaks off; "silent" accepts and carries nothing; "slow" carries what is
+    asked, and keeps each answer for 30 s. Connections that are open share the fate of new ones.
     """
 
     def __init__(self, port: int) -> None:
-        self.mode = "through"
+        self.mode: Mode = "through"
         self._to = port
         self._listener = socket.create_server((HOST, 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
+        self.port: int = self._listener.getsockname()[1]
         self._over = False
         self._threads: list[threading.Thread] = []
 
@@ -37,7 +43,16 @@ class Proxy:
             thread.join(10)
         self._listener.close()
 
-    def _start(self, call, *args) -> None:
+    @contextmanager
+    def being(self, mode: Mode) -> Iterator[None]:
+        """In this mode for the length of a block."""
+        self.mode = mode
+        try:
+            yield
+        finally:
+            self.mode = "through"
+
+    def _start(self, call: Callable[..., None], *args: Any) -> None:
         self._threads.append(threading.Thread(target=call, args=args, daemon=True))
         self._threads[-1].start()
 
@@ -58,13 +73,20 @@ class Proxy:
                         data = ready.recv(65536)
                         if not data or not self._passes(client):
                             return
+                        if ready is server:
+                            self._keep()
                         (server if ready is client else client).sendall(data)
+
+    def _keep(self) -> None:
+        """An answer waits while the way is slow."""
+        until = time.monotonic() + SLOW
+        while self.mode == "slow" and not self._over and time.monotonic() < until:
+            time.sleep(0.02)
 
     def _passes(self, client: socket.socket) -> bool:
         """Whether bytes may go on; while silent, wait for another mode."""
-        wait = threading.Event()
         while self.mode == "silent" and not self._over:
-            wait.wait(0.02)
+            time.sleep(0.02)
         if self.mode == "reset":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        return self.mode == "through" and not self._over
+        return self.mode in {"through", "slow"} and not self._over
