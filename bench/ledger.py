@@ -214,7 +214,7 @@ def measure_whole(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     for _ in range(rounds):
         plain = timed(cpu, lambda: hash_all(leaves)) / len(leaves) * size
-        two, one = in_process(whole, folder, 2), in_process(whole, folder, 1)
+        one, two = in_process(whole, folder, 1), in_process(whole, folder, 2)
         found.append({
             "one": one, "two": two, "faster": round(one["seconds"] / two["seconds"], 2),
             "of_hashlib": round(plain / one["processor_seconds"], 2),
