@@ -5,8 +5,8 @@ evenly spread. A separate process polls ``pg_auth_members`` every 10 ms and note
 missing. The lag is from the ticket's own ``expires_at`` to that moment, so about 5 ms of it is the measurement.
 
 Muniment pays for more than the REVOKE: order and observation are on disk in the ledger (SQLite, synchronous=FULL),
-and open sessions, some of which hold SET ROLE, are ended. How many were ended, and when the last was seen gone, is
-reported apart.
+and open sessions are ended. Accounts evenly spread over the second have one that holds SET ROLE; how late its client
+is told that it is over is reported apart.
 
 ``--beside SCRIPT`` runs another program with the same number of grants in the same run, before and after, and prints
 what it prints: for OpenBao's database engine, whose leases drop a login role each, without a disk write or ending
@@ -19,12 +19,12 @@ import argparse
 import json
 import math
 import multiprocessing
+import select
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -100,81 +100,104 @@ def prepare(server: TemporaryPostgres, count: int) -> None:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'pw'").format(sql.Identifier(f"u{n}")))
 
 
-def with_postgres(desk: Desk, server: TemporaryPostgres, folder: Path, count: int) -> Desk:
-    """The benchmark's desk with one real target and an identity for each account."""
+def with_postgres(desk: Desk, servers: dict[str, TemporaryPostgres], folder: Path, count: int) -> Desk:
+    """The benchmark's desk with real targets and an identity for each account."""
     from muniment.directory.file import FileDirectory  # noqa: PLC0415
 
     people = "".join(f'[identities."human:u{n}@example.com"]\ngroups = ["engineers"]\n' for n in range(count))
     file = folder / "people.toml"
     file.write_text(people + '[identities."human:lead@example.com"]\ngroups = ["platform"]\n')
     wanted = Privilege(privilege=ROLE)
-    connector = build_connector(
-        "postgresql",
-        name="pg",
-        settings={"dsn": "env:DSN"},
-        secret=lambda _: server.dsn(),
-        path=Path,
-        catalogue=[wanted],
-    )
-    target = Target(
-        id="pg", kind="postgresql", environment="prod", owners=("group:platform",), connector=connector,
-        catalogue=(CatalogueEntry(privilege=wanted),),
-    )  # fmt: skip
-    return replace(desk, targets={"pg": target}, directory=FileDirectory(file))
+    targets = {}
+    for name, server in servers.items():
+        connector = build_connector(
+            "postgresql",
+            name=name,
+            settings={"dsn": "env:DSN"},
+            secret=lambda _, at=server: at.dsn(),
+            path=Path,
+            catalogue=[wanted],
+        )
+        targets[name] = Target(
+            id=name, kind="postgresql", environment="prod", owners=("group:platform",), connector=connector,
+            catalogue=(CatalogueEntry(privilege=wanted),),
+        )  # fmt: skip
+    return replace(desk, targets=targets, directory=FileDirectory(file))
 
 
-def file_all(desk: Desk, count: int, first_expiry: datetime) -> dict[str, float]:
-    """File and approve a ticket for every account; their expiries are evenly spread over one second."""
+def file_all(
+    desk: Desk, target: str, expiries: Sequence[datetime], length: timedelta = timedelta(seconds=LEAD_SECONDS)
+) -> dict[str, float]:
+    """File and approve a ticket for an account of each expiry."""
     lead = desk.caller("human:lead@example.com", "bench")
-    length = timedelta(seconds=LEAD_SECONDS)
 
     def one(n: int) -> tuple[str, float]:
-        start = first_expiry - length + timedelta(seconds=n / count)
         ask = Ask(
-            target="pg",
+            target=target,
             scope=(Privilege(privilege=ROLE),),
             justification="measured",
             duration=length,
-            starts_at=start,
+            starts_at=expiries[n] - length,
         )
         caller = desk.caller(f"human:u{n}@example.com", "bench")
         ticket = file_request(desk, caller, ask)
         approve(desk, lead, ticket.id, digest=ticket.digest)
-        return f"u{n}", (start + length).timestamp()
+        return f"u{n}", expiries[n].timestamp()
 
     with ThreadPoolExecutor(8) as pool:
-        return dict(pool.map(one, range(count)))
+        return dict(pool.map(one, range(len(expiries))))
+
+
+def spread(count: int, first: datetime, seconds: float) -> list[datetime]:
+    """Evenly spread instants."""
+    return [first + timedelta(seconds=seconds * n / count) for n in range(count)]
 
 
 def measure(desk: Desk, server: TemporaryPostgres, count: int, sessions: int, poll: float) -> dict[str, Any]:
     controllers = Controllers(desk, node="bench")
     controllers.start()
-    opened: list[psycopg.Connection[Any]] = []
+    opened: dict[str, psycopg.Connection[Any]] = {}
     try:
         with watching(server.dsn(), poll) as watcher:
-            expiries = file_all(desk, count, datetime.now(UTC) + timedelta(seconds=LEAD_SECONDS))
+            first = datetime.now(UTC) + timedelta(seconds=LEAD_SECONDS)
+            expiries = file_all(desk, "pg", spread(count, first, 1))
             deadline = min(expiries.values())
-            while time.time() < deadline - 3 and len(opened) < sessions:
-                connection = psycopg.connect(server.dsn(f"u{len(opened)}", "pw"), autocommit=True)
+            waiting = [f"u{n * count // sessions}" for n in range(sessions)]
+            while time.time() < deadline - 3 and waiting:
+                connection = psycopg.connect(server.dsn(waiting[0], "pw"), autocommit=True)
                 try:
                     connection.execute(f"SET ROLE {ROLE}")
-                    opened.append(connection)
+                    opened[waiting.pop(0)] = connection
                 except psycopg.Error:  # not granted yet
                     connection.close()
                     time.sleep(0.05)
-            time.sleep(max(0.0, max(expiries.values()) - time.time()) + 4)
+            told = when_told(opened, max(expiries.values()) + 4)
             watcher.send(None)
             held, gone = watcher.recv()
-        cut = sum(_is_cut(connection) for connection in opened)
+        cut = sum(_is_cut(connection) for connection in opened.values())
     finally:
         controllers.stop()
     lags = [gone[account] - at for account, at in expiries.items() if account in gone]
-    spread = max(expiries.values()) - min(expiries.values())
+    within = max(expiries.values()) - min(expiries.values())
     return {
-        "grants": count, "held": held, "gone": len(gone), "expiries_spread_s": round(spread, 2), "lag_ms": summary(lags),
+        "grants": count, "held": held, "gone": len(gone), "expiries_spread_s": round(within, 2), "lag_ms": summary(lags),
         "early": sum(lag < -poll for lag in lags), "sessions_open": len(opened), "sessions_cut": cut,
-        "threads": threading.active_count(),
+        "sessions_lag_ms": summary([at - expiries[account] for account, at in told.items()]) if told else None,
     }  # fmt: skip
+
+
+def when_told(opened: dict[str, psycopg.Connection[Any]], until: float) -> dict[str, float]:
+    """When each session's client hears something: it is told that the session is over."""
+    told: dict[str, float] = {}
+    by_file = {connection.fileno(): account for account, connection in opened.items()}
+    listening = select.poll()
+    for file in by_file:
+        listening.register(file, select.POLLIN)
+    while (left := until - time.time()) > 0:
+        for file, _ in listening.poll(left * 1000):
+            told[by_file[file]] = time.time()
+            listening.unregister(file)
+    return told
 
 
 def _is_cut(connection: psycopg.Connection[Any]) -> bool:
@@ -210,7 +233,7 @@ def main() -> int:
             server = stack.enter_context(TemporaryPostgres(binaries, fsync=True, settings=settings))
             prepare(server, options.n)
             desk = with_postgres(
-                open_bench(f"sqlite:///{folder}/bench.db", folder), server, folder, options.n
+                open_bench(f"sqlite:///{folder}/bench.db", folder), {"pg": server}, folder, options.n
             )
             print(json.dumps(measure(desk, server, options.n, options.sessions, options.poll)), flush=True)
     return 0

@@ -463,10 +463,8 @@ def test_the_session_is_pinned(world):
         "SELECT application_name FROM pg_stat_activity WHERE usename = '" + world.connector_role + "'"
     )
     assert application == "muniment"
-    with world.real._sessions.begin(time.monotonic() + 2, lambda s: s.run(sql.SQL("SHOW search_path"))) as (
-        _,
-        rows,
-    ):
+    show = (sql.SQL("SHOW search_path"), ())
+    with world.real._sessions.begin(time.monotonic() + 2, lambda s: s.ask(show)) as (_, (rows,)):
         assert rows == [("pg_catalog,pg_temp",)]
 
 

@@ -159,8 +159,9 @@ class PostgreSQL:
         with self._begin(orders) as (session, known):
             wanted = {at: (order, c.to_revoke(order, known)) for at, order in enumerate(orders)}
             _confirm(session, confirm)
-            failed, ((committed,),) = c.apply(session, wanted, q.NO_OPTIONS, (q.NOW,))
-            after = c.facts(session.version, *session.ask(*q.facts(orders)))
+            failed, answers = c.apply(session, wanted, q.NO_OPTIONS, (q.NOW, *q.facts(orders)))
+            ((committed,),), *rows = answers
+            after = c.facts(session.version, *rows)
             left = [c.still_held(order, after) for order in orders]
             # who still holds all of it gains nothing by an old session; and asking again would end it again
             lost = {

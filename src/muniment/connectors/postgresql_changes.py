@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from psycopg import sql
 
-from muniment.connectors.postgresql_session import Busy, Row, Session, StatementRefused
+from muniment.connectors.postgresql_session import Busy, Query, Row, Session, StatementRefused
 from muniment.core.scope import Holding
 from muniment.ports import Order, Outcome
 
@@ -138,18 +138,18 @@ def apply(
     session: Session,
     wanted: Mapping[int, tuple[Order, list[Change]]],
     grant_options: sql.SQL,
-    finish: Sequence[sql.Composable] = (),
-) -> tuple[dict[int, Outcome], list[Row]]:
+    then: Sequence[Query] = (),
+) -> tuple[dict[int, Outcome], list[list[Row]]]:
     """Make the changes and commit: all in one message; if one of them is refused, order by order.
 
-    Returns the outcomes of orders that failed, by the orders' keys, and the rows that the last of ``finish`` (after
-    the commit) returned. A crash, or an error that passes through here, leaves everything or nothing.
+    Returns the outcomes of orders that failed, by the orders' keys, and the rows of ``then``, asked right after the
+    commit. A crash, or an error that passes through here, leaves everything or nothing.
     """
     every = statements((change for _, changes in wanted.values() for change in changes), grant_options)
     failed: dict[int, Outcome] = {}
     try:
         return failed, session.run(
-            _FIRST_LOCK, sql.SQL("SAVEPOINT batch"), *every, sql.SQL("COMMIT"), *finish
+            _FIRST_LOCK, sql.SQL("SAVEPOINT batch"), *every, sql.SQL("COMMIT"), then=then
         )
     except (StatementRefused, Busy):
         session.run(sql.SQL("ROLLBACK TO batch"))
@@ -168,7 +168,7 @@ def apply(
             failed[key] = Outcome(
                 ticket=order.ticket, result="unknown", code=error.code, message=error.message
             )
-    return failed, session.run(sql.SQL("COMMIT"), *finish)
+    return failed, session.run(sql.SQL("COMMIT"), then=then)
 
 
 def no(order: Order, kind: str, message: str) -> Outcome:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 Query: TypeAlias = tuple[sql.SQL, Sequence[object] | Mapping[str, object]]
 
-_KEPT = 4  # idle connections; more are made when more threads work, and not kept
+_KEPT = 6  # idle connections; more are made when more threads work, and not kept
 _KEPT_SECONDS = 60.0  # an idle connection older than this may have been forgotten by a firewall
 _ENCODINGS = {"UTF8", "SQL_ASCII"}  # in which any name survives the way there and back
 
@@ -105,18 +105,23 @@ class Session:
         with self._answering():
             if len(queries) == 1:  # so that the server may keep its plan
                 return [self._connection.execute(*queries[0]).fetchall()]
-            cursor = psycopg.ClientCursor(self._connection)
-            return self._results("; ".join(cursor.mogrify(query, given) for query, given in queries))
+            return self._results("; ".join(self._quoted(queries)))
 
-    def run(self, *statements: sql.Composable) -> list[Row]:
-        """Send statements as one message, the first error ends it; return the rows of the last one.
+    def run(self, *statements: sql.Composable, then: Sequence[Query] = ()) -> list[list[Row]]:
+        """Send statements as one message, the first error ends it; return the rows of the queries at its end.
 
         Raises:
             StatementRefused: the server says no; the transaction is at its last savepoint.
             Busy: likewise, because of somebody's lock.
         """
         with self._answering():
-            return self._results(sql.SQL("; ").join(statements).as_string(self._connection))[-1]
+            text = sql.SQL("; ").join(statements).as_string(self._connection)
+            found = self._results("; ".join([text, *self._quoted(then)]))
+            return found[len(found) - len(then) :]
+
+    def _quoted(self, queries: Sequence[Query]) -> list[str]:
+        cursor = psycopg.ClientCursor(self._connection)
+        return [cursor.mogrify(query, given) for query, given in queries]
 
     def _results(self, text: str) -> list[list[Row]]:
         with self._connection.cursor() as cursor:

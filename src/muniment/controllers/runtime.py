@@ -11,7 +11,7 @@ from itertools import count
 
 import structlog
 
-from muniment.controllers.taker import PREPARE_SECONDS, Taker
+from muniment.controllers.taker import AHEAD_SECONDS, PREPARE_SECONDS, Taker
 from muniment.controllers.worker import Worker
 from muniment.core.due import Action, due
 from muniment.core.errors import Conflict, LeaseLost, MunimentError
@@ -68,7 +68,7 @@ class Controllers:
         """
         self._desk, self._node, self._seal_every = desk, node, seal_every.total_seconds()
         self._heartbeat, self._stamp_every = heartbeat, stamp_every
-        self._heap: list[tuple[datetime, int, Due]] = []
+        self._heap: list[tuple[datetime, int, Due, bool]] = []  # at, order, what, whether only to prepare it
         self._queued: dict[str, tuple[Action, datetime]] = {}  # what the heap or a worker has for each ticket
         self._attempts: dict[str, int] = {}
         self._workers: dict[str, Worker] = {}
@@ -131,13 +131,15 @@ class Controllers:
             if not retry and queued and _family(queued[0]) == _family(item.action) and queued[1] <= item.at:
                 return  # that work is on its way already
             self._queued[item.ticket] = (item.action, item.at)
-            self._push(item.at, item)
             if item.action == "expire":
-                self._push(item.at - timedelta(seconds=PREPARE_SECONDS), item)
+                self._push(item.at - timedelta(seconds=PREPARE_SECONDS), item, prepare=True)
+                self._push(item.at - timedelta(seconds=AHEAD_SECONDS), item)
+            else:
+                self._push(item.at, item)
             self._wake.notify()
 
-    def _push(self, at: datetime, item: Due) -> None:
-        heapq.heappush(self._heap, (at, next(self._ids), item))
+    def _push(self, at: datetime, item: Due, *, prepare: bool = False) -> None:
+        heapq.heappush(self._heap, (at, next(self._ids), item, prepare))
 
     def _schedule(self) -> None:
         while not self._stopping.is_set():
@@ -145,18 +147,18 @@ class Controllers:
                 now = self._desk.clock.now()
                 ready = []
                 while self._heap and self._heap[0][0] <= now:
-                    at, _, item = heapq.heappop(self._heap)
-                    ready.append((at, item))
+                    _, _, item, prepare = heapq.heappop(self._heap)
+                    ready.append((item, prepare))
                 if not ready:
                     wait = (self._heap[0][0] - now).total_seconds() if self._heap else SWEEP_SECONDS
                     self._wake.wait(min(wait, SWEEP_SECONDS))
                     continue
-            for at, item in ready:
+            for item, prepare in ready:
                 worker = self._worker(item)
-                if at < item.at and isinstance(worker, Taker):
-                    worker.prepare(item.ticket)
-                else:
+                if not prepare:
                     worker.put(item.ticket)
+                elif isinstance(worker, Taker):
+                    worker.prepare(item.ticket)
 
     def _worker(self, item: Due) -> Worker:
         family = _family(item.action)

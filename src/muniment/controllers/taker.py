@@ -27,6 +27,11 @@ from muniment.service.taking import Ended, Ready, end_access, prepare_end, recor
 
 #: how long before its end a ticket is prepared
 PREPARE_SECONDS = 3.0
+#: how long before its end a ticket goes on its way to the target, which changes nothing before all that go together
+#: are over
+AHEAD_SECONDS = 0.010
+#: passes at once: one is on its way, others see sessions end
+PASSES = 4
 #: how long recording waits, at most, while there is more to take away
 HOLD_BACK_SECONDS = 1.0
 
@@ -53,7 +58,7 @@ class Taker(Worker):
         self._preparer = Worker(
             f"prepare {target}", self._prepare, lambda _ticket, _error: None, lambda _ticket: None
         )
-        super().__init__(f"take {target}", self._ask, again, done, threads=2)
+        super().__init__(f"take {target}", self._ask, again, done, threads=PASSES)
 
     def prepare(self, ticket: str) -> None:
         """Get ready for a ticket that ends within `PREPARE_SECONDS`."""
@@ -77,7 +82,10 @@ class Taker(Worker):
     def _ask(self, batch: list[str]) -> None:
         ready = {ticket: self._ready_made.pop(ticket) for ticket in batch if ticket in self._ready_made}
         try:
-            ended = end_access(self._desk, self._target, batch, self._holder(), ready)
+            ended = end_access(
+                self._desk, self._target, batch, self._holder(), ready,
+                ahead=timedelta(seconds=AHEAD_SECONDS), asked=self.pass_on,
+            )  # fmt: skip
         except (
             MunimentError
         ):  # the tickets could not even be read: their leases are ours still, for the next attempt

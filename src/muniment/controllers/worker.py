@@ -7,6 +7,7 @@ hostile target delays no other (I20), and giving does not delay taking back.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
@@ -16,6 +17,8 @@ from muniment.service.fulfilment import Progress
 
 #: tickets in one pass: bounded, so that a pass ends well within its leases
 BATCH = 200
+#: how long passes wait for one that is on its way to a target; then they go beside it
+TURN_SECONDS = 0.05
 
 log = structlog.get_logger("muniment.controllers")
 
@@ -23,7 +26,8 @@ log = structlog.get_logger("muniment.controllers")
 class Worker:
     """Runs ``run`` over batches of ticket ids; tells ``again`` which to bring back later.
 
-    A pass that returns None goes on elsewhere: whoever ends it calls `end`.
+    A pass that returns None goes on elsewhere: whoever ends it calls `end`. Of several threads one is on its way at a
+    time, until it calls `pass_on`: what becomes ready meanwhile goes in one batch.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Worker:
         self.name, self._run, self._again, self._done = name, run, again, done
         self._ready: dict[str, None] = {}  # ordered set
         self._busy = 0
+        self._turn: tuple[int, float] | None = None  # whose pass is on its way, and since when
         self._wake = threading.Condition()
         self._stopping = False
         self._threads = [
@@ -69,13 +74,25 @@ class Worker:
         with self._wake:
             return not self._ready and not self._busy
 
+    @property
+    def _free(self) -> bool:
+        return self._turn is None or time.monotonic() - self._turn[1] > TURN_SECONDS
+
+    def pass_on(self) -> None:
+        """Let the next batch go: what is left of this thread's pass is waiting for somebody else."""
+        with self._wake:
+            if self._turn and self._turn[0] == threading.get_ident():
+                self._turn = None
+                self._wake.notify()
+
     def _loop(self) -> None:
         while True:
             with self._wake:
-                while not self._ready and not self._stopping:
-                    self._wake.wait()
+                while not self._stopping and not (self._ready and self._free):
+                    self._wake.wait(TURN_SECONDS if self._ready else None)
                 if self._stopping:
                     return
+                self._turn = (threading.get_ident(), time.monotonic())
                 batch = list(self._ready)[:BATCH]
                 for ticket in batch:
                     del self._ready[ticket]
@@ -83,6 +100,7 @@ class Worker:
             try:
                 self._pass(batch)
             finally:
+                self.pass_on()
                 with self._wake:
                     self._busy -= 1
 

@@ -16,8 +16,9 @@ nobody else is at work on the account and no ticket gives the same. It is record
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -26,9 +27,12 @@ from muniment.core.errors import Conflict, LeaseLost, MunimentError, TargetUnava
 from muniment.core.events import Kept
 from muniment.core.scope import Privilege, Scope, excess, scope
 from muniment.core.ticket import Ticket
-from muniment.ports import Append, Lease, Observation, Order, Outcome, Target
+from muniment.ports import Append, Lease, Observation, Order, Outcome, Stream, Target
 from muniment.service import fulfilment as f
 from muniment.service.desk import Desk
+
+#: looks at a clock that does not get to an end that was near
+LOOKS = 100
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +40,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
     lease: Lease
     kept: tuple[Kept, ...]
+    stream: Stream  # the ticket as it was read under the lease
+    ticket: Ticket
 
 
 class Ended(msgspec.Struct, kw_only=True):
@@ -72,7 +78,10 @@ def prepare_end(
     return {
         # each as of its own end: another ticket that ends a little later keeps until then what both give (I21)
         w.ticket.id: Ready(
-            lease=w.lease, kept=_kept(w.ticket, f.others_on(sharing, w.ticket), _end(w.ticket, when))
+            lease=w.lease,
+            kept=_kept(w.ticket, f.others_on(sharing, w.ticket), _end(w.ticket, when)),
+            stream=w.stream,
+            ticket=w.ticket,
         )
         for w in mine
         if w.lease
@@ -85,18 +94,30 @@ def end_access(
     tickets: Collection[str],
     holder: str,
     ready: Mapping[str, Ready] | None = None,
+    *,
+    ahead: timedelta = timedelta(),
+    asked: Callable[[], None] = lambda: None,
 ) -> Ended:
-    """Step 1. The leases, those that were taken ahead among them, stay with what is returned."""
+    """Step 1. The leases, those that were taken ahead among them, stay with what is returned.
+
+    Args:
+        desk: the adapters.
+        target_id: the target of all of them.
+        tickets: which.
+        holder: of the leases that are still to be taken.
+        ready: what `prepare_end` found.
+        ahead: tickets that end so soon go along: by then they have the target's attention, and nothing is changed
+            before all of them are over.
+        asked: called when the rest is the target's to do.
+    """
     ready = ready or {}
     progress = f.Progress(moved=[], again={})
     target = desk.target(target_id)
     ended = Ended(target=target_id, progress=progress)
-    works = f.load(desk, tickets, target_id)
+    works = _at_hand(desk, tickets, target_id, ready)
     try:
-        for work in works:
-            work.lease = ready[work.ticket.id].lease if work.ticket.id in ready else None
         now = desk.clock.now()
-        due = [w for w in works if _is_over(w.ticket, now)]
+        due = [w for w in works if _is_over(w.ticket, now + ahead)]
         unready = [w for w in due if w.lease is None]
         fresh: list[f.Work] = []
         try:
@@ -109,11 +130,13 @@ def end_access(
         f.let_go(desk, [w for w in works if w not in ended.works])
         sharing = f.sharing(desk, target, {w.account for w in fresh})
         for work in ended.works:
-            ahead = ready.get(work.ticket.id)
+            found = ready.get(work.ticket.id)
             others = f.others_on(sharing, work.ticket)
-            ended.kept[work.ticket.id] = ahead.kept if ahead else _kept(work.ticket, others, now)
+            at = max(now, _end(work.ticket, now + ahead))
+            ended.kept[work.ticket.id] = found.kept if found else _kept(work.ticket, others, at)
         _look(desk, target, ended)
-        _ask(desk, target, ended)
+        _ask(desk, target, ended, asked)
+        _await_end(desk, ended.works)  # of those, too, that had nothing to lose
     except MunimentError as error:
         ended.trouble |= {w.ticket.id: error for w in ended.works}
     except BaseException:
@@ -134,12 +157,15 @@ def record_end(desk: Desk, batch: Sequence[Ended]) -> f.Progress:
             observation = desk.target(batch[0].target).connector.observe({w.account for w in works})
         except MunimentError as error:
             unread = error
+        now = desk.clock.now()
         failed: dict[str, MunimentError] = {}
         seen_now: list[f.Work] = []
         appends: list[Append] = []
         for ended in batch:
             for work in ended.works:
                 trouble = ended.trouble.get(work.ticket.id) or unread
+                if not _is_over(work.ticket, now):  # something went wrong while its end was awaited
+                    trouble = LeaseLost(f"{work.ticket.id} is not over yet")
                 if isinstance(
                     trouble, LeaseLost
                 ):  # nothing was done, and what is seen is another's to record
@@ -191,7 +217,27 @@ def _look(desk: Desk, target: Target, ended: Ended) -> None:
     f.let_go(desk, lost)
 
 
-def _ask(desk: Desk, target: Target, ended: Ended) -> None:
+def _at_hand(
+    desk: Desk, tickets: Collection[str], target_id: str, ready: Mapping[str, Ready]
+) -> list[f.Work]:
+    """The tickets; what was found ahead need not be read again.
+
+    Under our lease nobody gives or takes on that account, and no end is ever put off. What else was said of a ticket
+    since makes recording a `Conflict`, and it is read then; what was said here is known now.
+    """
+    ahead = []
+    for ticket, found in ready.items():
+        known = desk.store.recall(ticket)
+        if ticket in tickets and (known is None or known[0] == found.stream):
+            ahead.append(f.Work(stream=found.stream, ticket=found.ticket, lease=found.lease))
+    read = {w.ticket.id for w in ahead}
+    others = f.load(desk, [t for t in tickets if t not in read], target_id)
+    for work in others:
+        work.lease = ready[work.ticket.id].lease if work.ticket.id in ready else None
+    return ahead + others
+
+
+def _ask(desk: Desk, target: Target, ended: Ended, asked: Callable[[], None]) -> None:
     """Ask the target, once for what is leased and once for what is not."""
     orders = _orders(ended.works, ended.kept, separate=target.connector.capabilities.separate)
     leased = [w for w in ended.works if w.lease]
@@ -201,12 +247,37 @@ def _ask(desk: Desk, target: Target, ended: Ended) -> None:
         (unleased, _undisputed(desk, target, unleased, ended.kept)),
     ):
         wanted = [o for o in orders if o.ticket in {w.ticket.id for w in works}]
+        at_the_end = _at_the_end(desk, works, confirm, asked)
         try:
-            answers = target.connector.revoke(wanted, confirm) if wanted else []
+            answers = target.connector.revoke(wanted, at_the_end) if wanted else []
         except MunimentError as error:
             ended.trouble |= {w.ticket.id: error for w in works}
         else:
             ended.outcomes |= {o.ticket: o for o in answers}
+
+
+def _at_the_end(
+    desk: Desk, works: Sequence[f.Work], confirm: Callable[[], None], asked: Callable[[], None]
+) -> Callable[[], None]:
+    """`confirm`, and not before all of these are over: nobody loses a moment of what was approved."""
+
+    def confirmed() -> None:
+        _await_end(desk, works)
+        confirm()
+        asked()
+
+    return confirmed
+
+
+def _await_end(desk: Desk, works: Sequence[f.Work]) -> None:
+    """Wait until all of these, which end within a moment, are over. Raises `LeaseLost`: the clock does not get there."""
+    for _ in range(LOOKS):
+        now = desk.clock.now()
+        left = [w.ticket.expiry - now for w in works if w.ticket.expiry and not _is_over(w.ticket, now)]
+        if not left:
+            return
+        time.sleep(max(left).total_seconds())
+    raise LeaseLost("these were to end by now, and the clock says that they have not")
 
 
 def _undisputed(
