@@ -63,10 +63,11 @@ def measure(desk: Desk, servers: dict[str, TemporaryPostgres], options: argparse
             watching(servers["herd"].dsn(), HERD_POLL) as herd,
             watching(servers["other"].dsn(), options.poll) as other,
         ):
-            time.sleep(max(0.0, instant + BESIDE_SECONDS - time.time()))
+            time.sleep(max(0.0, instant - time.time()))
             while count_of(desk, "herd", "closed") < options.n and time.time() < instant + options.patience:
                 time.sleep(0.25)
             done = time.time()
+            time.sleep(max(0.0, instant + BESIDE_SECONDS + 2 - time.time()))
             for watcher in (herd, other):
                 watcher.send(None)
             (held, gone), (_, absent) = herd.recv(), other.recv()

@@ -110,6 +110,7 @@ def end_sessions(version: int, accounts: Sequence[str], since: datetime, pids: S
     Also those of roles that may SET ROLE to an account, and through it to what it held. Superusers among them need
     no such way. Without pg_read_all_stats we are not told when a session began: then ``pids`` are meant, or all.
     """
+    # not by way of the view pg_stat_activity, whose joins take as long to plan as all the rest
     may_set = "AND a.set_option" if version >= FIRST_WITH_OPTIONS else ""
     return _of(f"""
         WITH RECURSIVE holder (account, oid) AS (
@@ -120,9 +121,10 @@ def end_sessions(version: int, accounts: Sequence[str], since: datetime, pids: S
         SELECT found.account, found.pid, found.may, CASE WHEN found.may THEN pg_terminate_backend(found.pid) END
         FROM (
             SELECT DISTINCT h.account, s.pid, {_MAY_END} AS may
-            FROM holder h JOIN pg_catalog.pg_stat_activity s ON s.usesysid = h.oid
-            WHERE s.usename <> current_user AND (s.backend_start <= %(since)s OR s.backend_start IS NULL
-                AND (%(pids)s::int[] IS NULL OR s.pid = ANY (%(pids)s::int[])))
+            FROM holder h JOIN pg_catalog.pg_stat_get_activity(NULL) s ON s.usesysid = h.oid
+            WHERE s.usesysid <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+                AND (s.backend_start <= %(since)s OR s.backend_start IS NULL
+                    AND (%(pids)s::int[] IS NULL OR s.pid = ANY (%(pids)s::int[])))
         ) found""",
         accounts=list(accounts), since=since, pids=None if pids is None else list(pids))  # fmt: skip
 

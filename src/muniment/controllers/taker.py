@@ -29,7 +29,7 @@ from muniment.service.taking import Ended, Ready, end_access, prepare_end, recor
 PREPARE_SECONDS = 3.0
 #: how long before its end a ticket goes on its way to the target, which changes nothing before all that go together
 #: are over
-AHEAD_SECONDS = 0.010
+AHEAD_SECONDS = 0.008
 #: passes at once: one is on its way, others see sessions end
 PASSES = 4
 #: how long recording waits, at most, while there is more to take away

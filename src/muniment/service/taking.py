@@ -271,12 +271,16 @@ def _at_the_end(
 
 def _await_end(desk: Desk, works: Sequence[f.Work]) -> None:
     """Wait until all of these, which end within a moment, are over. Raises `LeaseLost`: the clock does not get there."""
+    now = desk.clock.now()
+    ends = [w.ticket.expiry for w in works if w.ticket.expiry and not _is_over(w.ticket, now)]
+    if not ends:
+        return
+    last = max(ends)
     for _ in range(LOOKS):
+        time.sleep(max(0.0, (last - now).total_seconds()))
         now = desk.clock.now()
-        left = [w.ticket.expiry - now for w in works if w.ticket.expiry and not _is_over(w.ticket, now)]
-        if not left:
+        if now >= last:
             return
-        time.sleep(max(left).total_seconds())
     raise LeaseLost("these were to end by now, and the clock says that they have not")
 
 
