@@ -55,7 +55,7 @@ def test_nothing_is_taken_before_all_that_go_together_are_over(
 
     def wait(seconds: float) -> None:
         meanwhile.append((world.holds(), world.holds("bea")))
-        world.clock.pass_by(timedelta(seconds=seconds / 2))
+        world.clock.pass_by(max(timedelta(seconds=seconds / 2), timedelta(milliseconds=1)))
 
     waiting(monkeypatch, wait)
     ended = set_out(world, tickets, ready)
