@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from faults.proxy import Proxy
 from faults.world import HOUR, LEASE_OVER, Ground, World
+from muniment.conformance.proxy import Proxy
 from muniment.controllers.worker import Worker
 from muniment.core.errors import Conflict, LeaseLost
 from muniment.core.events import RevocationObserved, RevocationOrdered
