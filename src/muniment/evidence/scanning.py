@@ -29,7 +29,7 @@ from muniment.ledger.trust import Trusted, TrustPolicy
 from muniment.ledger.verify import Level
 
 LEVELS = ("V1", "V2", "V3", "V4", "V5")
-#: entries below which one process is as fast: another takes a second to start
+#: entries below which one process is as fast: another takes a third of a second to start
 ALONE = 2 * RANGE
 
 
