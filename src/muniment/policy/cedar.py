@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from muniment.core.errors import Invalid
 from muniment.core.identity import is_human
 from muniment.core.scope import Privilege
@@ -20,6 +22,8 @@ from muniment.policy.explain import Explainer, said
 from muniment.policy.loading import Rule, read_folder
 from muniment.policy.slices import (
     Entity,
+    Question,
+    anonymous,
     answering_for,
     approval_slice,
     catalogued,
@@ -42,6 +46,7 @@ class CedarPolicy:
         """
         self._engine = Engine(files)
         self._explainer = Explainer(self._engine)
+        self._names_requests = self._engine.names_requests()
         self.digest = self._engine.digest
         self.rules: Mapping[str, Rule] = self._engine.rules
 
@@ -107,7 +112,7 @@ class CedarPolicy:
         if faults:
             return Authority(approver=who, stages=(), verdict=self._verdict(reasons=faults))
         questions, entities = approval_slice(ticket, approver, requester, beneficiary, target, stages=stages)
-        evaluations = self._engine.ask(questions, entities)
+        evaluations = self._ask_of_request(questions, entities)
         allowed = tuple(stage for stage, e in zip(stages, evaluations, strict=True) if e.allowed)
         if allowed:
             return Authority(
@@ -136,12 +141,29 @@ class CedarPolicy:
         questions, entities = approval_slice(ticket, delegate, requester, beneficiary, target, stages=stages)
         forbidden = [
             (e, f"{delegate.identity.id} to decide {ticket.id}")
-            for e in self._engine.ask(questions, entities)
+            for e in self._ask_of_request(questions, entities)
             if not e.allowed and (e.determining or e.errors)
         ]
         if not forbidden:
             return ()
         return self._explainer.why_not(forbidden, entities) or ("a policy forbids the delegate to decide",)
+
+    def _ask_of_request(
+        self, questions: Sequence[Question], entities: Sequence[Entity]
+    ) -> tuple[Evaluation, ...]:
+        """Ask about one request. Where no policy names one by its id, whatever is like it has the same answer.
+
+        So it is asked under a stand-in, and requests that are alike to the letter are asked about once. An error is
+        asked for again under the true name, which it may mention.
+        """
+        if not self._names_requests:
+            alike = self._engine.ask(*anonymous(questions, entities))
+            if not any(answer.errors for answer in alike):
+                return tuple(
+                    replace(answer, resource=question.resource)
+                    for question, answer in zip(questions, alike, strict=True)
+                )
+        return self._engine.ask(questions, entities)
 
     def _verdict(
         self,

@@ -3,7 +3,8 @@
 Allowed means that Cedar said Allow and evaluated every policy without an error. Cedar skips a policy that errs, a
 forbid too, and says NoDecision for input it cannot read, so neither counts as a yes. An exception is a no as well.
 
-Handles are immutable and may be used by several threads.
+Handles are immutable and may be used by several threads. An answer follows from the set, the question and the slice
+alone, to the letter, so it may be remembered by exactly these: nothing outside of them can make it old.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cedarpy
 import msgspec
@@ -19,14 +20,20 @@ import msgspec
 from muniment.core.errors import Misconfigured
 from muniment.core.verdict import Evaluation, Obligations
 from muniment.policy.approvers import whom
-from muniment.policy.loading import ACTIONS, SCHEMA, Rule, digest_of, parse_rules, schema_text
+from muniment.policy.loading import ACTIONS, SCHEMA, Rule, digest_of, nodes, parse_rules, schema_text
 from muniment.policy.obligations import merge
 from muniment.policy.slices import Entity, Question, read_uid
 
 #: characters of one engine error that are recorded
 _MAX_ERROR = 300
-#: parsed slices kept in memory, of a few kilobytes each
-SLICES = 1024
+#: parsed slices, answers and obligations kept in memory, of a few kilobytes each
+REMEMBERED = 4096
+
+
+class _Answer(NamedTuple):
+    allowed: bool
+    determining: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 class Engine:
@@ -49,8 +56,10 @@ class Engine:
                 code="config.policy",
             ) from error
         self.rules: Mapping[str, Rule] = parse_rules(self.files, self._schema)
-        # the same people ask for the same things: a slice is parsed once, by its exact text
-        self._parsed = lru_cache(SLICES)(lambda text: cedarpy.Entities.from_json_str(text, self._schema))
+        # the same people ask for the same things: each of these is found once, by the exact text it follows from
+        self._parsed = lru_cache(REMEMBERED)(lambda text: cedarpy.Entities.from_json_str(text, self._schema))
+        self._answers = lru_cache(REMEMBERED)(self._ask)
+        self._owed = lru_cache(REMEMBERED)(self._merge)
         self._sets = {str(action): self._compile(action) for action in ACTIONS}
 
     def ask(self, questions: Sequence[Question], entities: Sequence[Entity]) -> tuple[Evaluation, ...]:
@@ -58,16 +67,31 @@ class Engine:
         if not questions:
             return ()
         try:
-            results = self._ask(questions, entities)
+            answers = self._answers(_encode((questions, entities)))
         except Exception as error:  # noqa: BLE001  whatever the engine stumbles over is a denial (I7)
             return tuple(_denied(q, f"{type(error).__name__}: {error}") for q in questions)
-        return tuple(_answer(q, r) for q, r in zip(questions, results, strict=True))
+        return tuple(
+            Evaluation(
+                principal=q.principal, action=q.action, resource=q.resource, context=q.context,
+                allowed=allowed, determining=determining, errors=errors,
+            )
+            for q, (allowed, determining, errors) in zip(questions, answers, strict=True)
+        )  # fmt: skip
+
+    def names_requests(self) -> bool:
+        """Whether a policy speaks of one request by its id, and not only of what requests are like."""
+        found = (node for rule in self.rules.values() for node in nodes(rule.source))
+        return any(node.get("type") == "Request" and "id" in node for node in found)
 
     def obligations(self, evaluations: Iterable[Evaluation], entities: Iterable[Entity]) -> Obligations:
         """What the permits that held oblige to: from answers and slice alone, so that it can be replayed.
 
         Raises `Invalid` when owners or managers are to approve and there are none, or stages have no possible order.
         """
+        return self._owed(_encode((tuple(evaluations), tuple(entities))))
+
+    def _merge(self, text: bytes) -> Obligations:
+        evaluations, entities = _decode_answered(text)
         slice_ = {(e["uid"]["type"], e["uid"]["id"]): e["attrs"] for e in entities}
         target = next(name for kind, name in slice_ if kind == "Target")
         held = [
@@ -79,7 +103,8 @@ class Engine:
         ]
         return merge(held, target, slice_["Target", target].get("longest"))
 
-    def _ask(self, questions: Sequence[Question], entities: Sequence[Entity]) -> list[cedarpy.AuthzResult]:
+    def _ask(self, text: bytes) -> tuple[_Answer, ...]:
+        questions, entities = _decode_asked(text)
         (action,) = {q.action for q in questions}
         requests: list[dict[str, Any]] = [
             {
@@ -90,11 +115,11 @@ class Engine:
             }
             for q in questions
         ]
-        handle = self._parsed(msgspec.json.encode(entities).decode())
+        handle = self._parsed(bytes(entities).decode())
         results = cedarpy.is_authorized_batch(requests, self._sets[action], handle, self._schema)
         if len(results) != len(questions):
             raise ValueError("the engine left questions unanswered")
-        return results
+        return tuple(map(_answer, results))
 
     def _compile(self, action: str) -> cedarpy.PolicySet:
         policies = {rule.id: rule.source for rule in self.rules.values() if action in rule.actions}
@@ -109,20 +134,17 @@ class Engine:
         return compiled
 
 
-def _answer(question: Question, result: cedarpy.AuthzResult) -> Evaluation:
+def _answer(result: cedarpy.AuthzResult) -> _Answer:
     try:
         errors = tuple(str(error)[:_MAX_ERROR] for error in result.diagnostics.errors)
         determining = tuple(sorted(result.diagnostics.reasons))
         allowed = result.allowed is True
         decided = result.decision is not cedarpy.Decision.NoDecision
     except Exception as error:  # noqa: BLE001  an answer that cannot be read is a denial (I7)
-        return _denied(question, f"{type(error).__name__}: {error}")
+        return _Answer(allowed=False, determining=(), errors=(f"{type(error).__name__}: {error}"[:_MAX_ERROR],))
     if not decided and not errors:
         errors = ("the engine came to no decision",)
-    return Evaluation(
-        principal=question.principal, action=question.action, resource=question.resource, context=question.context,
-        allowed=allowed and not errors, determining=determining, errors=errors,
-    )  # fmt: skip
+    return _Answer(allowed=allowed and not errors, determining=determining, errors=errors)
 
 
 def _denied(question: Question, error: str) -> Evaluation:
@@ -130,3 +152,8 @@ def _denied(question: Question, error: str) -> Evaluation:
         principal=question.principal, action=question.action, resource=question.resource, context=question.context,
         allowed=False, determining=(), errors=(error[:_MAX_ERROR],),
     )  # fmt: skip
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_asked = msgspec.json.Decoder(tuple[list[Question], msgspec.Raw]).decode
+_decode_answered = msgspec.json.Decoder(tuple[tuple[Evaluation, ...], tuple[Entity, ...]]).decode

@@ -28,6 +28,8 @@ _TYPES: dict[Kind, str] = {
 }
 _KINDS = {name: kind for kind, name in _TYPES.items()}
 _quote = json.JSONEncoder(ensure_ascii=False).encode
+_ANY_UID: Ref = {"type": "Request", "id": "any"}
+_ANY = 'Request::"any"'
 _RISKS = ("low", "medium", "high", "critical")
 
 
@@ -174,6 +176,16 @@ def approval_slice(
         Question(principal, "approve", resource, {"stage": stage, "stages": list(stages)}) for stage in stages
     ]
     return questions, _sorted([_target(target), request, *_subject(approver)])
+
+
+def anonymous(
+    questions: Iterable[Question], entities: Iterable[Entity]
+) -> tuple[list[Question], list[Entity]]:
+    """What `approval_slice` made, without which request it is."""
+    return (
+        [question._replace(resource=_ANY) for question in questions],
+        [{**e, "uid": _ANY_UID} if e["uid"]["type"] == "Request" else e for e in entities],
+    )
 
 
 def catalogued(target: Target, wanted: Iterable[Privilege]) -> dict[Privilege, CatalogueEntry]:
