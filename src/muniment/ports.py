@@ -425,6 +425,13 @@ class Once(msgspec.Struct, frozen=True, kw_only=True):
     sealed: int = 0  # how many of the ticket's entries were in the tree just before
 
 
+class Premise(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision rests on beside its own stream: all streams whose names begin alike, as far as they were read."""
+
+    family: str  # how their names begin: "delegation:"
+    entries: int  # how many they had, together
+
+
 class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Events to add to one stream, with everything that is true exactly if they are recorded.
 
@@ -444,6 +451,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     fence: Lease | None = None  # must still be ours (I19)
     release: bool = False  # give ``fence`` back
     once: Once | None = None  # fails with `Repeated` if this was done before
+    premise: Premise | None = None  # fails with `Conflict` if more was recorded there since
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,7 +141,9 @@ def _answer(result: cedarpy.AuthzResult) -> _Answer:
         allowed = result.allowed is True
         decided = result.decision is not cedarpy.Decision.NoDecision
     except Exception as error:  # noqa: BLE001  an answer that cannot be read is a denial (I7)
-        return _Answer(allowed=False, determining=(), errors=(f"{type(error).__name__}: {error}"[:_MAX_ERROR],))
+        return _Answer(
+            allowed=False, determining=(), errors=(f"{type(error).__name__}: {error}"[:_MAX_ERROR],)
+        )
     if not decided and not errors:
         errors = ("the engine came to no decision",)
     return _Answer(allowed=allowed and not errors, determining=determining, errors=errors)

@@ -3,56 +3,101 @@
 from __future__ import annotations
 
 from datetime import datetime
+from threading import Lock
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from muniment.core.delegation import Delegation, require_delegate
 from muniment.core.errors import Refused
-from muniment.core.events import DelegationGiven, Event, decode_data
+from muniment.core.events import DelegationGiven, decode_data
 from muniment.core.identity import Identity, IdentityId
 from muniment.core.separation import excluded
 from muniment.core.ticket import Decision, Ticket
 from muniment.core.verdict import Authority
-from muniment.ports import Subject, Target
+from muniment.ports import Premise, Subject, Target
 
 if TYPE_CHECKING:
     from muniment.service.desk import Desk
+    from muniment.store.events import SqlStore
 
 #: every delegation has a stream of its own
 STREAM = "delegation:"
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Delegations that were not ended, as far as their entries were read."""
+
+    premise: Premise
+    given: tuple[Delegation, ...]
+
+    def covering(self, now: datetime) -> tuple[Delegation, ...]:
+        """Those whose period includes now."""
+        return tuple(delegation for delegation in self.given if delegation.covers(now))
+
+    def received(self, who: Identity, now: datetime) -> tuple[Delegation, ...]:
+        """Those that let this person decide for others now."""
+        return tuple(d for d in self.covering(now) if d.to in (who.id, *who.aliases))
+
+
+class Delegations:
+    """The delegations on record, in memory. Only entries count, whose marks are checked (I11). Safe for several threads."""
+
+    def __init__(self, store: SqlStore) -> None:
+        """Nothing is read before it is asked for."""
+        self._store = store
+        self._lock = Lock()
+        self._known: Standing | None = None
+        self._streams: dict[
+            str, tuple[int, Delegation | None]
+        ] = {}  # how many entries, and what holds by them
+
+    def recall(self) -> Standing:
+        """As memory holds them; perhaps behind, which an append that has them as its premise finds out."""
+        return self._known or self.now()
+
+    def now(self) -> Standing:
+        """As they are on record now: they are counted, and read where there are more."""
+        entries = self._store.count(STREAM)
+        with self._lock:
+            if self._known is None or self._known.premise.entries != entries:
+                self._known = self._read()
+            return self._known
+
+    def _read(self) -> Standing:
+        there = self._store.family(STREAM)
+        new = [stream for stream, entries in there.items() if self._streams.get(stream, (0,))[0] != entries]
+        for stream, (state, last) in self._store.last(new).items():
+            event = decode_data(last.type, last.data)
+            self._streams[stream] = (
+                state.version, event.delegation if isinstance(event, DelegationGiven) else None
+            )  # fmt: skip
+        self._streams = {stream: self._streams[stream] for stream in there if stream in self._streams}
+        return Standing(
+            # what came between the two questions is counted as read: it was
+            premise=Premise(family=STREAM, entries=sum(entries for entries, _ in self._streams.values())),
+            given=tuple(given for _, given in self._streams.values() if given),
+        )
+
+
 def in_force(desk: Desk, now: datetime) -> tuple[Delegation, ...]:
-    """Delegations that were not ended and whose period includes now, as the primary has them.
-
-    The read model only says where to look: what counts is in the entries, whose marks are checked (I11).
-    """
-    listed = desk.views.registered(STREAM).items()
-    streams = [stream for stream, (_, last) in listed if _covering(last, now)]
-    if not streams:
-        return ()
-    entries = (entry for _, entry in desk.store.last(streams).values())
-    found = (_covering(decode_data(entry.type, entry.data), now) for entry in entries)
-    return tuple(delegation for delegation in found if delegation)
+    """Delegations that were not ended and whose period includes now, as the primary has them."""
+    return desk.delegations.now().covering(now)
 
 
-def _covering(event: Event, now: datetime) -> Delegation | None:
-    given = event.delegation if isinstance(event, DelegationGiven) else None
-    return given if given and given.covers(now) else None
-
-
-def received(desk: Desk, who: Identity, now: datetime) -> tuple[Delegation, ...]:
-    """Those that let this person decide for others now."""
-    return tuple(d for d in in_force(desk, now) if d.to in (who.id, *who.aliases))
-
-
-def delegated(  # noqa: PLR0917  as `Policy.judge_approver`
-    desk: Desk, ticket: Ticket, who: Identity, requester: Subject, beneficiary: Subject, target: Target
+def delegated(  # noqa: PLR0917  as `Policy.judge_approver`, and whose delegations
+    desk: Desk,
+    ticket: Ticket,
+    who: Identity,
+    requester: Subject,
+    beneficiary: Subject,
+    target: Target,
+    standing: Standing,
 ) -> tuple[Authority, ...]:
     """What others could decide on a ticket and have handed to ``who``. Not what was handed to those others."""
     found = []
-    for each in received(desk, who, desk.clock.now()):
+    for each in standing.received(who, desk.clock.now()):
         holder = desk.directory.get(each.by)
         if holder is None or not holder.active:
             continue

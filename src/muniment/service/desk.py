@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 import msgspec
@@ -46,7 +47,7 @@ from muniment.ports import (
     Witness,
 )
 from muniment.service.attention import Attention
-from muniment.service.authority import delegated, received
+from muniment.service.authority import Delegations, Standing, delegated
 from muniment.service.in_force import Governed
 from muniment.service.noticing import notices
 from muniment.store.events import SqlStore
@@ -112,6 +113,11 @@ class Desk:
     notifiers: tuple[Notifier, ...] = ()
     #: told of every ticket that changed, after it is durable: controllers wake up by it
     changed: list[Callable[[Ticket], None]] = field(default_factory=list)
+
+    @cached_property
+    def delegations(self) -> Delegations:
+        """Who decides for whom, by the store's entries."""
+        return Delegations(self.store)
 
     @property
     def clock(self) -> Clock:
@@ -224,8 +230,8 @@ class Desk:
 
     # ── the one write path ──
 
-    def facts(self, ticket: Ticket, caller: Caller | None, *, with_authority: bool = False) -> c.Facts:
-        """What the core is told about the world now."""
+    def facts(self, ticket: Ticket, caller: Caller | None, standing: Standing | None = None) -> c.Facts:
+        """What the core is told about the world now; with the delegations on record, also what the caller may decide."""
         requester, beneficiary = self.subject(ticket.terms.requester), self.subject(ticket.terms.beneficiary)
         facts = c.Facts(
             accountable=accountable(requester, beneficiary),
@@ -238,11 +244,11 @@ class Desk:
         who = caller.identity
         authority: Authority | None = None
         others: tuple[Authority, ...] = ()
-        if with_authority:
+        if standing is not None:
             authority = self.policy.judge_approver(
                 ticket, self.subject(who.id), requester, beneficiary, target
             )
-            others = delegated(self, ticket, who, requester, beneficiary, target)
+            others = delegated(self, ticket, who, requester, beneficiary, target, standing)
         return msgspec.structs.replace(
             facts,
             actor=who,
@@ -271,8 +277,8 @@ class Desk:
     ) -> Ticket:
         """Decide a person's command on a ticket and record it; decide again when another writer was first.
 
-        What memory holds of the ticket is as good to begin with: appending compares versions, where it is recorded.
-        A refusal is said only of what was just read.
+        What memory holds of the ticket, and of delegations, is as good to begin with: appending compares versions, where
+        it is recorded. A refusal is said only of what was just read.
 
         Args:
             ticket_id: which ticket.
@@ -282,12 +288,17 @@ class Desk:
             besides: adds to the facts what only this command needs to know.
         """
 
-        def attempt(stream: Stream, ticket: Ticket | None) -> tuple[Ticket, tuple[Event, ...]]:
+        def attempt(
+            stream: Stream, ticket: Ticket | None, *, recalled: bool = False
+        ) -> tuple[Ticket, tuple[Event, ...]]:
             if ticket is None or not self.may_see(ticket, caller):
                 raise no_such_ticket(ticket_id)
             command, texts = make(ticket)
             now = self.clock.now()
-            facts = besides(ticket, self.facts(ticket, caller, with_authority=with_authority))
+            standing = None
+            if with_authority:
+                standing = self.delegations.recall() if recalled else self.delegations.now()
+            facts = besides(ticket, self.facts(ticket, caller, standing))
             events = decide(ticket, command, facts, now)
             after = fold(ticket, events, caller.actor, now)
             said = b"".join(map(encode_data, events))  # a text that no entry commits to could never be erased
@@ -295,7 +306,7 @@ class Desk:
             self.store.append(
                 Append(
                     stream=stream, actor=caller.actor, events=events, at=now, ticket=after, texts=kept,
-                    once=self.once(caller, stream),
+                    once=self.once(caller, stream), premise=standing.premise if standing else None,
                 )
             )  # fmt: skip
             return after, events
@@ -303,7 +314,7 @@ class Desk:
         def act() -> tuple[Ticket, tuple[Event, ...]]:
             if (known := self.store.recall(ticket_id)) is not None:
                 with suppress(Conflict, Refused, Invalid, NotFound):
-                    return attempt(*known)
+                    return attempt(*known, recalled=True)
             for _ in range(ATTEMPTS - 1):
                 with suppress(Conflict):
                     return attempt(*self.store.read(ticket_id))
@@ -374,7 +385,9 @@ class Desk:
 
     def keys_received(self, identity: Identity) -> frozenset[str]:
         """By what those are approvers who handed their authority to somebody; it opens stages, and nothing else."""
-        others = (self.directory.get(d.by) for d in received(self, identity, self.clock.now()))
+        others = (
+            self.directory.get(d.by) for d in self.delegations.now().received(identity, self.clock.now())
+        )
         return frozenset[str]().union(*(keys_of(other, ()) for other in others if other and other.active))
 
     # ── texts ──

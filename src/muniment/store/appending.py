@@ -9,12 +9,13 @@ credential. An append that fails by itself (another writer was first, a lease is
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Connection, Engine, bindparam, func, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from muniment.core.errors import Conflict, Invalid, LeaseLost, MunimentError, Repeated, StoreUnavailable
@@ -27,9 +28,11 @@ from muniment.ledger.merkle import leaf_hash
 from muniment.ports import Append, Appended, Lease, Stream
 from muniment.store import tables as t
 from muniment.store.engine import unavailable, writers_turn
+from muniment.store.families import counting
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
-from muniment.store.projecting import registry_row, upserting, write_tickets, write_viewers
+from muniment.store.projecting import registry_row, write_tickets, write_viewers
+from muniment.store.rows import put, run
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -217,12 +220,12 @@ class Appender:
     ) -> list[_Waiting]:
         """Refuse, each by itself, appends whose version, fence or claim does not hold."""
         streams = {w.append.stream.id for w in batch}
-        rows = connection.execute(_VERSIONS, {"streams": list(streams)})
-        versions = dict.fromkeys(streams, 0) | {stream: last + 1 for stream, last in rows}
+        versions = dict.fromkeys(streams, 0) | _versions(connection, list(streams))
         fences = fences_of(connection, [w.append.fence.key for w in batch if w.append.fence])
         now = max(w.append.at for w in batch)
         taken = take(connection, [w.append.claim for w in batch if w.append.claim], now)
         done = _done_before(connection, batch)
+        entries = _entries_of(connection, {w.append.premise.family for w in batch if w.append.premise})
         accepted, used = [], set()
         for waiting in batch:
             append = waiting.append
@@ -232,12 +235,16 @@ class Appender:
                 waiting.result = Repeated("this was done already, under the same key")
             elif versions[append.stream.id] != append.stream.version:
                 waiting.result = _conflict(append)
+            elif append.premise and entries[append.premise.family] != append.premise.entries:
+                waiting.result = _outdated(append)
             elif append.fence and fences.get(append.fence.key) != append.fence.fence:
                 waiting.result = _lost(append.fence.key)
             elif append.claim and lease is None:
                 waiting.result = _lost(append.claim.key)
             else:
                 versions[append.stream.id] += len(waiting.bodies)
+                for family in entries:
+                    entries[family] += len(waiting.bodies) if append.stream.id.startswith(family) else 0
                 accepted.append(waiting)
                 if once:
                     done.add(once)
@@ -260,8 +267,8 @@ class Appender:
             for offset, body in enumerate(w.bodies)
         ]
         if entries:
-            connection.execute(_INSERT_EVENT, entries)
-            connection.execute(_INSERT_OUTBOX, [{"stream": e["stream"], "seq": e["seq"]} for e in entries])
+            put(connection, t.event, entries)
+            put(connection, t.outbox, [{"stream": e["stream"], "seq": e["seq"]} for e in entries])
         tickets = {a.ticket.id: a.ticket for a in appends if a.ticket and a.events}
         if tickets:
             write_tickets(connection, list(tickets.values()))
@@ -276,10 +283,9 @@ class Appender:
             for w in accepted
             if w.bodies and not w.append.ticket
         ]
-        if registered:
-            connection.execute(upserting(connection.dialect.name, t.registry), registered)
+        put(connection, t.registry, registered, "replace")
         free(connection, [a.fence for a in appends if a.fence and a.release])
-        connection.execute(_ADVANCE_CLOCK, {"now": wire(max(a.at for a in appends))})
+        run(connection, _ADVANCE_CLOCK, {"now": wire(max(a.at for a in appends))})
 
     def _write_beside(self, connection: Connection, appends: list[Append]) -> None:
         """What is kept beside the ledger: texts that it commits to, and credentials that it never sees."""
@@ -288,8 +294,7 @@ class Appender:
             for a in appends
             for d in a.texts
         ]
-        if texts:
-            connection.execute(upserting(connection.dialect.name, t.text), texts)
+        put(connection, t.text, texts, "replace")
         erased = [commitment for a in appends for commitment in a.erased]
         if erased:
             erase_texts(connection, erased)
@@ -298,8 +303,7 @@ class Appender:
             for a in appends
             if a.credential
         ]
-        if credentials:
-            connection.execute(upserting(connection.dialect.name, t.credential), credentials)
+        put(connection, t.credential, credentials, "replace")
         answered = [
             {
                 "who": a.once.who, "key": a.once.key, "request": a.once.request, "ticket": a.stream.id,
@@ -308,8 +312,15 @@ class Appender:
             for a in appends
             if a.once
         ]  # fmt: skip
-        if answered:
-            connection.execute(_INSERT_ANSWERED, answered)
+        put(connection, t.answered, answered)
+
+
+def _versions(connection: Connection, streams: list[str]) -> dict[str, int]:
+    """How many entries each of these streams has; none that has none."""
+    dialect = connection.dialect.name
+    wanted = json.dumps(streams) if dialect == "sqlite" else streams
+    rows = run(connection, _VERSIONS[dialect], {"streams": wanted})
+    return {row.stream: row.last + 1 for row in rows}
 
 
 def _done_before(connection: Connection, batch: list[_Waiting]) -> set[tuple[str, str] | None]:
@@ -319,6 +330,12 @@ def _done_before(connection: Connection, batch: list[_Waiting]) -> set[tuple[str
         return set()
     rows = connection.execute(_ANSWERED, {"keys": [once.key for once in keys]})
     return {(who, key) for who, key in rows}
+
+
+def _entries_of(connection: Connection, families: set[str]) -> dict[str, int]:
+    """How many entries each of these families has by now."""
+    dialect = connection.dialect.name
+    return {family: run(connection, counting(dialect, family), {}).scalar_one() for family in families}
 
 
 def erase_texts(connection: Connection, commitments: Sequence[str]) -> None:
@@ -353,19 +370,24 @@ def _conflict(append: Append) -> Conflict:
     return Conflict(f"{append.stream.id} changed meanwhile", remedy="Read it again, then decide again.")
 
 
+def _outdated(append: Append) -> Conflict:
+    return Conflict(
+        f"what the decision on {append.stream.id} rests on changed meanwhile",
+        remedy="Read it again, then decide again.",
+    )
+
+
 def _lost(key: str) -> LeaseLost:
     return LeaseLost(f"another worker holds {key}", remedy="Nothing to do: that worker carries on.")
 
 
-_VERSIONS = (
-    select(t.event.c.stream, func.max(t.event.c.seq))
-    .where(t.event.c.stream.in_(bindparam("streams", expanding=True)))
-    .group_by(t.event.c.stream)
-)
+_LAST = select(t.event.c.stream, func.max(t.event.c.seq).label("last")).group_by(t.event.c.stream)
+#: one text of SQL however many streams, so that it is prepared once
+_VERSIONS = {
+    "sqlite": _LAST.where(t.event.c.stream.in_(text("SELECT value FROM json_each(:streams)"))),
+    "postgresql": _LAST.where(t.event.c.stream == func.any(text("CAST(:streams AS text[])"))),
+}
 _ANSWERED = select(t.answered.c.who, t.answered.c.key).where(
     t.answered.c.key.in_(bindparam("keys", expanding=True))
 )
-_INSERT_ANSWERED = t.answered.insert()
-_INSERT_EVENT = t.event.insert()
-_INSERT_OUTBOX = t.outbox.insert()
 _ADVANCE_CLOCK = update(t.clock).where(t.clock.c.mark < bindparam("now")).values(mark=bindparam("now"))

@@ -23,6 +23,7 @@ from muniment.store import tables as t
 from muniment.store.appending import Appender
 from muniment.store.clock import RESYNC_SECONDS, StoreClock, system_time
 from muniment.store.engine import blob, reading, writing
+from muniment.store.families import counting, listing
 from muniment.store.leasing import free, take
 from muniment.store.marking import Marker
 
@@ -124,6 +125,17 @@ class SqlStore:
         with reading(self.engine) as connection:
             last = connection.execute(_NEWEST, {"stream": stream}).scalar()
         return 0 if last is None else int(last) + 1
+
+    def count(self, family: str) -> int:
+        """How many entries the streams have, together, whose names begin so; see `ports.Premise`."""
+        with reading(self.engine) as connection:
+            return int(connection.execute(counting(connection.dialect.name, family)).scalar_one())
+
+    def family(self, family: str) -> dict[str, int]:
+        """How many entries each of these streams has."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(listing(connection.dialect.name, family))
+            return {stream: last + 1 for stream, last in rows}
 
     def recall(self, stream: str) -> tuple[Stream, Ticket] | None:
         """A ticket as memory holds it, checked when it was read; perhaps behind, which an append finds out."""

@@ -1,16 +1,12 @@
-"""The read model's rows, and how rows are put where one may be already."""
+"""The read model's rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
-from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
+from sqlalchemy import Connection
 
 from muniment.core.due import due
 from muniment.core.instants import wire
@@ -18,35 +14,19 @@ from muniment.core.ticket import Ticket
 from muniment.core.visibility import viewers
 from muniment.ports import Stream
 from muniment.store import tables as t
+from muniment.store.rows import put
 
 _encode_state = msgspec.json.Encoder(order="sorted").encode
 
 
-@cache
-def upserting(dialect: str, table: Table) -> PostgreSQLInsert | SQLiteInsert:
-    """Insert a row, or replace the one with its primary key. Built once: building costs more than running it."""
-    insert = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
-    key = [c.name for c in table.primary_key]
-    replaced = {c.name: insert.excluded[c.name] for c in table.columns if c.name not in key}
-    return insert.on_conflict_do_update(index_elements=key, set_=replaced)
-
-
-@cache
-def inserting_once(dialect: str, table: Table) -> PostgreSQLInsert | SQLiteInsert:
-    """Insert a row, unless one with its primary key is there: another process may be faster."""
-    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table).on_conflict_do_nothing()
-
-
 def write_tickets(connection: Connection, tickets: Sequence[Ticket]) -> None:
     """Insert or replace the read model's rows of these tickets."""
-    connection.execute(upserting(connection.dialect.name, t.ticket), [ticket_row(each) for each in tickets])
+    put(connection, t.ticket, [ticket_row(each) for each in tickets], "replace")
 
 
 def write_viewers(connection: Connection, tickets: Sequence[Ticket]) -> None:
     """Let whoever may see these tickets find them. Nobody is ever taken out: `may_see` has the last word."""
-    rows = [row for each in tickets for row in viewer_rows(each)]
-    if rows:
-        connection.execute(inserting_once(connection.dialect.name, t.viewer), rows)
+    put(connection, t.viewer, [row for each in tickets for row in viewer_rows(each)], "keep")
 
 
 def viewer_rows(ticket: Ticket) -> list[dict[str, str]]:

@@ -13,11 +13,11 @@ from muniment.store.events import SqlStore
 from muniment.store.projecting import (
     registry_row,
     ticket_row,
-    upserting,
     viewer_rows,
     write_tickets,
     write_viewers,
 )
+from muniment.store.rows import put
 
 #: streams folded and written together
 CHUNK = 200
@@ -63,7 +63,7 @@ def _registry(store: SqlStore, streams: Collection[str]) -> Rows:
 
 def _write_registry(connection: Connection, store: SqlStore, streams: Collection[str]) -> Collection[str]:
     rows = _registry(store, streams)
-    connection.execute(upserting(connection.dialect.name, t.registry), list(rows.values()))
+    put(connection, t.registry, list(rows.values()), "replace")
     return rows
 
 
