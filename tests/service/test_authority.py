@@ -8,14 +8,18 @@ from datetime import timedelta
 import pytest
 
 from evidence.office import Office, altered
+from muniment.config import load
 from muniment.core import events as e
 from muniment.core.errors import Invalid, MunimentError, NotFound, Refused
 from muniment.core.scope import Privilege
 from muniment.evidence.rules import TicketRules
 from muniment.ledger.entry import decode_entry
+from muniment.main import open_desk
+from muniment.ports import Append, Appended
 from muniment.service import deciding, delegating, looking
 from muniment.service.approvers import missing
 from muniment.service.attending import attend, note_missing
+from muniment.service.desk import Desk
 from muniment.service.documents import ticket_document
 from muniment.service.filing import Ask, preview
 from muniment.store.views import Filter
@@ -77,6 +81,46 @@ def test_not_past_its_end_and_not_once_it_was_taken_back(office: Office) -> None
         assert delegating.end(office.desk, office.caller("cyd"), given.id) == given
     with pytest.raises(NotFound):
         office.approve(asked, "bo")
+
+
+@pytest.fixture
+def elsewhere(office: Office):
+    """Another node on the same store. It has looked at what is delegated before anything changes."""
+    desk = open_desk(load(office.folder / "muniment.toml"), clock=office.clock)
+    desk.delegations.now()
+    yield desk
+    desk.store.engine.dispose()
+
+
+def test_another_node_goes_by_what_was_delegated_and_taken_back_here(office: Office, elsewhere: Desk) -> None:
+    asked, again, bo = office.ask(), office.ask(), elsewhere.caller(BO, "test")
+    given = delegate(office)
+    deciding.approve(elsewhere, bo, asked, digest=None)
+    assert office.status(asked) == "approved"
+    elsewhere.store.read(again)  # it has everything in memory now
+    delegating.end(office.desk, office.caller("cyd"), given.id)
+    with pytest.raises(NotFound):
+        deciding.approve(elsewhere, bo, again, digest=None)
+    assert office.status(again) == "pending"
+
+
+def test_a_delegation_that_ends_while_its_decision_is_on_the_way_decides_nothing(
+    office: Office, elsewhere: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an approval rested on is compared in the transaction that records it."""
+    given = delegate(office)
+    asked, bo, append, ended = office.ask(), elsewhere.caller(BO, "test"), elsewhere.store.append, []
+
+    def late(wanted: Append) -> Appended:
+        if not ended:
+            ended.append(delegating.end(office.desk, office.caller("cyd"), given.id))
+        return append(wanted)
+
+    monkeypatch.setattr(elsewhere.store, "append", late)
+    with pytest.raises(NotFound):
+        deciding.approve(elsewhere, bo, asked, digest=None)
+    assert ended == [given]
+    assert office.status(asked) == "pending"
 
 
 @pytest.mark.parametrize(

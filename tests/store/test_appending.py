@@ -7,13 +7,15 @@ import time
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import event, select, text
 
 from muniment.core.errors import Conflict, Invalid, LeaseLost, MunimentError, StoreUnavailable
 from muniment.core.text import Disclosure, commit
-from muniment.ports import Append, Appended, Claim, Lease
+from muniment.ports import Append, Appended, Claim, Lease, Premise
 from muniment.store import tables as t
 from muniment.store.events import SqlStore
+from muniment.store.views import SqlViews
 from store.stores import (
     NOW,
     ORIGIN,
@@ -55,6 +57,50 @@ def test_a_version_that_is_not_current_is_a_conflict(store: SqlStore, version: i
         store.append(an_append(stale, "b"))
     assert len(store.entries("thing")) == 1
     verified(store)
+
+
+# ── premises ──
+
+
+def resting(stream: str, entries: int) -> Append:
+    return replace(an_append(stream, "x"), premise=Premise(family="delegation:", entries=entries))
+
+
+def test_an_append_stands_and_falls_with_what_it_rests_on(store: SqlStore) -> None:
+    assert store.count("delegation:") == 0
+    given = store.append(an_append("delegation:1", "a")).stream
+    store.append(an_append("delegatioz", "b"))  # others, whose names come just before and after
+    store.append(an_append("delegation", "b"))
+    assert (store.count("delegation:"), store.family("delegation:")) == (1, {"delegation:1": 1})
+    store.append(resting("one", 1))
+    store.append(an_append(given, "c"))
+    for entries in (0, 1, 3):
+        with pytest.raises(Conflict):
+            store.append(resting("two", entries))
+    assert store.entries("two") == []
+    store.append(resting("two", 2))
+    store.append(an_append("delegation:2", "d"))
+    assert store.family("delegation:") == {"delegation:1": 2, "delegation:2": 1}
+    verified(store)
+
+
+def test_what_comes_first_in_a_commit_counts(store: SqlStore) -> None:
+    """A conflict harms neither what changed the premise nor whoever rests on nothing."""
+    results = store.append_many(
+        [resting("one", 0), an_append("delegation:1", "a"), resting("two", 0), resting("three", 1), an_append("four", "b")]
+    )  # fmt: skip
+    assert [type(result) for result in results] == [Appended, Appended, Conflict, Appended, Appended]
+    verified(store)
+
+
+def test_the_same_text_may_come_with_several(store: SqlStore) -> None:
+    text = Disclosure(commitment=commit("why", b"s" * 32), salt=b"s" * 32, text="why")
+    results = store.append_many([replace(an_append(name, "a"), texts=(text,)) for name in ("one", "two")])
+    assert [type(result) for result in results] == [Appended, Appended]
+    assert SqlViews(store.engine).texts([text.commitment]) == {text.commitment: "why"}
+
+
+# ── races ──
 
 
 def test_threads_race_and_one_wins_each_version(shelf: Shelf) -> None:
