@@ -162,8 +162,15 @@ def matching(orders: Sequence[Order], outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def same(found: Any, expected: Any, what: str) -> None:
-    """Fail unless they are equal."""
-    require(found == expected, f"{what}: expected {expected!r}, found {found!r}")
+    """Fail unless they are equal; of two lists only what differs is shown."""
+    if found == expected:
+        return
+    if isinstance(found, list) and isinstance(expected, list):
+        found, expected = (
+            [each for each in found if each not in expected],
+            [each for each in expected if each not in found],
+        )
+    raise ConformanceFailure(f"{what}: expected {expected!r:.1000}, found {found!r:.1000}")
 
 
 def require(holds: bool, sentence: str) -> None:
