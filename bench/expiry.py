@@ -94,7 +94,7 @@ def watching(dsn: str, poll: float) -> Iterator[Any]:
 
 
 def prepare(server: TemporaryPostgres, count: int) -> None:
-    with psycopg.connect(server.dsn()) as connection:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {ROLE}")
         for n in range(count):
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'pw'").format(sql.Identifier(f"u{n}")))

@@ -51,7 +51,6 @@ def measure(desk: Desk, servers: dict[str, TemporaryPostgres], options: argparse
     controllers.start()
     end = datetime.now(UTC) + timedelta(seconds=options.lead)
     instant, hold = end.timestamp(), timedelta(seconds=options.hold)
-    print(f"# they end at {end:%H:%M:%S} UTC", file=sys.stderr)
     try:
         file_all(desk, "herd", [end] * options.n, hold)
         filed = time.time()

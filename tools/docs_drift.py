@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import shlex
 import sys
@@ -134,7 +135,9 @@ def _not_understood(program: Any, line: str) -> str | None:
         return None
     command = program
     words = re.split(r"[|>&#]", found[1])[0]
-    for word in shlex.split(words):
+    for word in itertools.takewhile(
+        "--".__ne__, shlex.split(words)
+    ):  # what follows "--" is another program's
         commands = getattr(command, "commands", None)
         if commands is not None and not word.startswith("-"):
             if word not in commands:

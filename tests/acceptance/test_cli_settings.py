@@ -18,7 +18,6 @@ def test_what_init_makes_is_what_check_accepts(shared: Muniment) -> None:
     (target,) = answer.document["targets"]
     assert (target["id"], target["reachable"], target["problems"]) == ("bastion", True, [])
     assert target["capabilities"]["native_expiry"] is True
-    assert target["debt"] == {"tickets": 0, "oldest_seconds": 0.0, "paid_in_seconds": 0.0}
     assert "bastion" in shared("check").out
 
 

@@ -208,7 +208,6 @@ def test_the_numbers(api: Api) -> None:
     text = api("GET", "/metrics", token=api.token("service_account:deploy", "metrics")).text
     for name in (
         'muniment_revocation_debt{target="bastion"}', 'muniment_revocation_lag_seconds{target="bastion"}',
-        'muniment_revocation_forecast_seconds{target="bastion"}',
         "muniment_ledger_oldest_unsealed_seconds", "muniment_approvals_oldest_pending_seconds", "muniment_findings_open",
         'muniment_tickets{status="active"}', "muniment_grants_indexed", 'muniment_http_requests_total{method="POST"',
     ):  # fmt: skip

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -21,7 +19,6 @@ from muniment.connectors import krl
 from muniment.controllers.runtime import Controllers
 from muniment.core.errors import MunimentError, TargetUnavailable
 from muniment.core.events import FindingRaised, FindingResolved, RevocationFailed, RevocationObserved
-from muniment.service import debts
 from muniment.service.deciding import resolve, waive
 from muniment.service.pursuing import pursue
 
@@ -292,24 +289,3 @@ def test_a_process_stopped_with_the_authoritys_lock_in_its_hands(
     world.settle()
     world.must(ticket, "closed")
     world.sound()
-
-
-def test_what_is_owed_is_said_with_its_forecast(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two are over, and nobody has seen them gone; while somebody looks, one goes."""
-    assert debts.debts(world.desk) == {}
-    tickets = [world.active(), world.active("ro", who="bea")]
-    world.clock.pass_by(HOUR + 30 * SECOND)
-
-    def one_goes(_seconds: float) -> None:
-        world.clock.pass_by(2 * SECOND)
-        world.one_pass("revoke", "pg", tickets[:1])
-
-    for meanwhile, paid_in in ((lambda _: world.clock.pass_by(2 * SECOND), math.inf), (one_goes, 2.0)):
-        monkeypatch.setattr(debts, "time", SimpleNamespace(sleep=meanwhile))
-        owed = debts.debts(world.desk)
-        assert set(owed) == {"pg"}
-        assert owed["pg"].paid_in_seconds == paid_in
-        assert owed["pg"].oldest_seconds >= 30
-    assert owed["pg"].tickets == 1
-    world.settle()
-    assert debts.debts(world.desk) == {}

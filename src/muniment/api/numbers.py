@@ -20,15 +20,12 @@ from prometheus_client import (
 
 from muniment.api.load import Load
 from muniment.core.errors import MunimentError
-from muniment.service.debts import forecast
 from muniment.service.desk import Desk
 from muniment.service.holding import Holdings
 
 #: access that is over and that nobody has begun to take away for so long: new work waits (I14 allows 5 s)
 PATIENCE = timedelta(seconds=2)
 WATCH_SECONDS = 1.0
-#: over how long, at least, the pace is seen at which debt is paid
-PACE_SECONDS = 5.0
 
 log = structlog.get_logger("muniment.api")
 
@@ -58,14 +55,6 @@ class Numbers:
         self._lag = Gauge(
             "muniment_revocation_lag_seconds", "How long the oldest of them is over", ("target",), registry=r
         )
-        self._forecast = Gauge(
-            "muniment_revocation_forecast_seconds",
-            "When that debt is paid, at its pace since the last look; +Inf if it does not get less",
-            ("target",),
-            registry=r,
-        )
-        self._looked_at = desk.clock.now()
-        self._owed: dict[str, int] = {}  # then
         self._unsealed = Gauge(
             "muniment_ledger_oldest_unsealed_seconds", "Age of the oldest entry not in the tree", registry=r
         )
@@ -88,15 +77,10 @@ class Numbers:
         with self._lock:
             self._debt.clear()
             self._lag.clear()
-            self._forecast.clear()
-            seconds = (now - self._looked_at).total_seconds()
             for target in self._desk.targets:
                 debt, lag = figures.debts.get(target, (0, 0.0))
                 self._debt.labels(target).set(debt)
                 self._lag.labels(target).set(lag)
-                self._forecast.labels(target).set(forecast(self._owed.get(target, 0), debt, seconds))
-            if seconds >= PACE_SECONDS:
-                self._looked_at, self._owed = now, {t: owed for t, (owed, _) in figures.debts.items()}
             self._tickets.clear()
             for status, count in figures.open.items():
                 self._tickets.labels(status).set(count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,8 @@ from rich.text import Text
 from muniment.cli import console
 from muniment.cli.governing import governed_warnings
 from muniment.core.errors import Invalid, MunimentError, Unavailable
-from muniment.core.instants import spoken, wire
+from muniment.core.instants import wire
 from muniment.core.text import clean_name
-from muniment.service.debts import Debt, debts
 from muniment.service.filing import account_of
 from muniment.service.witnessing import attendance, consult, standing
 
@@ -54,7 +52,6 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     except Unavailable as error:
         warnings.append(f"{error.message}; what demands an open reference is refused meanwhile")
     vkeys, trouble = _keys(desk)
-    owed = debts(desk)
     return {
         "configuration": str(config.base),
         "store": desk.store.engine.url.render_as_string(hide_password=True),
@@ -70,7 +67,7 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
             "single_person_trial": desk.governed is None,
         },
         "identities": {"known": len(people), "active": sum(1 for each in people if each.active)},
-        "targets": [_target(desk, target, owed.get(name)) for name, target in sorted(desk.targets.items())],
+        "targets": [_target(desk, target) for _, target in sorted(desk.targets.items())],
         "warnings": [*warnings, *trouble],
     }
 
@@ -108,7 +105,7 @@ def _witnesses(desk: Desk) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _target(desk: Desk, target: Target, debt: Debt | None) -> dict[str, Any]:
+def _target(desk: Desk, target: Target) -> dict[str, Any]:
     report = target.connector.check()
     capabilities = target.connector.capabilities
     return {
@@ -120,28 +117,8 @@ def _target(desk: Desk, target: Target, debt: Debt | None) -> dict[str, Any]:
         "problems": list(report.problems),
         "least_privilege": report.least_privilege,
         "capabilities": {name: getattr(capabilities, name) for name in CAN},
-        "debt": _debt(debt),
-        "warnings": [*_owing(debt), *_shared_accounts(desk, target), *_without_owners(desk, target)],
+        "warnings": [*_shared_accounts(desk, target), *_without_owners(desk, target)],
     }
-
-
-def _debt(debt: Debt | None) -> dict[str, Any]:
-    paid_in = debt.paid_in_seconds if debt else 0.0
-    return {
-        "tickets": debt.tickets if debt else 0,
-        "oldest_seconds": round(debt.oldest_seconds, 1) if debt else 0.0,
-        "paid_in_seconds": round(paid_in, 1) if math.isfinite(paid_in) else None,
-    }
-
-
-def _owing(debt: Debt | None) -> list[str]:
-    if debt is None:
-        return []
-    oldest = spoken(timedelta(seconds=debt.oldest_seconds))
-    when = "and it does not get less"
-    if math.isfinite(debt.paid_in_seconds):
-        when = f"and at this pace the last is gone in {spoken(timedelta(seconds=debt.paid_in_seconds))}"
-    return [f"access that is over and not seen gone: {debt.tickets}, the oldest for {oldest}, {when}"]
 
 
 def _shared_accounts(desk: Desk, target: Target) -> list[str]:

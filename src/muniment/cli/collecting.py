@@ -14,7 +14,7 @@ import typer
 
 from muniment.cli.commands import command, group
 from muniment.cli.session import of
-from muniment.core.errors import Invalid, Misconfigured, MunimentError
+from muniment.core.errors import Invalid, MunimentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,16 +110,3 @@ def _unwritable(path: Path, error: OSError) -> MunimentError:
         remedy="Name a file in a folder of yours; nothing was collected.",
         code="invalid.out",
     )
-
-
-def read_file(path: Path) -> bytes:
-    """A file that is evidence, or says whom to trust. Raises `Misconfigured`."""
-    from muniment.evidence.archive import MAX_BUNDLE
-
-    try:
-        with path.expanduser().open("rb") as file:
-            return file.read(MAX_BUNDLE + 1)
-    except OSError as error:
-        raise Misconfigured(
-            f"{path} cannot be read: {error.strerror}", remedy="Name a file that is there."
-        ) from error

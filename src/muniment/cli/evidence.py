@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muniment.cli.collecting import Tsa, read_file, store
+from muniment.cli.collecting import Tsa, store
 from muniment.cli.commands import command, group
+from muniment.cli.files import read_file
 from muniment.cli.session import of
 from muniment.core.errors import IntegrityError, Misconfigured
 

@@ -136,7 +136,7 @@ class Session:
 
     def _certificates(self) -> bytes:
         """Of time-stamping authorities, for evidence."""
-        from muniment.cli.collecting import read_file
+        from muniment.cli.files import read_file
 
         config = self.config()
         timestamps = config.ledger.timestamps
