@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+import faulty
 from evidence.office import HOUR, Office
 from muniment.core import events as e
 from muniment.core.errors import Invalid, MunimentError, Refused
@@ -16,6 +17,8 @@ from muniment.service.documents import ticket_document
 from muniment.service.extending import extend
 from muniment.service.filing import Ask, file_bundle
 from muniment.service.looking import collect
+from muniment.service.offboarding import offboard
+from muniment.service.taking import end_access, prepare_end, record_end
 from service.changes import events, listening, oblige, sound, ticket
 
 FREEZE = '@id("freeze") @message("not this one") forbid (principal, action == Action::"request", resource) when { resource.name == "root" };'
@@ -151,6 +154,67 @@ def test_returned_before_the_hand_over_it_does_not_come_back(office: Office) -> 
     office.clock.at = until
     office.give(new)
     assert office.status(new) == "lapsed"
+    sound(office)
+
+
+def end_early(office: Office, how: str, old: str) -> None:
+    if how == "returned":
+        office.do(deciding.give_back, "ann", old)
+    elif how == "revoked":
+        office.do(deciding.revoke, "ops", old, reason="enough")
+    else:
+        identities = office.folder / "identities.toml"
+        text = identities.read_text(encoding="utf-8")
+        assert (SOMEBODY := 'name = "Ann"\n') in text
+        identities.write_text(text.replace(SOMEBODY, f"{SOMEBODY}active = false\n"), encoding="utf-8")
+        office.desk.directory.reload_if_changed()
+        offboard(office.desk)
+
+
+@pytest.mark.parametrize("how", ["returned", "revoked", "offboarded"])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_i21_ended_early_within_the_hand_over_the_extension_ends_too(
+    office: Office, how: str, prepared: bool
+) -> None:
+    old = office.active()
+    until = ticket(office, old).expiry
+    new = extended(office, old)
+    office.approve(new, "dee")
+    office.clock.at = until - timedelta(seconds=8)
+    office.give(new)
+    assert office.status(new) == "active"
+    ready = {}
+    if prepared:
+        office.clock.at = until - timedelta(seconds=3)
+        ready = prepare_end(office.desk, "bastion", [old], "ahead", until)
+        assert [k.ticket for k in ready[old].kept] == [new]
+    end_early(office, how, old)
+    record_end(office.desk, [end_access(office.desk, "bastion", [old], "pass-early", ready)])
+    assert office.clock.at < until
+    assert [o.cause for o in events(office, new, e.RevocationOrdered)] == [how]
+    for each in (new, old):
+        office.take(each)
+        assert office.status(each) == "closed"
+    assert events(office, old, e.RevocationObserved)[0].kept == ()
+    sound(office)
+
+
+def test_i21_ended_early_while_the_extension_is_being_given(office: Office) -> None:
+    """The intent is on record when the first ticket ends: nothing is given for it."""
+    old = office.active()
+    until = ticket(office, old).expiry
+    new = extended(office, old)
+    office.approve(new, "dee")
+    office.clock.at = until - timedelta(seconds=30)
+    office.target.arrange("provision", faulty.unavailable_before())
+    office.give(new)
+    assert office.status(new) == "provisioning"
+    office.do(deciding.give_back, "ann", old)
+    office.give(new)
+    assert not [g for g in events(office, new, e.GrantObserved) if g.granted]
+    for each in (old, new):
+        office.take(each)
+    assert (office.status(old), office.status(new)) == ("closed", "failed")
     sound(office)
 
 

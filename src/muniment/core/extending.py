@@ -2,7 +2,7 @@
 
 The new window begins at the instant the old one ends. Controllers give the new access a moment before, while the old
 ticket still holds the same: so there is no gap, and the old ticket's end takes away nothing that the new one holds.
-What ended early for a reason does not come back by an extension.
+What ended early for a reason does not come back by an extension, and one that was given already ends with it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from muniment.core.errors import Invalid, Refused
+from muniment.core.events import Cause
 from muniment.core.scope import covers
 from muniment.core.terms import Terms
 from muniment.core.ticket import Ticket
@@ -67,3 +68,11 @@ def hands_over(ticket: Ticket, before: Ticket | None, now: datetime) -> bool:
         and before.expiry == ticket.terms.start
         and covers(before.approved, ticket.terms.scope)
     )
+
+
+def falls_with(ticket: Ticket, before: Ticket | None) -> Cause | None:
+    """Why access that was given a moment before its start ends now: what it extends was ended early. None if not."""
+    if before is None or before.id != ticket.terms.extends or ticket.status not in {"provisioning", "active"}:
+        return None
+    over = before.revocation
+    return over.cause if over is not None and over.cause != "expired" else None

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from muniment.core import commands as c
 from muniment.core.errors import MunimentError, TargetUnavailable
+from muniment.core.extending import falls_with
 from muniment.core.identity import IdentityId
 from muniment.core.instants import wire
 from muniment.core.scope import Scope, excess, scope
@@ -54,6 +55,7 @@ def give(desk: Desk, target_id: str, tickets: Collection[str], holder: str) -> f
         fresh = under_checkpoint(desk, fresh, progress)
         ready = f.claim_all(desk, started, holder, progress) if started else []
         ready += _intend(desk, target, fresh, holder, progress) if fresh else []
+        ready = _still_carried(desk, ready, progress)
         if ready:
             _provision(desk, target, ready, progress)
     finally:
@@ -98,6 +100,22 @@ def _intend(
         beginning.append(work)
         appends.append(append)
     return [w for w in f.settle(desk, beginning, appends, progress) if w.ticket.status == "provisioning"]
+
+
+def _still_carried(desk: Desk, works: list[f.Work], progress: f.Progress) -> list[f.Work]:
+    """Without extensions whose first ticket was ended early: their end is ordered instead.
+
+    Looked up under the lease: whoever ends that ticket later waits for us, and then finds the extension.
+    """
+    carried: list[f.Work] = []
+    for work in works:
+        before = desk.store.read(work.ticket.terms.extends)[1] if work.ticket.terms.extends else None
+        cause = falls_with(work.ticket, before)
+        if cause is None:
+            carried.append(work)
+        else:
+            f.settle(desk, [work], [f.record(desk, work, c.End(cause=cause))], progress)
+    return carried
 
 
 def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:

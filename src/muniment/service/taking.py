@@ -6,7 +6,8 @@ what is over does not delay what is due next:
 1. `end_access`: lease the accounts, and ask the target to remove what only these tickets gave, and to end the
    sessions. A grant's expiry was ordered when it was given: its end is on record since before it began, and needs
    no further word. Removing twice is harmless, so a crash, or no answer, is followed by asking again. What nobody
-   could read back so far is read first, since the target may have given more than was approved.
+   could read back so far is read first, since the target may have given more than was approved. An extension that
+   was given a moment ahead is ended together with what it extends, if that ended early.
 2. `record_end`: read back, and record. Only what the target no longer shows is gone; a target that cannot be read
    has proved nothing. A crash before the record leaves the ticket due.
 
@@ -25,6 +26,7 @@ import msgspec
 from muniment.core import commands as c
 from muniment.core.errors import Conflict, LeaseLost, MunimentError, TargetUnavailable
 from muniment.core.events import Kept
+from muniment.core.extending import falls_with
 from muniment.core.scope import Privilege, Scope, excess, scope
 from muniment.core.ticket import Ticket
 from muniment.ports import Append, Lease, Observation, Order, Outcome, Stream, Target
@@ -128,12 +130,15 @@ def end_access(
             progress.again |= {w.ticket.id: error for w in unready}
         ended.works = [w for w in due if w not in unready] + fresh
         f.let_go(desk, [w for w in works if w not in ended.works])
-        sharing = f.sharing(desk, target, {w.account for w in fresh})
+        # what was found ahead is as of its time: one that was ended earlier is looked at again
+        anew = [w for w in ended.works if w.ticket.id not in ready or w.ticket.status == "revoking"]
+        sharing = f.sharing(desk, target, {w.account for w in anew})
         for work in ended.works:
-            found = ready.get(work.ticket.id)
+            found = ready.get(work.ticket.id) if work not in anew else None
             others = f.others_on(sharing, work.ticket)
             at = max(now, _end(work.ticket, now + ahead))
             ended.kept[work.ticket.id] = found.kept if found else _kept(work.ticket, others, at)
+        _end_extensions(desk, ended)
         _look(desk, target, ended)
         _ask(desk, target, ended, asked)
         _await_end(desk, ended.works)  # of those, too, that had nothing to lose
@@ -182,6 +187,30 @@ def record_end(desk: Desk, batch: Sequence[Ended]) -> f.Progress:
     finally:
         f.let_go(desk, works)
     return progress
+
+
+def _end_extensions(desk: Desk, ended: Ended) -> None:
+    """Order the end of what carries tickets on that ended early. Their own passes take back what they gave.
+
+    Until that is on record these tickets' end is not seen, so a crash leaves them due, and it is looked at again.
+    """
+    early = [w.ticket for w in ended.works if w.ticket.revocation and w.ticket.revocation.cause != "expired"]
+    sharing = desk.store.sharing({(t.terms.target, t.terms.account) for t in early}) if early else {}
+    for ticket in early:
+        for other in f.others_on(sharing, ticket):
+            if not falls_with(other, ticket):
+                continue
+            try:
+                stream, now_is = desk.store.read(other.id)
+                cause = now_is and falls_with(now_is, ticket)
+                if now_is is None or not cause:
+                    continue
+                append = desk.appending(now_is, (c.End(cause=cause),), desk.facts(now_is, None), stream)
+                desk.store.append(append)
+            except MunimentError as error:
+                ended.trouble[ticket.id] = error
+            else:
+                desk.tell(append.ticket or now_is, append.events)
 
 
 def _look(desk: Desk, target: Target, ended: Ended) -> None:
@@ -318,7 +347,7 @@ def _end(ticket: Ticket, latest: datetime) -> datetime:
 
 def _kept(ticket: Ticket, others: Sequence[Ticket], now: datetime) -> tuple[Kept, ...]:
     """Privileges that stay, because another ticket gives them to the same account and is not over itself."""
-    keeping = [o for o in others if not _is_over(o, now)]
+    keeping = [o for o in others if not _is_over(o, now) and not falls_with(o, ticket)]
     return tuple(
         Kept(privilege=privilege, ticket=other.id)
         for privilege in _given(ticket)
