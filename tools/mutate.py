@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         tuple(
             f"tests/core/test_{name}.py"
             for name in (
-                "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
+                "gate", "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
                 "deciding",
             )
         ),
@@ -52,7 +52,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 #: functions that choose words for a sentence, and decide nothing
-WORDS = frozenset({"_others", "_relation", "_could", "_finding"})
+WORDS = frozenset({"_others", "_relation", "_could", "_finding", "_out_of_order"})
 #: a mutant that runs for longer runs in a circle, which a test would notice by its time
 SECONDS = 120
 #: tests that take as long as all others together, and look at something else

@@ -115,6 +115,7 @@ def _in_force(
     config: Config, store: SqlStore, views: SqlViews
 ) -> tuple[Policy, Directory, Mapping[str, Target], Governed | None]:
     """Policies, people and targets: as they lie on disk in a single-person trial, else as two people adopted them."""
+    from muniment.connectors.kinds import build_connector
     from muniment.directory.file import FileDirectory, Unreadable
     from muniment.policy.cedar import CedarPolicy
     from muniment.policy.loading import read_folder
@@ -140,7 +141,14 @@ def _in_force(
     return (
         AdoptedPolicy(adopted, lambda: read_folder(folder)),
         AdoptedDirectory(adopted, directory),
-        AdoptedTargets(adopted, targets),
+        AdoptedTargets(
+            adopted,
+            targets,
+            lambda target, written: build_connector(
+                target.kind, name=target.id, settings=written, secret=config.secret, path=config.path,
+                catalogue=[entry.privilege for entry in target.catalogue],
+            ),
+        ),
         governed,
     )
 
@@ -201,6 +209,7 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         id=settings.id, kind=settings.connector, environment=settings.environment, owners=settings.owners,
         catalogue=catalogue, connector=connector, accounts=settings.accounts,
         account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
+        settings=settings.settings,
     )  # fmt: skip
 
 

@@ -172,6 +172,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Mapping[IdentityId, str] = {}
     account_template: str = "{local_part}"
     longest: timedelta | None = None  # the catalogue's own limit on any grant here (I12)
+    settings: Mapping[str, Any] = {}  # the connector's own, as they were written; secrets are references
 
 
 # ── Policy and directory ─────────────────────────────────────────────────────

@@ -211,6 +211,66 @@ def test_joining_a_group_that_approves_takes_two_and_leaving_it_nobody(two: Two)
     refused(two.json("approve", second, who=DEE), "not-found")
 
 
+def test_who_may_agree_to_changes_is_itself_a_change(two: Two) -> None:
+    """Neither a new member of a group in [policy] approvers nor a new name there has a say before two people agreed."""
+    two.json("list", who=OPS)  # the first settings are on record
+    edit(two, "identities.toml", 'name = "Dee"\ngroups = ["platform"]', 'name = "Dee"\ngroups = ["platform", "security"]')
+    edit(two, "muniment.toml", 'approvers = ["group:security"]', f'approvers = ["group:security", "{CYD}"]')
+    change = proposed(two)
+    for who in (DEE, CYD):
+        refused(two.json("policy", "adopt", change, who=who), "refused.not-an-approver")
+    shown = "\n".join(two.json("policy", "changes", change, who=SEC).document["diff"])
+    assert f'+  "{DEE}"' in shown
+    assert f'+  "{CYD}"' in shown
+    assert two.json("policy", "adopt", change, who=SEC).status == 0
+    longer(two, 6)
+    assert two.json("policy", "adopt", proposed(two), who=DEE).status == 0
+    longer_again = proposed_again(two)
+    edit(two, "muniment.toml", f', "{CYD}"]', "]")  # whoever is taken out is out at once
+    refused(two.json("policy", "adopt", longer_again, who=CYD), "refused.not-an-approver")
+
+
+def proposed_again(where: Muniment) -> str:
+    edit(where, "policies/all.cedar", "6h", "7h")
+    return proposed(where)
+
+
+def test_where_a_target_is_reached_is_a_change_too(two: Two) -> None:
+    """Whoever moves the revocation list alone would keep revoked certificates good: it stays where it was."""
+    assert two.json("approve", two.first, who=CYD).document["status"] == "active"
+    krl, moved = two.folder / "var" / "bastion.krl", two.folder / "var" / "elsewhere.krl"
+    before = krl.read_bytes()
+    edit(two, "muniment.toml", '"var/bastion.krl"', '"var/elsewhere.krl"')
+    assert any("targets.json on disk differs" in words for words in two.json("check").document["warnings"])
+    assert two.json("return", two.first, who=ANN).document["status"] == "closed"
+    assert krl.read_bytes() != before
+    assert not moved.exists()
+    change = proposed(two)
+    shown = "\n".join(two.json("policy", "changes", change, who=SEC).document["diff"])
+    assert '"krl": "var/elsewhere.krl"' in shown
+    shutil.copy(krl, moved)
+    shutil.copytree(f"{krl}.d", f"{moved}.d")
+    assert two.json("policy", "adopt", change, who=SEC).status == 0
+    before, at_rest = moved.read_bytes(), krl.read_bytes()
+    second = two.filed()
+    assert two.json("approve", second, who=CYD).document["status"] == "active"
+    assert two.json("return", second, who=ANN).document["status"] == "closed"
+    assert (moved.read_bytes() == before, krl.read_bytes() == at_rest) == (False, True)
+
+
+def test_adopted_settings_that_cannot_be_used_stop_that_target_alone(two: Two) -> None:
+    edit(two, "muniment.toml", '"file:keys/ssh-ca"', '"file:keys/other-ca"')
+    key = two.folder / "keys" / "other-ca"
+    key.write_bytes((two.folder / "keys" / "ssh-ca").read_bytes())
+    key.chmod(0o600)
+    assert two.json("policy", "adopt", proposed(two), who=SEC).status == 0
+    edit(two, "muniment.toml", '"file:keys/other-ca"', '"file:keys/ssh-ca"')
+    key.unlink()
+    checked = two.json("check").document
+    assert "other-ca" in str(checked), checked
+    assert two.json("show", two.first, who=ANN).document["status"] == "pending"
+
+
 def test_nobody_makes_themselves_an_operator(two: Two) -> None:
     edit(
         two,

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from evidence.office import Office, altered
+from evidence.office import HOUR, Office, altered
 from muniment.config import load
 from muniment.core import events as e
 from muniment.core.errors import Invalid, MunimentError, NotFound, Refused
@@ -57,6 +57,19 @@ def test_a_delegate_sees_decides_and_it_is_on_record_for_whom(office: Office) ->
     office.give(asked)
     assert office.status(asked) == "active"
     sound(office)
+
+
+def test_a_review_awaits_whoever_could_do_it_and_nobody_with_a_part_in_the_incident(office: Office) -> None:
+    asked = office.ask(who="bo", break_glass=True, incident="INC-1", length=HOUR / 2, responders=(DEE,))
+    office.give(asked)
+    assert awaiting(office, "aud") == []  # access is there: no review is owed yet
+    office.do(deciding.give_back, "bo", asked)
+    office.take(asked)
+    assert {who: awaiting(office, who) for who in ("aud", "ops", "cyd", "dee", "bo")} == {
+        "aud": [asked], "ops": [asked], "cyd": [asked], "dee": [], "bo": [],
+    }  # fmt: skip
+    office.do(deciding.review, "aud", asked, outcome="appropriate", comment="as INC-1 says")
+    assert awaiting(office, "ops") == []
 
 
 def test_it_opens_stages_and_not_what_the_other_asked_for(office: Office) -> None:

@@ -28,7 +28,7 @@ def tickets(
     ] = None,
     target: Target = None,
     awaiting_me: Annotated[
-        bool, typer.Option("--awaiting-me", help="Only what you could decide now.")
+        bool, typer.Option("--awaiting-me", help="Only what you could decide or review now.")
     ] = False,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=1000, help="At most so many.")

@@ -172,7 +172,7 @@ def stale(state: Standing, change: Change) -> bool:
 def has_say(desk: Desk, who: Identity) -> bool:
     """Whether somebody may agree to changes: operators, and those of [policy] approvers; only people."""
     named = {who.id, *(f"group:{group}" for group in who.groups)}
-    adopters = desk.governed.adopters if desk.governed else ()
+    adopters = desk.governed.approvers() if desk.governed else ()
     return is_human(who.id) and ("operator" in who.roles or not named.isdisjoint(adopters))
 
 

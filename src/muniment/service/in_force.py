@@ -8,7 +8,7 @@ the configuration is gone. Only what gives more waits.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -17,16 +17,31 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from muniment.core.errors import MunimentError, TargetUnavailable
 from muniment.core.identity import Identity, IdentityId, Role
+from muniment.core.scope import Scope
 from muniment.core.terms import Terms
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Authority, Verdict
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.loading import SCHEMA
-from muniment.ports import CatalogueEntry, Directory, Subject, Target
+from muniment.ports import (
+    Capabilities,
+    CatalogueEntry,
+    CheckReport,
+    Connector,
+    Directory,
+    Observation,
+    Order,
+    Outcome,
+    Subject,
+    Target,
+)
 from muniment.service.standing import Adopted, Files
 
 TARGETS, GROUPS = "targets.json", "groups.json"
+#: among the groups: who may agree to changes, besides operators
+ADOPTERS = "policy:approvers"
 #: roles that a person has only once two people have agreed to it
 _GOVERNED_ROLES: tuple[Role, ...] = ("operator", "auditor")
 
@@ -38,11 +53,17 @@ class Governed:
     adopted: Adopted
     targets: Mapping[str, Target]  # as configured
     directory: Directory  # where people come from
-    adopters: tuple[str, ...] = ()  # "group:NAME" or a person, besides operators
+    adopters: tuple[str, ...] = ()  # as configured: "group:NAME" or a person, besides operators
+
+    def approvers(self) -> tuple[str, ...]:
+        """Who may agree to a change, besides operators. Who is new among them waits for two people, too."""
+        settings = self.adopted.now().settings
+        agreed = None if settings is None else _parsed(settings[GROUPS]).get(ADOPTERS)
+        return tuple(each for each in self.adopters if agreed is None or each in agreed)
 
     def settings(self, policy: CedarPolicy) -> dict[str, str]:
         """Targets and groups as they lie on disk, for a policy set."""
-        return settings_of(self.targets, self.directory, policy.approver_groups())
+        return settings_of(self.targets, self.directory, policy.approver_groups(), self.adopters)
 
 
 class AdoptedPolicy:
@@ -102,11 +123,17 @@ class AdoptedPolicy:
 
 
 class AdoptedTargets(Mapping[str, Target]):
-    """The configured targets, each described as it was adopted. One that was not adopted is not there."""
+    """The configured targets, each described and reached as it was adopted. One that was not adopted is not there."""
 
-    def __init__(self, adopted: Adopted, configured: Mapping[str, Target]) -> None:
-        """``configured`` has the connectors, and is what holds before anything was adopted."""
-        self._adopted, self.configured = adopted, configured
+    def __init__(
+        self,
+        adopted: Adopted,
+        configured: Mapping[str, Target],
+        build: Callable[[Target, Mapping[str, Any]], Connector],
+    ) -> None:
+        """``configured`` is what holds before anything was adopted; ``build`` makes a connector of other settings."""
+        self._adopted, self.configured, self._build = adopted, configured, build
+        self._built: dict[str, tuple[Mapping[str, Any], Connector]] = {}
 
     def __getitem__(self, name: str) -> Target:
         """The target as it holds. Raises KeyError for one that does not."""
@@ -116,7 +143,7 @@ class AdoptedTargets(Mapping[str, Target]):
         agreed = _parsed(settings[TARGETS])[name]
         if agreed["connector"] != target.kind:
             raise KeyError(name)
-        return _as_adopted(target, agreed)
+        return _as_adopted(target, agreed, self._connector(target, agreed))
 
     def __iter__(self) -> Iterator[str]:
         """Those that hold."""
@@ -125,6 +152,55 @@ class AdoptedTargets(Mapping[str, Target]):
     def __len__(self) -> int:
         """How many hold."""
         return sum(1 for _ in self)
+
+    def _connector(self, target: Target, agreed: Mapping[str, Any]) -> Connector:
+        """The configured one, or one with the settings that two people agreed to."""
+        settings = agreed.get("settings")
+        configured: Connector = target.connector
+        if settings is None or settings == target.settings:  # None: adopted by a version that did not record them
+            return configured
+        known = self._built.get(target.id)
+        if known is None or known[0] != settings:
+            try:
+                made = self._build(target, settings)
+            except MunimentError as error:
+                made = Unusable(configured.capabilities, f"{error.message} {error.remedy or ''}".strip())
+            known = self._built[target.id] = settings, made
+        return known[1]
+
+
+class Unusable:
+    """`ports.Connector` with adopted settings that cannot be used here: its target is down, and holds up no other."""
+
+    def __init__(self, capabilities: Capabilities, why: str) -> None:
+        """``why`` is a sentence, with what to do."""
+        self.capabilities, self._why = capabilities, why
+
+    def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
+        """As `ports.Connector` says."""
+        raise self._down()
+
+    def check(self) -> CheckReport:
+        """As `ports.Connector` says."""
+        return CheckReport(reachable=False, details=(), problems=(self._down().message,))
+
+    def observe(self, accounts: Collection[str] | None) -> Observation:
+        """As `ports.Connector` says."""
+        raise self._down()
+
+    def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
+        """As `ports.Connector` says."""
+        raise self._down()
+
+    def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
+        """As `ports.Connector` says."""
+        raise self._down()
+
+    def _down(self) -> TargetUnavailable:
+        return TargetUnavailable(
+            f"the settings that were adopted cannot be used here: {self._why}",
+            remedy="Have others adopted, or mend what they refer to.",
+        )
 
 
 class AdoptedDirectory:
@@ -178,26 +254,30 @@ class AdoptedDirectory:
         return replace(identity, groups=groups, roles=roles)
 
 
-def settings_of(targets: Mapping[str, Target], directory: Directory, groups: Iterable[str]) -> dict[str, str]:
+def settings_of(
+    targets: Mapping[str, Target], directory: Directory, groups: Iterable[str], adopters: Iterable[str] = ()
+) -> dict[str, str]:
     """Targets, and the members of groups that approve, as texts to agree to.
 
-    ``groups`` are those that policies name as approvers; owners of targets and privileges are added.
+    ``groups`` are those that policies name as approvers; owners of targets and privileges, and ``adopters``, who agree
+    to changes like this one, are added.
     """
     described = {name: _described(target) for name, target in sorted(targets.items())}
-    governed = {f"group:{group}" for group in groups}
+    governed = {f"group:{group}" for group in groups} | {a for a in adopters if a.startswith("group:")}
     for target in targets.values():
         named = (*target.owners, *(owner for entry in target.catalogue for owner in entry.owners))
         governed |= {owner for owner in named if owner.startswith("group:")}
     members: dict[str, list[str]] = {
         group: sorted(m.id for m in directory.members(group.removeprefix("group:"))) for group in governed
     }
+    members[ADOPTERS] = sorted(adopters)
     for role in _GOVERNED_ROLES:
         members[f"role:{role}"] = sorted(each.id for each in directory.everybody() if role in each.roles)
     return {TARGETS: _text(described), GROUPS: _text(members)}
 
 
 def _described(target: Target) -> dict[str, Any]:
-    """Everything about a target that decisions rest on. How it is reached is not in it: settings may name secrets."""
+    """Everything about a target that decisions rest on, and where it is. Secrets are in it by reference alone."""
     return {
         "connector": target.kind,
         "environment": target.environment,
@@ -206,10 +286,11 @@ def _described(target: Target) -> dict[str, Any]:
         "account": target.account_template,
         "accounts": dict(target.accounts),
         "privileges": [msgspec.to_builtins(entry) for entry in target.catalogue],
+        "settings": msgspec.to_builtins(dict(target.settings)),
     }
 
 
-def _as_adopted(target: Target, agreed: Mapping[str, Any]) -> Target:
+def _as_adopted(target: Target, agreed: Mapping[str, Any], connector: Connector) -> Target:
     if agreed == _described(target):
         return target
     return replace(
@@ -217,6 +298,7 @@ def _as_adopted(target: Target, agreed: Mapping[str, Any]) -> Target:
         longest=None if agreed["longest"] is None else timedelta(seconds=agreed["longest"]),
         account_template=agreed["account"],
         catalogue=msgspec.convert(agreed["privileges"], tuple[CatalogueEntry, ...]),
+        connector=connector, settings=agreed.get("settings", target.settings),
     )  # fmt: skip
 
 

@@ -8,12 +8,19 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from muniment.core.errors import Invalid, NotFound, Refused, TargetUnavailable
+from muniment.core.commands import Approve, Command, Review
+from muniment.core.errors import Invalid, MunimentError, NotFound, Refused, TargetUnavailable
+from muniment.core.identity import is_human
+from muniment.core.lifecycle import decide
 from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
 from muniment.core.visibility import SEES_ALL
 from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
 from muniment.service.documents import Document, event_document, finding_document
 from muniment.store.views import PAGE, Filter
+
+
+#: refusals that say how an approval is to be given, not that somebody else must give it
+_BY_ANOTHER_WAY = frozenset({"refused.signature-required", "refused.assurance-required"})
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +52,7 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
             f"there is no status {unknown.pop()!r:.40}", remedy=f"The statuses: {', '.join(STATUSES)}."
         )
     if awaiting_me:
-        wanted = replace(wanted, statuses=("pending",))
+        wanted = replace(wanted, statuses=(), waiting=True)
     if not SEES_ALL & set(caller.identity.roles):
         wanted = replace(wanted, seen_by=desk.keys(caller.identity) | desk.keys_received(caller.identity))
     found: list[Ticket] = []
@@ -205,8 +212,34 @@ def _whole(page: Callable[[str | None], Rows]) -> list[Document]:
         before = rows.next
 
 
+def _looks_back(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
+    """Whether the caller could review how access was used, or approve a broken glass afterwards: the gate is asked."""
+    wanted: list[Command] = []
+    if ticket.review is not None and ticket.review.outcome is None:
+        wanted.append(Review(outcome="appropriate", comment=""))
+    if ticket.terms.kind == "break_glass" and ticket.open_stages():
+        wanted.append(Approve(digest=ticket.digest))
+    if not wanted or not is_human(caller.identity.id):
+        return False
+    try:
+        facts = desk.facts(ticket, caller, with_authority=True)
+    except MunimentError:  # its target is not configured: nobody can do anything about it here
+        return False
+    for command in wanted:
+        try:
+            decide(ticket, command, facts, desk.clock.now())
+        except Refused as refusal:
+            if refusal.code in _BY_ANOTHER_WAY:
+                return True
+        else:
+            return True
+    return False
+
+
 def _awaits(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
-    """Whether the caller could decide on the ticket now, as far as its stages say."""
+    """Whether the caller could decide on the ticket now, as far as its stages say, or look back on it."""
+    if ticket.status != "pending":
+        return _looks_back(desk, ticket, caller)
     who = caller.identity
     names = {who.id, *who.aliases}
     if who.kind != "human" or names & {voter for d in ticket.decisions for voter in d.voters}:

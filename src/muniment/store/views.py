@@ -40,6 +40,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     involving: str | None = None  # requester or beneficiary
     seen_by: frozenset[str] | None = None  # keys (`core.visibility`); None: by everybody
     with_findings: bool = False
+    waiting: bool = False  # for somebody's decision, or for somebody to look back on it
     before: str | None = None  # the id that ended the last page; newest first
     limit: int = 100
 
@@ -271,6 +272,9 @@ def _narrowed(query: Select[Any], wanted: Filter) -> Select[Any]:
         query = query.where(c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(wanted.seen_by))))
     if wanted.with_findings:
         query = query.where(c.open_findings > 0)
+    if wanted.waiting:  # of what gives access now, only a broken glass waits, and it has its finding until then
+        live = and_(c.open_findings > 0, c.status.in_(sorted(LIVE)))
+        query = query.where(or_(c.status.in_(("pending", "revoked")), live))
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
     return query
