@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,9 +182,9 @@ def fill(url: str, count: int, *, distinct: bool) -> int:
 
 
 def backtest(folder: Path, count: int, processes: int, *, distinct: bool) -> dict[str, Any]:
-    """Ask a set that is stricter on duration about all of them."""
+    """Ask a set that is stricter on duration about all of them. A store that lies there already is taken as it is."""
     url = f"sqlite:///{folder}/store.db"
-    different = fill(url, count, distinct=distinct)
+    different = None if (folder / "store.db").exists() else fill(url, count, distinct=distinct)
     store = open_store(url, ORIGIN, mark_key(b"bench"))
     began, used = time.monotonic(), cpu()
     found = compare_all(store.engine, policies("2h"), since=NOW - timedelta(days=90), processes=processes)
@@ -205,10 +206,16 @@ def main() -> int:
     parser.add_argument("--decisions", type=int, default=10_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--distinct", action="store_true")
+    parser.add_argument("--folder", type=Path, help="keep the store there, for the next run")
     options = parser.parse_args()
-    print(json.dumps({"replay": replay(options.decisions)}), flush=True)
-    with tempfile.TemporaryDirectory(prefix="muniment-bench-") as folder:
-        found = backtest(Path(folder), options.tickets, options.processes, distinct=options.distinct)
+    if options.decisions:
+        print(json.dumps({"replay": replay(options.decisions)}), flush=True)
+    with ExitStack() as stack:
+        folder = options.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="muniment-bench-"))
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        found = backtest(folder, options.tickets, options.processes, distinct=options.distinct)
     print(json.dumps({"backtest": found}), flush=True)
     return 0
 

@@ -3,6 +3,7 @@
     python tools/mutate.py gate              core: separation, filing, deciding, countering, extending, provisioning
     python tools/mutate.py policy            the policy engine's yes and no
     python tools/mutate.py gate --only core/separation.py
+    python tools/mutate.py regressions       the rules of tests/regressions/failures.py, each with the tests named there
 
 Tests are collected once. Each mutant runs in a child of that process: the code of one function is exchanged there, and
 tests run until one fails, those that found the last mutants first. Nothing on disk changes. A mutant that no test
@@ -41,7 +42,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         tuple(
             f"tests/core/test_{name}.py"
             for name in (
-                "gate", "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
+                "gate", "giving", "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
                 "deciding",
             )
         ),
@@ -283,18 +284,57 @@ def _first_failure(items: list[pytest.Item]) -> str | None:
     return None
 
 
+class Regressions(Runner):
+    """Takes out the rule of each row of the table of known failures, and sees each of its tests fail."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        super().__init__([], quick=False)
+        self.rows, self.blind = rows, 0
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        for row in self.rows:
+            if isinstance(row.without, str):
+                print(f"-         {row.name}: {row.without}", flush=True)
+                continue
+            file, what = row.without
+            broken = [m for m in mutants(file) if m.what.startswith(what)]
+            for test in row.tests:
+                items = [i for i in session.items if i.nodeid == test or i.nodeid.startswith(f"{test}[")]
+                seen = bool(items) and all(self._child(items, mutant) for mutant in broken)
+                self.blind += not seen
+                print(
+                    f"{'fails' if seen else 'PASSES':<9} {row.name}: {test} without {file}: {what}",
+                    flush=True,
+                )
+        return True
+
+
+def regressions() -> int:
+    """Exit status 0 when every test of the table fails without its rule."""
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT / "tests"))
+    rows = list(importlib.import_module("regressions.failures").FAILURES)
+    runner = Regressions(rows)
+    tests = dict.fromkeys(test for row in rows if not isinstance(row.without, str) for test in row.tests)
+    words = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "--no-header"]
+    pytest.main([*words, *tests], plugins=[runner])
+    return 1 if runner.blind else 0
+
+
 def main() -> int:
     """Exit status 0 when nine of ten mutants are noticed."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("group", choices=GROUPS)
+    options.add_argument("group", choices=[*GROUPS, "regressions"])
     options.add_argument("--only", help="one file of the group")
     options.add_argument("--quick", action="store_true", help="tables only, without properties")
     options.add_argument(
         "--share", default="1/1", metavar="N/M", help="only every M-th mutant, beginning with N"
     )
     given = options.parse_args()
+    if given.group == "regressions":
+        return regressions()
     files, tests = GROUPS[given.group]
     part, parts = map(int, given.share.split("/"))
     made = [m for file in files if given.only in {None, file} for m in mutants(file)][part - 1 :: parts]

@@ -145,7 +145,11 @@ def _in_force(
             adopted,
             targets,
             lambda target, written: build_connector(
-                target.kind, name=target.id, settings=written, secret=config.secret, path=config.path,
+                target.kind,
+                name=target.id,
+                settings=written,
+                secret=config.secret,
+                path=config.path,
                 catalogue=[entry.privilege for entry in target.catalogue],
             ),
         ),

@@ -214,7 +214,12 @@ def test_joining_a_group_that_approves_takes_two_and_leaving_it_nobody(two: Two)
 def test_who_may_agree_to_changes_is_itself_a_change(two: Two) -> None:
     """Neither a new member of a group in [policy] approvers nor a new name there has a say before two people agreed."""
     two.json("list", who=OPS)  # the first settings are on record
-    edit(two, "identities.toml", 'name = "Dee"\ngroups = ["platform"]', 'name = "Dee"\ngroups = ["platform", "security"]')
+    edit(
+        two,
+        "identities.toml",
+        'name = "Dee"\ngroups = ["platform"]',
+        'name = "Dee"\ngroups = ["platform", "security"]',
+    )
     edit(two, "muniment.toml", 'approvers = ["group:security"]', f'approvers = ["group:security", "{CYD}"]')
     change = proposed(two)
     for who in (DEE, CYD):

@@ -64,7 +64,10 @@ def test_approvals_of_a_broken_glass_are_recorded_and_give_nothing_again() -> No
         ({"on_incident": (LEAD,)}, "refused.involved"),
         ({"superiors": (REQUESTER,)}, "refused.subordinate"),
         ({"stale": "the file cannot be read"}, "refused.stale-directory"),
-        ({"actor": Identity(id="ai_agent:bot"), "authority": authority("ai_agent:bot")}, "refused.not-a-person"),
+        (
+            {"actor": Identity(id="ai_agent:bot"), "authority": authority("ai_agent:bot")},
+            "refused.not-a-person",
+        ),
         ({"actor": Identity(id=LEAD, active=False)}, "refused.inactive"),
         ({"authority": None}, "refused.not-an-approver"),
         ({"authority": authority(LEAD2)}, "refused.not-an-approver"),
@@ -134,7 +137,9 @@ def test_in_a_stage_that_has_its_approvals_nobody_approves_and_anybody_denies() 
     early = life.by(GUS, authority=authority(GUS, stages=("security",)))
     assert refusal(life.do, c.Approve(digest=life.ticket.digest), early).code == "refused.stage-not-open"
     life.do(c.Approve(digest=life.ticket.digest), told[LEAD])
-    assert refusal(life.do, c.Approve(digest=life.ticket.digest), told[LEAD2]).code == "refused.stage-satisfied"
+    assert (
+        refusal(life.do, c.Approve(digest=life.ticket.digest), told[LEAD2]).code == "refused.stage-satisfied"
+    )
     life.do(c.Deny(comment=WORDS), told[LEAD2])
     assert [d.decision for d in life.ticket.decisions] == ["approve", "deny"]
     assert life.ticket.status == "denied"

@@ -6,6 +6,7 @@ A name says what failed. Where a whole table or property already holds a rule (`
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from datetime import timedelta
 
@@ -15,13 +16,15 @@ import faulty
 from evidence.office import HOUR, Office
 from muniment.api.bodies import Decision as DecisionBody
 from muniment.api.bodies import Request as RequestBody
+from muniment.config import load
 from muniment.core import commands as c
 from muniment.core import events as e
-from muniment.core.errors import Invalid, Misconfigured, MunimentError, NotFound, Refused
+from muniment.core.errors import Invalid, Misconfigured, MunimentError, NotFound, Refused, StoreUnavailable
 from muniment.core.identity import parse_identity
 from muniment.core.lifecycle import WHEN
 from muniment.core.scope import Privilege, parse_scope
 from muniment.core.text import clean_name
+from muniment.main import open_desk
 from muniment.ports import Target
 from muniment.service import deciding
 from muniment.service.documents import ticket_document
@@ -351,6 +354,48 @@ def test_a_fulfilment_that_failed_is_on_record_and_not_just_in_a_log(office: Off
     assert events(office, asked, e.ProvisioningFailed)[0].code
 
 
+def test_expired_here_and_still_there_is_not_closed(office: Office) -> None:
+    """discord/access 119: the portal had it ended, the target had not, and the next sync took it for granted."""
+    asked = office.active()
+    office.later(3600)
+    office.target.arrange("revoke", faulty.lying())
+    office.take(asked)
+    assert office.status(asked) == "revoking"
+    assert not events(office, asked, e.RevocationObserved)
+    office.take(asked)
+    assert office.status(asked) == "closed"
+
+
+def test_a_new_process_ends_what_the_old_one_gave(office: Office) -> None:
+    """TEAM 149, SSO Elevator 49: an upgrade lost the timers of live grants."""
+    asked = office.active()
+    ends = ticket(office, asked).expiry
+    office.desk.store.engine.dispose()
+    desk = open_desk(load(office.folder / "muniment.toml"), clock=office.clock)
+    office.desk = dataclasses.replace(desk, targets=office.desk.targets)
+    assert [(d.ticket, d.action) for d in desk.store.due(ends, 10)] == [(asked, "expire")]
+    office.clock.at = ends
+    office.take(asked)
+    assert office.status(asked) == "closed"
+
+
+def test_what_could_not_be_written_is_not_said_to_be_done(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TEAM 398: the page said "revoked", and the backend had refused to write it."""
+    asked = office.active()
+
+    def full(_: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.desk.store, "append", full)
+        assert refused(office.do, deciding.give_back, "ann", asked) == "store.unavailable"
+    assert office.status(asked) == "active"
+    office.do(deciding.give_back, "ann", asked)
+    assert office.status(asked) == "revoking"
+
+
 def test_a_revocation_that_failed_stays_due(office: Office) -> None:
     """TEAM 255: after its short retries nothing tried again."""
     asked = office.active()
@@ -366,8 +411,6 @@ def test_a_revocation_that_failed_stays_due(office: Office) -> None:
 
 def test_a_target_that_left_the_configuration_is_said_while_access_lives(office: Office) -> None:
     """glide 91: the connector was deleted while grants were active."""
-    import dataclasses  # noqa: PLC0415
-
     from muniment.core.identity import SYSTEM  # noqa: PLC0415
     from muniment.ports import Actor  # noqa: PLC0415
     from muniment.service.registry import record_registry  # noqa: PLC0415

@@ -165,8 +165,9 @@ def end_early(office: Office, how: str, old: str) -> None:
     else:
         identities = office.folder / "identities.toml"
         text = identities.read_text(encoding="utf-8")
-        assert (SOMEBODY := 'name = "Ann"\n') in text
-        identities.write_text(text.replace(SOMEBODY, f"{SOMEBODY}active = false\n"), encoding="utf-8")
+        name = 'name = "Ann"\n'
+        assert name in text
+        identities.write_text(text.replace(name, f"{name}active = false\n"), encoding="utf-8")
         office.desk.directory.reload_if_changed()
         offboard(office.desk)
 

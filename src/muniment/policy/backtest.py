@@ -1,11 +1,14 @@
 """What another policy set would have said to requests of the past, from the questions and slices that are on record.
 
-The same people ask for the same things again and again: a question with its slice is asked once for each set of bytes.
+The same people ask for the same things again and again: a question with its slice is asked once for each set of bytes,
+and several processes take whole slices each, so that none is parsed, or asked about, by two of them.
 What is compared is the decision at filing, and only what would have come out otherwise for that ticket.
 """
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -20,8 +23,10 @@ from muniment.policy.explain import said
 from muniment.policy.slices import Entity, Question
 from muniment.policy.tables import demanded, stage_words
 
-#: answers that are kept, of a few kilobytes each
-KEPT = 20_000
+#: answers that are kept, of about a kilobyte each
+KEPT = 50_000
+#: bytes of a digest by which they are found again
+SIZE = 16
 
 
 class Filed(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,22 +55,24 @@ class Backtest:
     def __init__(self, files: Mapping[str, str]) -> None:
         """Compile the set. Raises `Misconfigured`."""
         self._engine = Engine(files)
-        self._known: dict[tuple[bytes, bytes], Answer | None] = {}
+        self._known: dict[bytes, Answer | None] = {}
+        self._owed: dict[Any, Obligations] = {}
         self.digest = self._engine.digest
 
     def otherwise(self, filed: Filed) -> tuple[str, ...] | None:
         """How the decision would have differed; nothing if it would not. None where no question is on record."""
         if filed.policies == self.digest:
             return ()
-        key = bytes(filed.evaluations), bytes(filed.entities)
+        key = _digest(filed.entities) + _digest(filed.evaluations)
         if key not in self._known:
             if len(self._known) >= KEPT:
                 self._known.clear()
-            self._known[key] = self._ask(filed)
+                self._owed.clear()
+            self._known[key] = self._ask(filed, key[:SIZE])
         answer = self._known[key]
         return None if answer is None else tuple(_differences(filed, answer))
 
-    def _ask(self, filed: Filed) -> Answer | None:
+    def _ask(self, filed: Filed, slice_: bytes) -> Answer | None:
         recorded = _evaluations.decode(filed.evaluations)
         if not recorded:
             return None
@@ -81,7 +88,7 @@ class Backtest:
                 able=able,
             )  # fmt: skip
         try:
-            owed = self._engine.obligations(answers, entities)
+            owed = self._obligations(answers, entities, slice_)
         except Invalid as error:
             return Answer(
                 permitted=False,
@@ -92,6 +99,15 @@ class Backtest:
             )
         return Answer(permitted=True, reasons=(), obligations=owed, context=recorded[0].context, able=able)
 
+    def _obligations(
+        self, answers: tuple[Evaluation, ...], entities: list[Entity], slice_: bytes
+    ) -> Obligations:
+        """What the same permits oblige to over the same slice is the same, whatever else the questions say."""
+        key = slice_, tuple((a.resource, a.determining, a.context["beneficiary"]) for a in answers)
+        if key not in self._owed:
+            self._owed[key] = self._engine.obligations(answers, entities)
+        return self._owed[key]
+
     def _why(self, answer: Evaluation) -> Iterator[str]:
         if answer.errors:
             yield f"policy could not be evaluated: {'; '.join(answer.errors)}"
@@ -99,6 +115,15 @@ class Backtest:
             yield from said(self._engine.rules, answer.determining, "forbidden")
         else:
             yield "no policy permits it"
+
+
+def share(filed: Filed, shares: int) -> int:
+    """Which of so many processes asks about it: the one that has its slice."""
+    return zlib.crc32(filed.entities) % shares
+
+
+def _digest(raw: msgspec.Raw) -> bytes:
+    return hashlib.blake2b(raw, digest_size=SIZE).digest()
 
 
 def as_of_now(entity: Entity) -> Entity:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 
@@ -18,7 +19,7 @@ from sqlalchemy import Engine
 from muniment.core.errors import Refused
 from muniment.core.events import PolicyDecided
 from muniment.core.instants import wire
-from muniment.policy.backtest import Backtest, Filed
+from muniment.policy.backtest import Backtest, Filed, share
 from muniment.service.budgeting import new_id
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import Document
@@ -39,7 +40,7 @@ class Otherwise(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one chunk."""
+    """What came of one process's share of a chunk."""
 
     asked: int
     unknown: int  # no question is on record: it was refused before policy was asked
@@ -88,9 +89,10 @@ def compare_all(
     chunks = [tickets[at : at + CHUNK] for at in range(0, len(tickets), CHUNK)]
     asked, unknown, otherwise = 0, 0, list[Otherwise]()
     url = engine.url.render_as_string(hide_password=False)
-    for found in _all(url, dict(files), chunks, min(processes, len(chunks))):
-        asked, unknown = asked + found.asked, unknown + found.unknown
-        otherwise += found.otherwise
+    for parts in _all(url, dict(files), chunks, min(processes, len(chunks))):
+        asked += sum(found.asked for found in parts)
+        unknown += sum(found.unknown for found in parts)
+        otherwise += sorted((each for found in parts for each in found.otherwise), key=lambda o: o.ticket)
         progress(asked, len(tickets))
     return {
         "digest": digest, "since": wire(since), "tickets": asked, "unknown": unknown,
@@ -100,13 +102,20 @@ def compare_all(
 
 def _all(
     url: str, files: Mapping[str, str], chunks: Sequence[Sequence[str]], processes: int
-) -> Iterator[Found]:
+) -> Iterator[tuple[Found, ...]]:
+    """Each chunk as its shares. Every process reads all of it and asks about the slices that are its own."""
     if processes <= 1:
-        yield from map(partial(_examine, url, Backtest(files)), chunks)
+        other = Backtest(files)
+        yield from ((_examine(url, other, chunk, 0, 1),) for chunk in chunks)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(files,)) as pool:
-        yield from pool.map(partial(_examine_here, url), chunks)
+    with ExitStack() as stack:
+        found = []
+        for number in range(processes):
+            pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(files,))
+            stack.enter_context(pool)
+            found.append(pool.map(partial(_examine_here, url, number, processes), chunks))
+        yield from zip(*found, strict=True)
 
 
 _here: list[Backtest] = []  # of a process of the pool
@@ -116,26 +125,28 @@ def _begin(files: Mapping[str, str]) -> None:
     _here.append(Backtest(files))
 
 
-def _examine_here(url: str, tickets: Sequence[str]) -> Found:
-    return _examine(url, _here[0], tickets)
+def _examine_here(url: str, number: int, shares: int, tickets: Sequence[str]) -> Found:
+    return _examine(url, _here[0], tickets, number, shares)
 
 
-def _examine(url: str, other: Backtest, tickets: Sequence[str]) -> Found:
+def _examine(url: str, other: Backtest, tickets: Sequence[str], number: int, shares: int) -> Found:
     engine = open_engine(url)
     try:
-        return _compared(other, filings.decided(engine, tickets))
+        return _compared(other, filings.decided(engine, tickets), number, shares)
     finally:
         engine.dispose()
 
 
-def _compared(other: Backtest, bodies: Iterable[tuple[str, bytes]]) -> Found:
+def _compared(other: Backtest, bodies: Iterable[tuple[str, bytes]], number: int, shares: int) -> Found:
     asked, unknown, otherwise = 0, 0, list[Otherwise]()
     for ticket, body in bodies:
         entry = _entry.decode(body)
         if entry.type != PolicyDecided.kind:
             continue
-        asked += 1
         filed = _filed.decode(entry.data)
+        if share(filed, shares) != number:
+            continue
+        asked += 1
         how = other.otherwise(filed)
         if how is None:
             unknown += 1

@@ -157,7 +157,9 @@ class AdoptedTargets(Mapping[str, Target]):
         """The configured one, or one with the settings that two people agreed to."""
         settings = agreed.get("settings")
         configured: Connector = target.connector
-        if settings is None or settings == target.settings:  # None: adopted by a version that did not record them
+        if (
+            settings is None or settings == target.settings
+        ):  # None: adopted by a version that did not record them
             return configured
         known = self._built.get(target.id)
         if known is None or known[0] != settings:
@@ -178,6 +180,7 @@ class Unusable:
 
     def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
         """As `ports.Connector` says."""
+        del account, scope, key
         raise self._down()
 
     def check(self) -> CheckReport:
@@ -186,14 +189,17 @@ class Unusable:
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
         """As `ports.Connector` says."""
+        del accounts
         raise self._down()
 
     def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """As `ports.Connector` says."""
+        del orders, confirm
         raise self._down()
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """As `ports.Connector` says."""
+        del orders, confirm
         raise self._down()
 
     def _down(self) -> TargetUnavailable:

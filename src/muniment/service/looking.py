@@ -18,7 +18,6 @@ from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
 from muniment.service.documents import Document, event_document, finding_document
 from muniment.store.views import PAGE, Filter
 
-
 #: refusals that say how an approval is to be given, not that somebody else must give it
 _BY_ANOTHER_WAY = frozenset({"refused.signature-required", "refused.assurance-required"})
 

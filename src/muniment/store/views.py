@@ -272,7 +272,9 @@ def _narrowed(query: Select[Any], wanted: Filter) -> Select[Any]:
         query = query.where(c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(wanted.seen_by))))
     if wanted.with_findings:
         query = query.where(c.open_findings > 0)
-    if wanted.waiting:  # of what gives access now, only a broken glass waits, and it has its finding until then
+    if (
+        wanted.waiting
+    ):  # of what gives access now, only a broken glass waits, and it has its finding until then
         live = and_(c.open_findings > 0, c.status.in_(sorted(LIVE)))
         query = query.where(or_(c.status.in_(("pending", "revoked")), live))
     if wanted.before is not None:
