@@ -316,7 +316,7 @@ def regressions() -> int:
     rows = list(importlib.import_module("regressions.failures").FAILURES)
     runner = Regressions(rows)
     tests = dict.fromkeys(test for row in rows if not isinstance(row.without, str) for test in row.tests)
-    words = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "--no-header"]
+    words = ["-q", "-p", "no:cacheprovider", "-n", "0", "-p", "no:randomly", "--no-header"]
     pytest.main([*words, *tests], plugins=[runner])
     return 1 if runner.blind else 0
 

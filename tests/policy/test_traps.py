@@ -10,6 +10,7 @@ from unittest import mock
 
 import cedarpy
 import pytest
+from msgspec.structs import replace
 
 from muniment.core.errors import Misconfigured
 from muniment.policy import engine as engine_module
@@ -194,3 +195,27 @@ def test_an_empty_set_for_an_action_denies():
         .reasons[0]
         .startswith("no policy permits human:ann@example.com to have orders_rw on pg-prod")
     )
+
+
+OBLIGING = f'@id("yes") @approvers("owners") {PERMIT}'
+
+
+def test_no_decision_without_an_error_says_so():
+    """What the engine could not decide is a no with a reason, also where it gives none itself."""
+    questions, entities = slice_of()
+    for decision, reason in (("NoDecision", ("the engine came to no decision",)), ("Deny", ())):
+        raw = {"decision": decision, "diagnostics": {"reason": [], "errors": []}}
+        answers = [cedarpy.AuthzResult(raw)]
+        with mock.patch.object(engine_module.cedarpy, "is_authorized_batch", return_value=answers):
+            (evaluation,) = Engine({"a.cedar": OBLIGING}).ask(questions[:1], entities)
+        assert (evaluation.allowed, evaluation.errors) == (False, reason)
+
+
+def test_only_permits_that_held_oblige():
+    """A permit of a question that was denied, by an error in another policy, adds no demand."""
+    questions, entities = slice_of()
+    rules = Engine({"a.cedar": OBLIGING})
+    (yes,) = rules.ask(questions[:1], entities)
+    assert rules.obligations([yes], entities).stages
+    denied = replace(yes, allowed=False, errors=("broken",))
+    assert rules.obligations([denied], entities).stages == ()
