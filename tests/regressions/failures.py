@@ -149,9 +149,9 @@ FAILURES = (
     ),
     # ── landscape, section 3, in its order ──
     Failure(
-        "discord/access 119", "expired here, still there", "a ticket closes when its access is seen gone",
+        "discord/access 119", "ended here, still there", "a ticket closes when its access is seen gone",
         ("service/taking.py", "if still: always False"),
-        (HERE + "test_expired_here_and_still_there_is_not_closed",),
+        (HERE + "test_ended_here_and_still_there_is_not_closed",),
         ("tests/faults/test_lies.py::test_a_revocation_that_did_nothing_does_not_close",),
     ),
     Failure(

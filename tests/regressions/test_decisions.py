@@ -354,10 +354,10 @@ def test_a_fulfilment_that_failed_is_on_record_and_not_just_in_a_log(office: Off
     assert events(office, asked, e.ProvisioningFailed)[0].code
 
 
-def test_expired_here_and_still_there_is_not_closed(office: Office) -> None:
+def test_ended_here_and_still_there_is_not_closed(office: Office) -> None:
     """discord/access 119: the portal had it ended, the target had not, and the next sync took it for granted."""
     asked = office.active()
-    office.later(3600)
+    office.do(deciding.give_back, "ann", asked)
     office.target.arrange("revoke", faulty.lying())
     office.take(asked)
     assert office.status(asked) == "revoking"
