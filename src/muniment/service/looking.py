@@ -221,7 +221,7 @@ def _looks_back(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
     if not wanted or not is_human(caller.identity.id):
         return False
     try:
-        facts = desk.facts(ticket, caller, with_authority=True)
+        facts = desk.facts(ticket, caller, desk.delegations.now())
     except MunimentError:  # its target is not configured: nobody can do anything about it here
         return False
     for command in wanted:
