@@ -24,6 +24,7 @@ HOW = {
     "sshd": "as root: tools/test-servers (Debian: openssh-server openssh-client)",
     "softhsm": "as root: tools/test-servers (Debian: softhsm2 opensc)",
     "openbao": "tools/setup",
+    "oidc-provider": "tools/test-servers (with node 20 or newer, and npm)",
     "go": "as root: tools/test-servers (Debian: golang-go golang-golang-x-mod-dev)",
 }
 MISSING = "server missing: "

@@ -344,6 +344,22 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "rate": "Requests a second that one caller may make in the long run; twice as many in a burst.",
         "at_once": "Requests that are worked on at the same time; more are told to come again.",
     }),
+    ("[signin]", config.SigninSettings, {
+        "issuer": "The OpenID provider, exactly as it calls itself. What else it needs to be known it says itself, below"
+        " `/.well-known/openid-configuration`.",
+        "client_id": "What it knows Muniment by.",
+        "client_secret": "A secret reference. Without it Muniment is a public client, which PKCE alone protects.",
+        "ca": "Authority of its https certificate, a PEM file. Default: the system's.",
+        "scopes": "What is asked of it; `openid` among them.",
+        "claim": "The claim that says, at the first login, which `human:` identity somebody is. Of `email` only a verified"
+        " one counts. From then on the account is linked to the identity, by issuer and subject.",
+        "levels": "Which of its words for how somebody signed in (`acr`) mean which assurance, 1 to 3. Any other means 1.",
+        "groups_claim": "The claim that lists somebody's groups there; with `groups`.",
+        "groups": "Its names of groups, and ours. A group of ours that is here counts in a session only while the provider"
+        " lists its name there, too. It gives nobody a group.",
+        "idle": "A session that is not used ends after so long.",
+        "longest": "Any session ends after so long; at most 7 days.",
+    }),
     ("[identities]", config.IdentitySettings, {"file": "The identities file."}),
     ("[references]", config.ReferenceSettings, {
         "file": 'A TOML file of references, like `[change."CHG-7"]` with `open = true` below; read whenever one is asked'

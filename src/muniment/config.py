@@ -28,6 +28,7 @@ _TARGET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 _ORIGIN = re.compile(r"[a-z0-9][a-z0-9./_-]{0,254}", re.ASCII)
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", re.ASCII)
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", re.ASCII)
+_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\]|localhost)(:|/|$)", re.ASCII)
 T = TypeVar("T")
 
 
@@ -96,6 +97,22 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
         return f"{'https' if self.certificate else 'http'}://{self.listen}"
 
 
+class SigninSettings(_Section, frozen=True, kw_only=True):
+    """``[signin]``: an OpenID provider that people sign in with."""
+
+    issuer: str
+    client_id: str
+    client_secret: str | None = None  # a secret; without it, PKCE alone protects the login
+    ca: str | None = None  # PEM file for https, if not the system's
+    scopes: tuple[str, ...] = ("openid", "email")
+    claim: str = "email"
+    levels: dict[str, int] = {}
+    groups_claim: str | None = None
+    groups: dict[str, str] = {}
+    idle: str = "30m"
+    longest: str = "12h"
+
+
 class IdentitySettings(_Section, frozen=True, kw_only=True):
     """``[identities]``."""
 
@@ -158,6 +175,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreSettings
     ledger: LedgerSettings
     server: ServerSettings
+    signin: SigninSettings | None = None
     identities: IdentitySettings
     policy: PolicySettings
     notify: NotifySettings = NotifySettings()
@@ -249,7 +267,7 @@ def load(path: Path) -> Config:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is not TOML: {error}", remedy="Mend the line it names.") from error
-    known = {"store", "ledger", "server", "identities", "policy", "notify", "references", "targets"}
+    known = {"store", "ledger", "server", "signin", "identities", "policy", "notify", "references", "targets"}
     for key in raw.keys() - known:
         raise Misconfigured(
             f"{path} has an unknown section [{key}]", remedy=f"Known are {', '.join(sorted(known))}."
@@ -259,6 +277,7 @@ def load(path: Path) -> Config:
         store=_section(raw, "store", StoreSettings),
         ledger=_section(raw, "ledger", LedgerSettings),
         server=_section(raw, "server", ServerSettings, default={}),
+        signin=_section(raw, "signin", SigninSettings) if "signin" in raw else None,
         identities=_section(raw, "identities", IdentitySettings),
         policy=_section(raw, "policy", PolicySettings),
         notify=_section(raw, "notify", NotifySettings, default={}),
@@ -270,6 +289,7 @@ def load(path: Path) -> Config:
             "[ledger] origin is not a name", remedy="Write it like ledger.example.com/muniment."
         )
     _check_server(config.server)
+    _check_signin(config.signin, config.server)
     _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
     _checked(parse_duration, config.ledger.heartbeat, "[ledger] heartbeat")
     if config.ledger.timestamps:
@@ -307,6 +327,45 @@ def _check_server(server: ServerSettings) -> None:
         raise Misconfigured(
             "[server] rate and at_once are at least 1", remedy="Leave them out for the defaults."
         )
+
+
+def _check_signin(signin: SigninSettings | None, server: ServerSettings) -> None:
+    if signin is None:
+        return
+    if not _private(signin.issuer):
+        raise Misconfigured(
+            "[signin] issuer is not an https URL", remedy='Write it like "https://idp.example.com".'
+        )
+    if not _private(server.public_url):
+        raise Misconfigured(
+            "people cannot sign in at an address without TLS: [server] url is not https",
+            remedy="Set [server] url to the https address that browsers use.",
+        )
+    if "openid" not in signin.scopes or not signin.claim or not signin.client_id:
+        raise Misconfigured(
+            "[signin] scopes, claim or client_id cannot be used",
+            remedy='scopes holds "openid"; the others say something.',
+        )
+    if not all(1 <= level <= 3 for level in signin.levels.values()):
+        raise Misconfigured(
+            "[signin.levels] has a level that is not 1, 2 or 3", remedy='Write it like "phr" = 2.'
+        )
+    if bool(signin.groups) != (signin.groups_claim is not None):
+        raise Misconfigured("[signin] groups_claim and groups go together", remedy="Say both, or neither.")
+    for ours in signin.groups.values():
+        _checked(parse_group, ours, "[signin.groups]")
+    idle = _checked(parse_duration, signin.idle, "[signin] idle")
+    longest = _checked(parse_duration, signin.longest, "[signin] longest")
+    if not idle <= longest <= timedelta(days=7):
+        raise Misconfigured(
+            "[signin] idle is longer than longest, or that is longer than 7 days",
+            remedy="Leave them out for the defaults.",
+        )
+
+
+def _private(url: str) -> bool:
+    """https, or on this machine alone."""
+    return bool(_URL.fullmatch(url)) and (url.startswith("https://") or bool(_LOOPBACK.match(url)))
 
 
 def _table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from muniment.ports import Clock, Directory, Notifier, Policy, Target, TimestampAuthority, Witness
     from muniment.service.desk import Desk
     from muniment.service.in_force import Governed
+    from muniment.service.signing_in import SignIn
     from muniment.store.events import SqlStore
     from muniment.store.views import SqlViews
 
@@ -100,6 +101,7 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
     office = Office(
         desk=desk, url=server.public_url, public_ledger=server.public_ledger, rate=server.rate, at_once=server.at_once,
         certificates=config.path(timestamps.roots).read_bytes() if timestamps else b"",
+        signin=_signin(config, desk),
     )  # fmt: skip
     return ApiServer(
         office,
@@ -109,6 +111,42 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
             key=config.path(server.key) if server.key else None,
         ),
     )  # fmt: skip
+
+
+def _signin(config: Config, desk: Desk) -> SignIn | None:
+    """Where people sign in. The identity provider is asked when somebody does."""
+    settings = config.signin
+    if settings is None:
+        return None
+    from muniment.core.instants import parse_duration
+    from muniment.outbound import Http
+    from muniment.service.sessions import Sessions
+    from muniment.service.signing_in import SignIn
+    from muniment.signin.oidc import OidcProvider
+    from muniment.store.sessions import SqlSessions
+
+    reference, longest = settings.client_secret, parse_duration(settings.longest)
+    if reference is not None:
+        config.secret(reference)  # said now, and not when somebody signs in
+    provider = OidcProvider(
+        http=Http(ca=config.path(settings.ca) if settings.ca else None),
+        issuer=settings.issuer,
+        client=settings.client_id,
+        secret=None if reference is None else lambda: config.secret(reference),
+        callback=f"{config.server.public_url}/auth/callback",
+        scopes=settings.scopes,
+        levels=settings.levels,
+        claim=settings.claim,
+        groups=settings.groups_claim,
+        longest=longest,
+    )
+    sessions = Sessions(
+        SqlSessions(desk.store.engine, desk.store.marker),
+        desk.random,
+        idle=parse_duration(settings.idle),
+        longest=longest,
+    )
+    return SignIn(desk=desk, provider=provider, sessions=sessions, groups=settings.groups)
 
 
 def _in_force(
@@ -278,8 +316,8 @@ def _public(config: Config) -> tuple[Verifier, ...]:
 def _witnesses(config: Config) -> tuple[Witness, ...]:
     if not config.ledger.witnesses:
         return ()
-    from muniment.anchors.http import Http
     from muniment.anchors.witnesses import TIMEOUT, read_witnesses
+    from muniment.outbound import Http
 
     ca = config.path(config.ledger.witness_ca) if config.ledger.witness_ca else None
     return read_witnesses(config.ledger.witnesses, Http(ca=ca, timeout=TIMEOUT))
@@ -297,8 +335,8 @@ def _authority(config: Config) -> TimestampAuthority | None:
     settings = config.ledger.timestamps
     if settings is None:
         return None
-    from muniment.anchors.http import Http, split_url
     from muniment.anchors.timestamps import HttpAuthority, read_roots
+    from muniment.outbound import Http, split_url
 
     split_url(settings.url)
     roots = config.read(settings.roots)

@@ -15,6 +15,7 @@ from muniment.core.due import Action
 from muniment.core.errors import MunimentError
 from muniment.core.events import Event
 from muniment.core.identity import Identity, IdentityId
+from muniment.core.login import Login
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.terms import Terms
 from muniment.core.text import Disclosure
@@ -261,6 +262,10 @@ class Authenticated(msgspec.Struct, frozen=True, kw_only=True):
 
     identity: IdentityId
     scopes: frozenset[Scoped] = frozenset()  # empty: all that the identity may
+    login: Login | None = None  # how they signed in, if this is a session
+    without: frozenset[str] = (
+        frozenset()
+    )  # groups that do not count in this session: the provider did not confirm them
 
 
 class Authenticator(Protocol):
@@ -272,6 +277,66 @@ class Authenticator(Protocol):
         Raises:
             Unauthenticated: it is of this kind, and not good: unknown, over, revoked, forged.
         """
+
+
+class SignedIn(msgspec.Struct, frozen=True, kw_only=True):
+    """What an identity provider says of somebody who signed in there just now."""
+
+    login: Login
+    session: str | None  # the provider's own name for the session (``sid``)
+    name: str | None  # what the configured claim says; None: it says nothing
+    groups: tuple[str, ...] | None  # what the configured claim lists; None: none is configured
+
+
+class SignedOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What an identity provider says of somebody who signed out there, or was. One of the two is there."""
+
+    issuer: str
+    subject: str | None
+    session: str | None
+    id: str  # of the message
+
+
+class IdentityProvider(Protocol):
+    """Somebody outside who knows people and lets them prove who they are. Safe for use by several threads.
+
+    Raises, from every method but `leave`: `Unavailable` when it does not answer, `Misconfigured` when it is not what
+    the configuration says, `Unauthenticated` for words that are not its own, `Refused` when it says no.
+    """
+
+    issuer: str
+
+    def begin(
+        self,
+        *,
+        state: str,
+        nonce: str,
+        verifier: str,
+        level: int | None,
+        within: timedelta | None,
+        now: datetime,
+    ) -> str:
+        """Where to send somebody who wants to sign in.
+
+        Args:
+            state: comes back with the answer.
+            nonce: comes back in what it signs.
+            verifier: PKCE's secret, which only `finish` tells.
+            level: least assurance of the login; None: any.
+            within: how long ago they may have been there; None: as long as a session may last. Given, they are asked.
+            now: the instant.
+        """
+
+    def finish(
+        self, answer: Mapping[str, str], *, verifier: str, nonce: str, within: timedelta | None, now: datetime
+    ) -> SignedIn:
+        """Who came back with this answer."""
+
+    def signed_out(self, token: str, now: datetime) -> SignedOut:
+        """Whose session is over, by a logout token."""
+
+    def leave(self, back: str, now: datetime) -> str | None:
+        """Where to send somebody who wants to sign out there as well; None if it has no such place. Never raises."""
 
 
 # ── Notices ──────────────────────────────────────────────────────────────────

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from muniment.anchors.http import Http
 from muniment.anchors.timestamps import HttpAuthority, read_roots, stamp_check
 from muniment.core.errors import Misconfigured, StampRefused, StampUnavailable
 from muniment.ledger.errors import BadStamp
+from muniment.outbound import Http
 from timestamping import make_authority, replied, serving, stamped
 
 TEXT = "ledger.example.org/muniment\n1\nK/t79Vg9iBO5PEhX1UDog2x1Np7GM1/F5bYeRSdKk+g=\n"

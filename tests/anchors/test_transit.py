@@ -7,11 +7,11 @@ import uuid
 
 import pytest
 
-from muniment.anchors.http import Answer, Http
 from muniment.anchors.transit import KeyName, TransitSigner, checked_address
 from muniment.core.errors import KeyChanged, Misconfigured, MunimentError, SignerRefused, SignerUnavailable
 from muniment.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from muniment.ledger.errors import BadNote
+from muniment.outbound import Answer, Http
 
 ORIGIN = "ledger.example.org/bao"
 HEAD = Checkpoint(origin=ORIGIN, size=3, root=bytes(32))

@@ -80,7 +80,7 @@ def test_the_document_has_every_route_and_its_credential(api: Api) -> None:
     assert found.keys() == {(route.method, route.path.replace(":path", "")) for route in TABLE}
     for route in TABLE:
         operation = found[route.method, route.path.replace(":path", "")]
-        assert operation["security"] == ([{"token": []}] if route.scope else [])
+        assert operation["security"] == ([{"token": []}, {"session": []}] if route.scope else [])
         assert operation["summary"].endswith((".", "?")), route.name
     assert len({each["operationId"] for each in found.values()}) == len(TABLE)
 

@@ -18,8 +18,7 @@ from muniment.api.load import Load
 from muniment.api.numbers import PATIENCE
 from muniment.api.routes import Route
 from muniment.core.errors import Busy, StoreUnavailable, Unauthenticated
-from muniment.service import evidencing, looking
-from muniment.service import tokens as service_tokens
+from muniment.service import credentials, evidencing, looking
 
 
 def test_while_taking_away_is_behind_no_new_work_is_taken(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +88,7 @@ def test_guessed_tokens_hold_up_nobody_who_is_known(api: Api, monkeypatch: pytes
     ticket = api.active()["id"]
     assert api("GET", f"/v1/requests/{ticket}", who=OPS).status_code == 200
     (tokens,) = api.office.authenticators
-    monkeypatch.setattr(service_tokens, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(credentials, "CACHE_SECONDS", 0.0)
     gate, real = threading.Event(), tokens._tokens.get
     known = {token.split("_")[1] for token in api.tokens.values()}
 

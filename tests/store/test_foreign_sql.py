@@ -17,12 +17,15 @@ from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import IntegrityError, Refused, RolledBack, Unauthenticated
 from muniment.core.lifecycle import decide
+from muniment.core.login import Login
 from muniment.core.ticket import Ticket
 from muniment.ledger.entry import Actor as EntryActor
 from muniment.ledger.entry import Entry, entry_ref
 from muniment.ledger.verify import verify_log
-from muniment.ports import Stream
+from muniment.main import SystemRandom
+from muniment.ports import SignedIn, Stream
 from muniment.service import recovering, sealing
+from muniment.service.sessions import Sessions
 from muniment.service.tokens import TokenAuthenticator
 from muniment.service.verifying import verify_directory, verify_store
 from muniment.store import tables as t
@@ -30,6 +33,7 @@ from muniment.store.events import SqlStore
 from muniment.store.marking import Marker
 from muniment.store.projecting import ticket_row
 from muniment.store.rebuild import differences, rebuild
+from muniment.store.sessions import SqlSessions
 from muniment.store.tokens import SqlTokens, TokenRow
 from store.stores import (
     NOW,
@@ -439,6 +443,64 @@ def test_a_token_changed_by_sql_lets_nobody_in(store: SqlStore, changed: dict[st
     run(store, update(t.token).values(**changed))
     with pytest.raises(Unauthenticated, match="not known"):
         calls(store, changed.get("id", token))
+
+
+SIGNED_IN = Login(
+    method="oidc", issuer="https://idp.example", subject="1", at="2026-11-23T10:00:00.000000Z", level=1
+)
+
+
+def a_session(store: SqlStore) -> tuple[str, str]:
+    """The id and the whole credential of a session."""
+    rows = SqlSessions(store.engine, store.marker)
+    signed = SignedIn(login=SIGNED_IN, session="s", name=None, groups=None)
+    sessions = Sessions(rows, SystemRandom(), idle=timedelta(hours=1), longest=timedelta(hours=2))
+    credential = sessions.begin(REQUESTER, signed, ("leads",), NOW)
+    assert enters(store, credential) == REQUESTER
+    return credential.split("_")[1], credential
+
+
+def enters(store: SqlStore, credential: str, at: datetime = NOW) -> str | None:
+    rows = SqlSessions(store.engine, store.marker)
+    sessions = Sessions(rows, SystemRandom(), idle=timedelta(hours=1), longest=timedelta(hours=2))
+    found = sessions.authenticate(credential, at)
+    return None if found is None else found.identity
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"identity": LEAD}, {"without": ""}, {"expires_at": "2036-11-23T10:00:00.000000Z"}, {"sid": None},
+        {"seen_at": "2026-11-23T10:30:00.000000Z"}, {"issuer": "https://other.example"},
+        {"login": '{"method":"oidc","issuer":"https://idp.example","subject":"1","at":"2026-11-23T10:00:00.000000Z","level":3}'},
+    ],
+)  # fmt: skip
+def test_a_session_changed_by_sql_is_nobodys(store: SqlStore, changed: dict[str, str]) -> None:
+    _, credential = a_session(store)
+    run(store, update(t.session).values(**changed))
+    with pytest.raises(Unauthenticated, match="not known"):
+        enters(store, credential)
+
+
+def test_the_end_of_a_session_is_not_undone_by_sql(store: SqlStore) -> None:
+    made, credential = a_session(store)
+    rows = SqlSessions(store.engine, store.marker)
+    other = a_session(store)[1]
+    assert rows.end(made, NOW) == [made]
+    assert rows.end(made, NOW) == []
+    with pytest.raises(Unauthenticated, match="ended"):
+        enters(store, credential)
+    run(store, update(t.session).where(t.session.c.id == made).values(ended_at=None))
+    with pytest.raises(Unauthenticated, match="not known"):
+        enters(store, credential)
+    assert enters(store, other, NOW + timedelta(minutes=59)) == REQUESTER  # and was used, which is kept …
+    assert enters(store, other, NOW + timedelta(minutes=117)) == REQUESTER
+    assert len(rows.end_all("https://idp.example", "1", None, NOW)) == 1
+    with pytest.raises(Unauthenticated, match="ended"):
+        enters(store, other)
+    a_session(store)
+    assert rows.end_all("https://other.example", "1", None, NOW) == []
+    assert len(rows.end_all("https://idp.example", None, "s", NOW)) == 1
 
 
 def test_a_revocation_is_not_undone_by_sql(store: SqlStore) -> None:

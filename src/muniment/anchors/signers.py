@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable
 
 from muniment.anchors import pkcs11_uri, transit
-from muniment.anchors.http import Http
 from muniment.config import Config
 from muniment.core.errors import Misconfigured
 from muniment.ledger.errors import LedgerFault
 from muniment.ledger.keys import log_signer_from_pem
 from muniment.ledger.note import Signer, Verifier
+from muniment.outbound import Http
 
 
 class LateSigner:

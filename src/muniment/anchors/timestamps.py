@@ -23,9 +23,9 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 
-from muniment.anchors.http import Http
 from muniment.core.errors import Misconfigured, StampRefused, StampUnavailable, Unavailable
 from muniment.ledger.errors import BadStamp
+from muniment.outbound import Http
 from muniment.ports import TimeStamp
 
 #: bytes of a stamp at most; with certificates of RSA they have about 6,000

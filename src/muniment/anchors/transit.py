@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from muniment.anchors.http import Answer, Http
 from muniment.anchors.signing import SignerElsewhere, public_half
 from muniment.core.errors import KeyChanged, Misconfigured, SignerRefused, SignerUnavailable, Unavailable
+from muniment.outbound import Answer, Http
 
 SCHEME = "openbao:"
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from muniment.anchors.http import Answer, Http, split_url
 from muniment.core.errors import Misconfigured, MunimentError, Unavailable, WitnessRefused, WitnessUnavailable
 from muniment.ledger.checkpoint import Checkpoint, with_lines
 from muniment.ledger.cosignature import cosignatures
@@ -24,6 +23,7 @@ from muniment.ledger.note import MAX_NOTE, Verifier, parse_note
 from muniment.ledger.signatures import TIMED
 from muniment.ledger.trust import NONE
 from muniment.ledger.wire import write_base64
+from muniment.outbound import Answer, Http, split_url
 from muniment.ports import Cosigned, Objection
 
 #: seconds that a witness has for one answer

@@ -310,6 +310,29 @@ class Whoami(TypedDict):
     via: str
 
 
+class Session(TypedDict):
+    identity: str
+    name: str
+    roles: list[str]
+    groups: list[str]
+    issuer: str
+    subject: str
+    level: int
+    acr: str | None
+    signed_in_at: Instant
+    fresh: bool
+    csrf: str
+
+
+class LoggedOut(TypedDict):
+    signed_out: bool
+    continue_at: str | None
+
+
+class Ended(TypedDict):
+    ended: int
+
+
 class Quorum(TypedDict):
     needed: int
     met: bool

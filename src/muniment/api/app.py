@@ -8,25 +8,28 @@ Litestar routes, reads bodies up to a limit, streams and serves the lifecycle; w
 from __future__ import annotations
 
 import asyncio
+import hmac
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from itertools import count
+from itertools import chain, count
 from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response
+from litestar.datastructures import Cookie
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import ServerSentEvent
 
-from muniment.api import access, estate, health, ledger, openapi, problems, tickets
+from muniment.api import access, estate, health, ledger, openapi, pages, problems, signin, tickets
 from muniment.api.load import LOOKING, RESERVED, Load
 from muniment.api.numbers import Numbers, Watch
 from muniment.api.routes import Call, Plain, Route, Routes
@@ -36,6 +39,8 @@ from muniment.core.identity import SYSTEM, Identity
 from muniment.ports import Authenticated, Authenticator
 from muniment.service.desk import Caller, Desk
 from muniment.service.holding import Holdings
+from muniment.service.sessions import csrf_token
+from muniment.service.signing_in import SignIn
 from muniment.service.tokens import TokenAuthenticator
 from muniment.store.tokens import SqlTokens
 
@@ -54,6 +59,8 @@ log = structlog.get_logger("muniment.api")
 
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -83,11 +90,9 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 
 #: everything that can be called
-TABLE: tuple[Route, ...] = tuple(
-    route
-    for part in (tickets.routes, estate.routes, ledger.routes, access.routes, root, health.routes)
-    for route in part
-)
+TABLE: tuple[Route, ...] = tuple(chain(
+    tickets.routes, estate.routes, ledger.routes, access.routes, signin.routes, root, health.routes
+))  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -101,6 +106,7 @@ class Office:
     rate: int = 200
     at_once: int = 64
     authenticators: tuple[Authenticator, ...] = ()
+    signin: SignIn | None = None  # people sign in with an identity provider
     load: Load = field(init=False)
     holdings: Holdings = field(init=False)
     numbers: Numbers = field(init=False)
@@ -108,6 +114,9 @@ class Office:
     threads: ThreadPoolExecutor = field(init=False)
     urgent: ThreadPoolExecutor = field(init=False)  # for what takes access away, by callers who are known
     lookups: ThreadPoolExecutor = field(init=False)  # of tokens that anybody may have made up
+    visitors: ThreadPoolExecutor = field(
+        init=False
+    )  # of people who sign in: an identity provider may not answer
     followers: ThreadPoolExecutor = field(init=False)
     streams: int = 0
     closing: bool = False
@@ -123,6 +132,7 @@ class Office:
         self.threads = ThreadPoolExecutor(self.load.threads, "muniment-api")
         self.urgent = ThreadPoolExecutor(RESERVED, "muniment-urgent")
         self.lookups = ThreadPoolExecutor(LOOKING, "muniment-lookup")
+        self.visitors = ThreadPoolExecutor(LOOKING, "muniment-signin")
         self.followers = ThreadPoolExecutor(4, "muniment-stream")
         if not self.authenticators:
             self.authenticators = (
@@ -139,24 +149,28 @@ class Office:
         self.closing = True
         self._watch.stop()
         self.holdings.stop()
-        for threads in (self.lookups, self.threads, self.urgent):
+        for threads in (self.lookups, self.visitors, self.threads, self.urgent):
             threads.shutdown(wait=True)
         self.followers.shutdown(wait=False)
 
     def threads_for(self, route: Route) -> ThreadPoolExecutor:
-        """Where a route runs: what takes access away waits for nothing else (I40)."""
+        """Where a route runs: what takes access away waits for nothing else (I40), and nothing for strangers."""
+        if route.scope is None:
+            return self.visitors
         return self.urgent if route.urgent else self.threads
 
     # ── who calls ──
 
-    def known(self, credential: str) -> tuple[Caller, Authenticated]:
-        """Who presents a credential.
+    def known(
+        self, credential: str, ways: tuple[Authenticator, ...] | None = None
+    ) -> tuple[Caller, Authenticated]:
+        """Who presents a credential, in one of these ways; None: as a bearer.
 
         Raises:
             Unauthenticated: nobody, or somebody the directory does not know or knows as deactivated.
         """
         now = self.desk.clock.now()
-        for authenticator in self.authenticators:
+        for authenticator in self.authenticators if ways is None else ways:
             found = authenticator.authenticate(credential, now)
             if found is not None:
                 identity = self.desk.directory.get(found.identity)
@@ -164,7 +178,10 @@ class Office:
                     raise Unauthenticated(
                         "whose token this is, is not active any more", remedy="An operator can see to it."
                     )
-                return Caller(identity=identity, via=VIA), found
+                if found.without:
+                    counted = tuple(group for group in identity.groups if group not in found.without)
+                    identity = msgspec.structs.replace(identity, groups=counted)
+                return Caller(identity=identity, via=VIA, login=found.login), found
         raise Unauthenticated("the credential is of no known kind", remedy=_HOW)
 
     def follow(self, call: Call) -> Any:
@@ -215,7 +232,7 @@ def _new_id() -> str:
     return f"{_PROCESS}-{next(_numbers):x}"
 
 
-_HOW = "Send Authorization: Bearer with a token that `muniment token create` made."
+_HOW = "Send Authorization: Bearer with a token that `muniment token create` made, or sign in: /auth/login."
 
 
 def application(office: Office) -> Litestar:
@@ -258,10 +275,14 @@ async def _answer(
     request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
     who = ""
     try:
-        caller, proof = await _admit(office, route, sent.credential)
+        shown = Shown.of(office, sent)
+        caller, proof = await _admit(office, route, shown)
         who = caller.identity.id
         with office.load.one(route):
             office.load.count(who, route)
+            raw = await _body(request) if route.method == "POST" else sent.credential.encode()
+            if shown.session and route.method == "POST" and route.scope is not None:
+                _require_ours(office, route, sent, shown.credential, raw)
             call = Call(
                 route=route,
                 desk=office.desk,
@@ -269,7 +290,8 @@ async def _answer(
                 scopes=proof.scopes,
                 names={name: str(value) for name, value in request.path_params.items()},
                 parameters=_parameters(request),
-                raw=await _body(request) if route.method == "POST" else sent.credential.encode(),
+                raw=raw,
+                cookies=shown.cookies,
                 key=sent.get(b"idempotency-key" if route.keyed else b"last-event-id"),
                 office=office,
             )
@@ -280,7 +302,8 @@ async def _answer(
     except HTTPException as error:
         response = _refuse(_translated(error))
     except MunimentError as error:
-        response = _refuse(error)
+        page = route.browser and "text/html" in (sent.get(b"accept") or "")
+        response = _refuse(error, page=page)
     except Exception as error:
         log.exception("a request failed unexpectedly", route=route.name, request=request_id, exc_info=error)
         response = _refuse(_internal())
@@ -296,20 +319,43 @@ async def _answer(
     return response
 
 
-async def _admit(office: Office, route: Route, credential: str) -> tuple[Caller, Authenticated]:
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a request shows of who sends it: a bearer's credential, or else the cookie of a session."""
+
+    credential: str
+    ways: tuple[Authenticator, ...]
+    session: bool
+    cookies: Mapping[str, str]
+
+    @classmethod
+    def of(cls, office: Office, sent: Sent) -> Shown:
+        """A bearer's credential counts before a cookie: nobody sends one by accident."""
+        cookies = signin.cookies_of(sent.get(b"cookie"))
+        cookie = cookies.get(signin.COOKIE, "")
+        session = office.signin is not None and bool(cookie) and sent.get(b"authorization") is None
+        ways = (office.signin.sessions,) if office.signin and session else office.authenticators
+        return cls(
+            credential=cookie if session else sent.credential, ways=ways, session=session, cookies=cookies
+        )
+
+
+async def _admit(office: Office, route: Route, shown: Shown) -> tuple[Caller, Authenticated]:
     """Who calls, if they may call this."""
     if route.scope is None or (office.public_ledger and route.path.startswith("/ledger/")):
         return _NOBODY, Authenticated(identity=SYSTEM)
+    credential, ways = shown.credential, shown.ways
     if not credential:
         raise Unauthenticated("nobody says who calls", remedy=_HOW)
+    known = partial(office.known, ways=ways)
     now = office.desk.clock.now()
-    if all(getattr(each, "remembered", _never)(credential, now) for each in office.authenticators):
-        caller, proof = office.known(credential)
-    elif any(getattr(each, "familiar", _never)(credential) for each in office.authenticators):
-        caller, proof = await _in(office.threads_for(route), office.known, credential)
+    if all(getattr(each, "remembered", _never)(credential, now) for each in ways):
+        caller, proof = known(credential)
+    elif any(getattr(each, "familiar", _never)(credential) for each in ways):
+        caller, proof = await _in(office.threads_for(route), known, credential)
     else:
         with office.load.look_up():
-            caller, proof = await _in(office.lookups, office.known, credential)
+            caller, proof = await _in(office.lookups, known, credential)
     if proof.scopes and route.scope not in proof.scopes:
         raise Refused(
             f"the token is not good for this: it lacks the scope {route.scope}",
@@ -328,6 +374,20 @@ async def _admit(office: Office, route: Route, credential: str) -> tuple[Caller,
             code="refused.role",
         )
     return caller, proof
+
+
+def _require_ours(office: Office, route: Route, sent: Sent, credential: str, raw: bytes) -> None:
+    """A change that came with a cookie: a page of ours asks for it, as the browser says, and as only it can show."""
+    origin = signin.same_origin(office.url, sent.get(b"origin"), sent.get(b"sec-fetch-site"))
+    given = sent.get(b"x-csrf-token") or ""
+    if route.form and not given:
+        given = dict(parse_qsl(raw.decode("latin-1"))).get("csrf", "")
+    if not origin or not hmac.compare_digest(given.encode(), csrf_token(credential).encode()):
+        raise Refused(
+            "the request does not show that a page of this server asks for it",
+            remedy="Send X-CSRF-Token with what GET /auth/session says as csrf, from a page of this server.",
+            code="refused.csrf",
+        )
 
 
 def _never(*_: Any) -> bool:
@@ -371,15 +431,29 @@ def _respond(route: Route, result: Any) -> Response[Any]:
         return result
     if isinstance(result, Plain):
         return Response(
-            result.body, status_code=route.status, media_type=result.media_type, headers=dict(result.headers)
-        )
+            result.body, status_code=route.status, media_type=result.media_type, headers=dict(result.headers),
+            cookies=[_cookie(*each) for each in result.cookies],
+        )  # fmt: skip
     return Response(result, status_code=route.status, media_type="application/json")
 
 
-def _refuse(error: MunimentError) -> Response[Any]:
+def _cookie(name: str, value: str, seconds: int) -> Cookie:
+    """Lax, not strict: whoever comes back from the identity provider comes from another site."""
+    return Cookie(
+        key=name, value=value, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax"
+    )
+
+
+def _refuse(error: MunimentError, *, page: bool = False) -> Response[Any]:
     status = problems.status_of(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status is not HTTPStatus.SERVICE_UNAVAILABLE:
         log.error("refused", error=error.message, code=error.code)
+    if page:
+        policy = {"Content-Security-Policy": pages.POLICY}
+        return Response(
+            pages.problem(error), status_code=status.value, media_type=pages.MEDIA_TYPE,
+            headers=problems.headers(status) | policy,
+        )  # fmt: skip
     return Response(
         msgspec.json.encode(problems.problem(error)),
         status_code=status.value,

@@ -258,3 +258,29 @@ class ActionSearch(msgspec.Struct, frozen=True, kw_only=True):
     resource: Resource
     context: dict[str, Any] | None = None
     page: SearchPage = SearchPage()
+
+
+# ── sign-in ──
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to sign in."""
+
+    level: Annotated[int, Meta(ge=1, le=3)] | None = None
+    return_to: Annotated[str, Meta(max_length=500)] | None = None
+
+
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
+    """The identity provider's answer. Providers add members of their own."""
+
+    code: Annotated[str, Meta(max_length=4096)] | None = None
+    state: Annotated[str, Meta(max_length=128)] | None = None
+    iss: Annotated[str, Meta(max_length=2000)] | None = None
+    error: Annotated[str, Meta(max_length=200)] | None = None
+    error_description: Annotated[str, Meta(max_length=2000)] | None = None
+
+
+class LogoutToken(msgspec.Struct, frozen=True, kw_only=True):
+    """Who signed out, as the identity provider signs it."""
+
+    logout_token: Annotated[str, Meta(max_length=16384)]

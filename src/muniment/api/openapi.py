@@ -12,7 +12,9 @@ import msgspec
 
 from muniment.api import answers, problems
 from muniment.api.routes import Route
+from muniment.api.signin import COOKIE
 
+_FORM = "application/x-www-form-urlencoded"
 _REF = "#/components/schemas/{name}"
 #: what may come instead of the answer, and when
 _REFUSED = {
@@ -54,7 +56,15 @@ def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "A person who signed in; each change carries X-CSRF-Token as well.",
+                },
+            },
         },
         "tags": [{"name": tag} for tag in dict.fromkeys(r.tag for r in routes)],
     }
@@ -73,11 +83,12 @@ def _operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
         "tags": [route.tag],
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
         "responses": _responses(route, by_kind),
-        "security": [{"token": []}] if route.scope else [],
+        "security": [{"token": []}, {"session": []}] if route.scope else [],
     }
     if route.body is not None:
         operation["requestBody"] = {
-            "required": True, "content": {"application/json": {"schema": by_kind[id(route.body)]}}
+            "required": True,
+            "content": {_FORM if route.form else "application/json": {"schema": by_kind[id(route.body)]}},
         }  # fmt: skip
     if route.scope:
         operation["x-scope"] = route.scope
@@ -144,6 +155,8 @@ def _possible(route: Route) -> list[int]:
         found |= {400, 408, 409, 413, 422}
     if route.query is not None:
         found |= {422}
+    if route.tag == "sign-in" and not (route.scope is None and route.quick):
+        found |= {401, 403, 404}  # what the identity provider says, and where there is none
     if route.names:
         found |= {404, 409, 502}
     return sorted(found)

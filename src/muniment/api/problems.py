@@ -25,6 +25,8 @@ _STATUS: tuple[tuple[type[e.MunimentError], HTTPStatus], ...] = (
 #: where the code says more than the class
 _BY_CODE = {
     "invalid.json": HTTPStatus.BAD_REQUEST,
+    "invalid.form": HTTPStatus.BAD_REQUEST,
+    "invalid.logout-token": HTTPStatus.BAD_REQUEST,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "too-slow": HTTPStatus.REQUEST_TIMEOUT,
     "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -39,6 +40,7 @@ class Plain:
     body: bytes
     media_type: str = "application/octet-stream"
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[tuple[str, str, int], ...] = ()  # name, value, seconds; 0 takes it away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ class Route:
     work: bool = False  # brings new work: shed first
     heavy: bool = False  # takes long: few of them at once
     quick: bool = False  # answers from memory, on the event loop
+    form: bool = False  # its body is a form, not JSON
+    browser: bool = False  # a person's browser asks: errors are pages, if it wants pages
     tag: str = ""
 
     @property
@@ -113,12 +117,13 @@ class Call:
     parameters: Mapping[str, Iterable[str]]  # from the query
     raw: bytes
     key: str | None = None
+    cookies: Mapping[str, str] = field(default_factory=dict)  # ours: `signin.cookies_of`
     office: Any = None  # what the process has beside the desk: `app.Office`
 
     @property
     def body(self) -> Any:
         """The body, as the route's type says. Strict: what nobody knows is refused, and nothing is converted."""
-        return decoded(self.raw, self.route.body)
+        return filled(self.raw, self.route.body) if self.route.form else decoded(self.raw, self.route.body)
 
     @property
     def query(self) -> Any:
@@ -170,6 +175,26 @@ def decoded(raw: bytes, kind: Any) -> Any:
     except RecursionError as error:
         raise Invalid(
             "the body is nested too deep", remedy="/openapi.json says what belongs here.", code="invalid.json"
+        ) from error
+
+
+def filled(raw: bytes, kind: Any) -> Any:
+    """A form of a known shape."""
+    given: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=20
+        ):
+            given.setdefault(name, []).append(value)
+    except ValueError as error:
+        raise Invalid(
+            "the body is not a form", remedy="Send application/x-www-form-urlencoded.", code="invalid.form"
+        ) from error
+    try:
+        return asked(given, kind)
+    except Invalid as error:
+        raise Invalid(
+            error.message.replace("the query", "the form"), remedy=error.remedy, code="invalid.form"
         ) from error
 
 

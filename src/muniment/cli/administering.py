@@ -138,6 +138,24 @@ def erase(
     session.emit(document, lambda: rendering.render(document))
 
 
+@command(
+    app,
+    "unlink-login",
+    example="muniment admin unlink-login human:ann@example.com --as human:ops@example.com",
+)
+def unlink_login(
+    context: typer.Context,
+    identity: Annotated[str, typer.Argument(metavar="IDENTITY", help="Whose account is another one now.")],
+) -> None:
+    """Forget which account of the identity provider is somebody's. The next login with another one links that."""
+    from muniment.service import logins
+
+    session = of(context)
+    desk, caller = session.enter(writes=True)
+    document = logins.unlink(desk, caller, identity)
+    session.emit(document, lambda: f"{document['subject']} of {document['issuer']} is nobody's any more.")
+
+
 def _rebuild(session: Session, desk: Desk) -> int:
     from muniment.cli.progress import counting
     from muniment.store.rebuild import rebuild as run

@@ -245,9 +245,9 @@ class Desk:
         authority: Authority | None = None
         others: tuple[Authority, ...] = ()
         if standing is not None:
-            authority = self.policy.judge_approver(
-                ticket, self.subject(who.id), requester, beneficiary, target
-            )
+            # as they came: groups that their session leaves out count for nothing
+            subject = msgspec.structs.replace(self.subject(who.id), identity=who)
+            authority = self.policy.judge_approver(ticket, subject, requester, beneficiary, target)
             others = delegated(self, ticket, who, requester, beneficiary, target, standing)
         return msgspec.structs.replace(
             facts,

@@ -1,7 +1,7 @@
 """The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
-``cosignature``, ``stamp``, ``text``, ``token`` and ``answered`` can be rebuilt from it.
+``cosignature``, ``stamp``, ``text``, ``token``, ``session`` and ``answered`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -196,6 +196,28 @@ token = Table(
         "mark", LargeBinary
     ),  # `tokens.SqlTokens`: ours, not foreign SQL's; none on tokens older than marks
     Index("token_identity", "identity"),
+)
+
+#: who is signed in. As with tokens, the secret itself is nowhere, and a mark is over all that a row lets somebody do
+session = Table(
+    "session",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),  # SHA-256 of the secret part
+    Column("identity", Text, nullable=False),
+    Column("login", Text, nullable=False),  # `core.login.Login`, as JSON
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("sid", Text),  # the provider's own name for the session
+    Column("without", Text, nullable=False),  # groups that do not count in it, separated by spaces
+    Column("created_at", Text, nullable=False),
+    Column("seen_at", Text, nullable=False),  # within a minute
+    Column("expires_at", Text, nullable=False),
+    Column("ended_at", Text),
+    Column("mark", LargeBinary, nullable=False),
+    Index("session_subject", "issuer", "subject"),
+    Index("session_sid", "issuer", "sid"),
+    Index("session_expires", "expires_at"),
 )
 
 #: commands that came with a key, so that a client who did not hear the answer can ask again (I30). Written in the

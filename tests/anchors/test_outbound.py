@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from muniment.anchors.http import Http
 from muniment.core.errors import Misconfigured, Unavailable
+from muniment.outbound import Http
 
 Talk = Callable[[socket.socket], None]
 

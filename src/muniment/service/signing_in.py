@@ -1,0 +1,168 @@
+"""Signing in with an identity provider.
+
+1. `begin` sends the browser there, with a sealed note of what was asked, which comes back as a cookie. Nothing is stored,
+   so whoever begins a thousand logins fills nothing;
+2. `finish` opens the note, has the provider say who came back, finds whose account it is, and begins a session. A crash
+   before leaves nothing but, perhaps, the link of the account, which the next login finds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from muniment.core.errors import Invalid, Refused
+from muniment.core.identity import Identity
+from muniment.core.instants import parse_instant, wire
+from muniment.core.login import FRESH
+from muniment.ports import IdentityProvider, SignedOut
+from muniment.service.desk import Desk
+from muniment.service.logins import identity_of
+from muniment.service.sessions import Sessions
+
+#: how long somebody may take to sign in
+PATIENCE = timedelta(minutes=10)
+#: how long ago whoever steps up may have been there: they are asked again, and then decide within `FRESH`
+STEP_UP = FRESH / 3
+
+_BACK = re.compile(r"/(?![/\\])[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,499}", re.ASCII)
+
+log = structlog.get_logger("muniment.signin")
+
+
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of the provider, until its answer comes."""
+
+    state: str
+    nonce: str
+    verifier: str
+    level: int | None
+    back: str
+    until: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entered:
+    """Somebody who is signed in now."""
+
+    identity: Identity
+    credential: str  # for the cookie
+    back: str  # where they wanted to go
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignIn:
+    """What a process has that people can sign in at."""
+
+    desk: Desk
+    provider: IdentityProvider
+    sessions: Sessions
+    #: the provider's names of groups, and ours that count only while it confirms them
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def begin(self, *, back: str, level: int | None) -> tuple[str, str]:
+        """Where to send the browser, and the note for its cookie.
+
+        Args:
+            back: where to go once signed in: a path here.
+            level: least assurance of the login; given, they are asked again, however long they are there already.
+        """
+        if not _BACK.fullmatch(back):
+            raise Invalid("return_to is not a path here", remedy="Write it like /v1/whoami.")
+        now, chance = self.desk.clock.now(), self.desk.random
+        begun = _Begun(
+            state=_text(chance.bytes(16)), nonce=_text(chance.bytes(16)), verifier=_text(chance.bytes(32)), level=level,
+            back=back, until=wire(now + PATIENCE),
+        )  # fmt: skip
+        url = self.provider.begin(
+            state=begun.state,
+            nonce=begun.nonce,
+            verifier=begun.verifier,
+            level=level,
+            within=_within(level),
+            now=now,
+        )
+        return url, self._sealed(begun)
+
+    def finish(self, note: str, answer: Mapping[str, str], before: str) -> Entered:
+        """Who came back. ``before`` is the credential of the session that this one replaces, if there was one.
+
+        Raises:
+            Refused: the answer is to no question of this browser, or the provider, or the directory, says no.
+        """
+        now = self.desk.clock.now()
+        begun = self._opened(note, now)
+        if not hmac.compare_digest(begun.state.encode(), answer.get("state", "").encode()):
+            raise _stray()
+        within = _within(begun.level)
+        signed = self.provider.finish(
+            answer, verifier=begun.verifier, nonce=begun.nonce, within=within, now=now
+        )
+        if signed.login.level < (begun.level or 0):
+            raise Refused(
+                f"you signed in with assurance {signed.login.level}, and {begun.level} was asked for",
+                remedy="Sign in again, with the stronger way that the identity provider offers.",
+                code="refused.login-assurance",
+            )
+        identity = identity_of(self.desk, signed)
+        confirmed = None if signed.groups is None else set(signed.groups)
+        without = {
+            ours for theirs, ours in self.groups.items() if confirmed is not None and theirs not in confirmed
+        }
+        credential = self.sessions.begin(identity.id, signed, tuple(sorted(without)), now)
+        self.sessions.end(before, now)
+        log.info("signed in", who=identity.id, issuer=signed.login.issuer, level=signed.login.level)
+        return Entered(identity=identity, credential=credential, back=begun.back)
+
+    def signed_out(self, token: str) -> int:
+        """Sessions that ended because the provider says so; how many."""
+        now = self.desk.clock.now()
+        who: SignedOut = self.provider.signed_out(token, now)
+        ended = self.sessions.end_all(who, now)
+        log.info("signed out by the identity provider", issuer=who.issuer, subject=who.subject, ended=ended)
+        return ended
+
+    def _sealed(self, begun: _Begun) -> str:
+        body = msgspec.json.encode(begun)
+        return f"{_text(body)}.{_text(self.desk.store.marker.of(_SEAL + body))}"
+
+    def _opened(self, note: str, now: datetime) -> _Begun:
+        try:
+            body, mark = (base64.urlsafe_b64decode(part + "==") for part in note.split("."))
+        except (ValueError, binascii.Error) as error:
+            raise _stray() from error
+        if not self.desk.store.marker.holds(_SEAL + body, mark):
+            raise _stray()
+        begun = msgspec.json.decode(body, type=_Begun)
+        if parse_instant(begun.until) <= now:
+            raise _stray()
+        return begun
+
+
+#: no entry begins like this: entries are JSON objects
+_SEAL = b"muniment sign-in v1\0"
+
+
+def _within(level: int | None) -> timedelta | None:
+    return None if level is None else STEP_UP
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _stray() -> Refused:
+    """Another browser's answer, an old one, or one that somebody made up: login CSRF looks like this."""
+    return Refused(
+        "this browser did not ask to sign in, or too long ago",
+        remedy="Sign in from the beginning: /auth/login.",
+        code="refused.login-state",
+    )
