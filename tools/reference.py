@@ -360,6 +360,16 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "idle": "A session that is not used ends after so long.",
         "longest": "Any session ends after so long; at most 7 days.",
     }),
+    ("[workloads.NAME]", config.WorkloadSettings, {
+        "issuer": "What its tokens have as `iss`. May be left out with `trust_domain`.",
+        "trust_domain": "Of SPIFFE: a token for `spiffe://DOMAIN/…` is `workload:spiffe://DOMAIN/…`, if that is registered.",
+        "audience": "What tokens for Muniment have as `aud`. Tokens for anybody else are refused.",
+        "jwks": "Its public keys, a JWK set: an https URL, or the path of a file. Read again when they are ten minutes old,"
+        " and when a token names a new one.",
+        "ca": "Authority of the URL's certificate, a PEM file. Default: the system's.",
+        "subjects": "Which `sub` is which identity; never a person.",
+        "scopes": "What its tokens are good for, as of API tokens. Default: all that the identity may.",
+    }),
     ("[identities]", config.IdentitySettings, {"file": "The identities file."}),
     ("[references]", config.ReferenceSettings, {
         "file": 'A TOML file of references, like `[change."CHG-7"]` with `open = true` below; read whenever one is asked'
@@ -515,6 +525,8 @@ _MEANINGS = {
     "config.policy": "A policy cannot be read, or something in it cannot be meant; the sentence names file and policy.",
     "error": "Something that has no code of its own.",
     "internal": "Something went wrong that should not: a fault of Muniment's. Run it again with MUNIMENT_DEBUG=1.",
+    "invalid.form": "The body is not a form, or not one that belongs here.",
+    "invalid.logout-token": "What should say who signed out is not by the identity provider, or is too old.",
     "ledger.fault": "A fault of the ledger that has no code of its own.",
     "refused.self-…": "`refused.self-review`, `refused.self-waive`, `refused.self-resolve`: one has a stake in the ticket.",
     "target.excess": "The target was seen to hold more than was approved. It is taken back, and is a finding.",

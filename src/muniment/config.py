@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from muniment.core.errors import Invalid, Misconfigured
-from muniment.core.identity import IdentityId, parse_group, parse_identity
+from muniment.core.identity import IdentityId, is_human, parse_group, parse_identity
 from muniment.core.instants import parse_duration
 from muniment.core.text import clean_name
 
@@ -28,6 +28,7 @@ _TARGET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 _ORIGIN = re.compile(r"[a-z0-9][a-z0-9./_-]{0,254}", re.ASCII)
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", re.ASCII)
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", re.ASCII)
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}", re.ASCII)
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\]|localhost)(:|/|$)", re.ASCII)
 T = TypeVar("T")
 
@@ -113,6 +114,18 @@ class SigninSettings(_Section, frozen=True, kw_only=True):
     longest: str = "12h"
 
 
+class WorkloadSettings(_Section, frozen=True, kw_only=True):
+    """``[workloads.NAME]``: an issuer of tokens that programs sign in with."""
+
+    issuer: str | None = None
+    trust_domain: str | None = None
+    audience: str
+    jwks: str
+    ca: str | None = None  # PEM file for https, if not the system's
+    subjects: dict[str, str] = {}
+    scopes: tuple[Literal["read", "write", "check", "ledger", "metrics"], ...] = ()
+
+
 class IdentitySettings(_Section, frozen=True, kw_only=True):
     """``[identities]``."""
 
@@ -176,6 +189,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerSettings
     server: ServerSettings
     signin: SigninSettings | None = None
+    workloads: Mapping[str, WorkloadSettings] = {}
     identities: IdentitySettings
     policy: PolicySettings
     notify: NotifySettings = NotifySettings()
@@ -267,7 +281,18 @@ def load(path: Path) -> Config:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is not TOML: {error}", remedy="Mend the line it names.") from error
-    known = {"store", "ledger", "server", "signin", "identities", "policy", "notify", "references", "targets"}
+    known = {
+        "store",
+        "ledger",
+        "server",
+        "signin",
+        "workloads",
+        "identities",
+        "policy",
+        "notify",
+        "references",
+        "targets",
+    }
     for key in raw.keys() - known:
         raise Misconfigured(
             f"{path} has an unknown section [{key}]", remedy=f"Known are {', '.join(sorted(known))}."
@@ -278,6 +303,10 @@ def load(path: Path) -> Config:
         ledger=_section(raw, "ledger", LedgerSettings),
         server=_section(raw, "server", ServerSettings, default={}),
         signin=_section(raw, "signin", SigninSettings) if "signin" in raw else None,
+        workloads={
+            name: _converted(body, f"[workloads.{name:.80}]", WorkloadSettings)
+            for name, body in _table(raw, "workloads").items()
+        },
         identities=_section(raw, "identities", IdentitySettings),
         policy=_section(raw, "policy", PolicySettings),
         notify=_section(raw, "notify", NotifySettings, default={}),
@@ -290,6 +319,7 @@ def load(path: Path) -> Config:
         )
     _check_server(config.server)
     _check_signin(config.signin, config.server)
+    _check_workloads(config.workloads)
     _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
     _checked(parse_duration, config.ledger.heartbeat, "[ledger] heartbeat")
     if config.ledger.timestamps:
@@ -361,6 +391,38 @@ def _check_signin(signin: SigninSettings | None, server: ServerSettings) -> None
             "[signin] idle is longer than longest, or that is longer than 7 days",
             remedy="Leave them out for the defaults.",
         )
+
+
+def _check_workloads(workloads: Mapping[str, WorkloadSettings]) -> None:
+    for name, settings in workloads.items():
+        _check_workload(f"[workloads.{name:.80}]", settings)
+
+
+def _check_workload(where: str, settings: WorkloadSettings) -> None:
+    if settings.issuer is None and settings.trust_domain is None:
+        raise Misconfigured(
+            f"{where}: nobody says whose tokens these are",
+            remedy="Write issuer, or the trust_domain of SPIFFE.",
+        )
+    if settings.issuer is not None and not _private(settings.issuer):
+        raise Misconfigured(
+            f"{where}: issuer is not an https URL", remedy="Write what its tokens have as iss."
+        )
+    if settings.trust_domain is not None and not _TRUST_DOMAIN.fullmatch(settings.trust_domain):
+        raise Misconfigured(
+            f"{where}: trust_domain is not one", remedy="Write it like example.com, in small letters."
+        )
+    if not settings.audience:
+        raise Misconfigured(
+            f"{where}: no audience", remedy="Write what tokens for Muniment have as aud, and no others."
+        )
+    if "://" in settings.jwks and not _private(settings.jwks):
+        raise Misconfigured(f"{where}: jwks is not an https URL", remedy="Write one, or the path of a file.")
+    for who in settings.subjects.values():
+        if is_human(_checked(parse_identity, who, f"{where} subjects")):
+            raise Misconfigured(
+                f"{where}: {who} is a person", remedy="People sign in by themselves; see [signin]."
+            )
 
 
 def _private(url: str) -> bool:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muniment.config import Config, TargetSettings, load
+from muniment.config import Config, TargetSettings, WorkloadSettings, load
 from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
 
@@ -20,10 +20,20 @@ if TYPE_CHECKING:
     from muniment.api.serving import ApiServer
     from muniment.core.identity import Identity
     from muniment.ledger.note import Signer, Verifier
-    from muniment.ports import Clock, Directory, Notifier, Policy, Target, TimestampAuthority, Witness
+    from muniment.ports import (
+        Authenticator,
+        Clock,
+        Directory,
+        Notifier,
+        Policy,
+        Target,
+        TimestampAuthority,
+        Witness,
+    )
     from muniment.service.desk import Desk
     from muniment.service.in_force import Governed
     from muniment.service.signing_in import SignIn
+    from muniment.signin.workloads import Issuer
     from muniment.store.events import SqlStore
     from muniment.store.views import SqlViews
 
@@ -101,7 +111,7 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
     office = Office(
         desk=desk, url=server.public_url, public_ledger=server.public_ledger, rate=server.rate, at_once=server.at_once,
         certificates=config.path(timestamps.roots).read_bytes() if timestamps else b"",
-        signin=_signin(config, desk),
+        signin=_signin(config, desk), authenticators=_authenticators(config, desk),
     )  # fmt: skip
     return ApiServer(
         office,
@@ -110,6 +120,38 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
             certificate=config.path(server.certificate) if server.certificate else None,
             key=config.path(server.key) if server.key else None,
         ),
+    )  # fmt: skip
+
+
+def _authenticators(config: Config, desk: Desk) -> tuple[Authenticator, ...]:
+    """What counts as a bearer."""
+    from muniment.service.tokens import TokenAuthenticator
+    from muniment.store.tokens import SqlTokens
+
+    tokens = TokenAuthenticator(SqlTokens(desk.store.engine, desk.store.marker))
+    if not config.workloads:
+        return (tokens,)
+    from muniment.signin.workloads import WorkloadAuthenticator
+
+    issuers = tuple(_issuer(config, name, settings) for name, settings in config.workloads.items())
+    return (tokens, WorkloadAuthenticator(issuers))
+
+
+def _issuer(config: Config, name: str, settings: WorkloadSettings) -> Issuer:
+    from muniment.core.identity import parse_identity
+    from muniment.outbound import Http
+    from muniment.signin.keys import Keys, fetch
+    from muniment.signin.workloads import Issuer
+
+    if "://" in settings.jwks:
+        http = Http(ca=config.path(settings.ca) if settings.ca else None)
+        keys = Keys(lambda _: fetch(http, settings.jwks), name)
+    else:
+        keys = Keys(lambda _: config.read(settings.jwks), name)
+    return Issuer(
+        name=name, audience=settings.audience, keys=keys, issuer=settings.issuer, trust_domain=settings.trust_domain,
+        subjects={subject: parse_identity(who) for subject, who in settings.subjects.items()},
+        scopes=frozenset(settings.scopes),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from joserfc import jwk, jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 
 from muniment.core.errors import Misconfigured, Unauthenticated, Unavailable
+from muniment.outbound import Http
 
 #: no shared secrets, and none of the names that mean "not signed"
 ALGORITHMS = tuple(f"{family}{size}" for family in ("RS", "PS", "ES") for size in (256, 384, 512))
@@ -94,6 +96,18 @@ class Keys:
                     code="unavailable.issuer",
                 )
             return self._keys
+
+
+def fetch(http: Http, url: str) -> bytes:
+    """What is published at a URL. Raises `Unavailable`."""
+    answer = http.get(url, {"Accept": "application/json"})
+    if answer.status != HTTPStatus.OK:
+        raise Unavailable(
+            f"{url} answered {answer.status}",
+            remedy="Check that whoever issues the tokens runs.",
+            code="unavailable.issuer",
+        )
+    return answer.body
 
 
 class _Set(msgspec.Struct):

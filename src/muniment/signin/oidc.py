@@ -25,7 +25,7 @@ from muniment.core.login import Login
 from muniment.outbound import Http
 from muniment.ports import SignedIn, SignedOut
 from muniment.signin import claims
-from muniment.signin.keys import SKEW, Keys
+from muniment.signin.keys import SKEW, Keys, fetch
 
 _FORM = "application/x-www-form-urlencoded"
 _LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
@@ -83,7 +83,7 @@ class OidcProvider:
         self._longest = longest
         self._lock = threading.Lock()
         self._known: tuple[datetime, _Metadata] | None = None
-        self._keys = Keys(lambda now: self._fetch(self._metadata(now).jwks_uri), issuer)
+        self._keys = Keys(lambda now: fetch(http, self._metadata(now).jwks_uri), issuer)
 
     # ── ports.IdentityProvider ──
 
@@ -184,7 +184,7 @@ class OidcProvider:
 
     def _described(self) -> _Metadata:
         where = f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
-        raw = self._fetch(where)
+        raw = fetch(self._http, where)
         try:
             found = msgspec.json.decode(raw, type=_Metadata)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -203,15 +203,6 @@ class OidcProvider:
                     f"{where} names {url!r:.200}, which is not https", remedy="Use another identity provider."
                 )
         return found
-
-    def _fetch(self, url: str) -> bytes:
-        answer = self._http.get(url, {"Accept": "application/json"})
-        if answer.status != 200:
-            raise Unavailable(
-                f"{url} answered {answer.status}", remedy="Check that the identity provider runs.",
-                code="unavailable.issuer",
-            )  # fmt: skip
-        return answer.body
 
     # ── tokens ──
 
