@@ -432,6 +432,7 @@ _ENVIRONMENT: _Words = {
     "MUNIMENT_SERVER": "The server, if neither `--server` nor a configuration is named.",
     "MUNIMENT_TOKEN": "The API token that a server is asked with.",
     "XDG_RUNTIME_DIR": "Where `muniment exec` puts the socket of a command's own SSH agent, else the folder for temporary files.",
+    "XDG_CONFIG_HOME": "Where `muniment login` keeps tokens, below `muniment/`. Default: `~/.config`.",
     "MUNIMENT_DEBUG": "Set: an error that should not happen shows its traceback.",
 }
 

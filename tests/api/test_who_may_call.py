@@ -36,6 +36,8 @@ BODIES: dict[str, Any] = {
     "search_resources": ASKED,
     "search_actions": ASKED,
     "end_sessions": {"logout_token": "x"},
+    "fetch_token": {"device_code": "x"},
+    "allow_device": {"user_code": "BCDFG-HJKLM"},
 }
 CLOSED = [route for route in TABLE if route.scope]
 OPEN = [route for route in TABLE if not route.scope]
@@ -63,7 +65,7 @@ def test_every_route_with_a_body_has_a_sound_one() -> None:
 def test_only_these_need_no_credential() -> None:
     assert {route.path for route in OPEN} == {
         "/healthz", "/readyz", "/openapi.json", "/.well-known/authzen-configuration", "/auth/style.css",
-        "/auth/login", "/auth/callback", "/auth/backchannel-logout",  # their credential is the provider's word
+        "/auth/login", "/auth/callback", "/auth/backchannel-logout", "/auth/device", "/auth/device/token",  # their credential is the provider's word
     }  # fmt: skip
 
 

@@ -324,6 +324,23 @@ class Session(TypedDict):
     csrf: str
 
 
+class Device(TypedDict):
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+class Token(TypedDict):
+    token: str
+    id: str
+    identity: str
+    scopes: list[str]
+    expires_at: Instant
+
+
 class LoggedOut(TypedDict):
     signed_out: bool
     continue_at: str | None

@@ -19,7 +19,7 @@ from functools import partial
 from http import HTTPStatus
 from itertools import chain, count
 from typing import Any, Literal, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 import structlog
@@ -29,7 +29,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import ServerSentEvent
 
-from muniment.api import access, estate, health, ledger, openapi, pages, problems, signin, tickets
+from muniment.api import access, devices, estate, health, ledger, openapi, pages, problems, signin, tickets
 from muniment.api.load import LOOKING, RESERVED, Load
 from muniment.api.numbers import Numbers, Watch
 from muniment.api.routes import Call, Plain, Route, Routes
@@ -37,6 +37,7 @@ from muniment.api.stream import events
 from muniment.core.errors import Busy, MunimentError, NotFound, Refused, Unauthenticated
 from muniment.core.identity import SYSTEM, Identity
 from muniment.ports import Authenticated, Authenticator
+from muniment.service import signing_in
 from muniment.service.desk import Caller, Desk
 from muniment.service.holding import Holdings
 from muniment.service.sessions import csrf_token
@@ -91,7 +92,7 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
-    tickets.routes, estate.routes, ledger.routes, access.routes, signin.routes, root, health.routes
+    tickets.routes, estate.routes, ledger.routes, access.routes, signin.routes, devices.routes, root, health.routes
 ))  # fmt: skip
 
 
@@ -303,7 +304,11 @@ async def _answer(
         response = _refuse(_translated(error))
     except MunimentError as error:
         page = route.browser and "text/html" in (sent.get(b"accept") or "")
-        response = _refuse(error, page=page)
+        first = page and route.scope is not None and route.method == "GET" and office.signin is not None
+        if first and isinstance(error, Unauthenticated):
+            response = _sign_in_first(request)
+        else:
+            response = _refuse(error, page=page)
     except Exception as error:
         log.exception("a request failed unexpectedly", route=route.name, request=request_id, exc_info=error)
         response = _refuse(_internal())
@@ -376,6 +381,15 @@ async def _admit(office: Office, route: Route, shown: Shown) -> tuple[Caller, Au
             code="refused.role",
         )
     return caller, proof
+
+
+def _sign_in_first(request: Request[Any, Any, Any]) -> Response[Any]:
+    """To the identity provider, and back here."""
+    back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    where = f"/auth/login?{urlencode({'return_to': back})}" if signing_in.is_path(back) else "/auth/login"
+    return Response(
+        b"", status_code=HTTPStatus.FOUND, media_type=pages.MEDIA_TYPE, headers={"Location": where}
+    )
 
 
 def _require_ours(office: Office, route: Route, sent: Sent, credential: str, raw: bytes) -> None:

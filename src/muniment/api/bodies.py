@@ -284,3 +284,22 @@ class LogoutToken(msgspec.Struct, frozen=True, kw_only=True):
     """Who signed out, as the identity provider signs it."""
 
     logout_token: Annotated[str, Meta(max_length=16384)]
+
+
+class UserCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which code a program shows."""
+
+    user_code: Annotated[str, Meta(max_length=32)] | None = None
+
+
+class Allowed(msgspec.Struct, frozen=True, kw_only=True):
+    """A code that somebody says yes to."""
+
+    user_code: Annotated[str, Meta(max_length=32)]
+    csrf: Annotated[str, Meta(max_length=64)] = ""
+
+
+class DeviceToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The device's own code."""
+
+    device_code: Annotated[str, Meta(max_length=1000)]

@@ -30,7 +30,7 @@ DONE = "/auth/done"
 def sign_in(call: Call) -> Plain:
     """Go to the identity provider and sign in; with a level, again, and with at least that assurance."""
     query: bodies.Login = call.query
-    url, note = _signin(call).begin(back=query.return_to or DONE, level=query.level)
+    url, note = require_signin(call).begin(back=query.return_to or DONE, level=query.level)
     return _away(url, (NOTE, note, int(PATIENCE.total_seconds())))
 
 
@@ -38,7 +38,7 @@ def sign_in(call: Call) -> Plain:
 def come_back(call: Call) -> Plain:
     """Come back from the identity provider. Only good in the browser that went there."""
     query: bodies.Callback = call.query
-    signin = _signin(call)
+    signin = require_signin(call)
     given = {
         name: value
         for name in ("code", "state", "iss", "error", "error_description")
@@ -52,16 +52,14 @@ def come_back(call: Call) -> Plain:
 @routes.get("/auth/session", answer=answers.Session)
 def get_session(call: Call) -> Document:
     """Say who is signed in and how, and what a page sends with each change (``csrf``)."""
-    login, who = call.caller.login, call.caller.identity
+    login, who, cookie = call.caller.login, call.caller.identity, session_of(call)
     if login is None:
-        raise Unauthenticated(
-            "nobody is signed in here", remedy="Sign in: /auth/login.", code="unauthenticated.no-session"
-        )
+        raise no_session()
     return {
         "identity": who.id, "name": who.name, "roles": list(who.roles), "groups": list(who.groups),
         "issuer": login.issuer, "subject": login.subject, "level": login.level, "acr": login.acr,
         "signed_in_at": parse_instant(login.at).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "fresh": call.desk.clock.now() - parse_instant(login.at) <= FRESH, "csrf": csrf_token(call.cookies[COOKIE]),
+        "fresh": call.desk.clock.now() - parse_instant(login.at) <= FRESH, "csrf": csrf_token(cookie),
     }  # fmt: skip
 
 
@@ -70,7 +68,7 @@ def show_done(call: Call) -> Plain:
     """Show who is signed in."""
     who = call.caller.identity
     said = (f"You are signed in as {who.name or who.id} ({who.id}).", "You can close this window.")
-    return _page("Signed in", said)
+    return show("Signed in", said)
 
 
 @routes.post("/auth/logout", answer=answers.LoggedOut, urgent=True)
@@ -78,7 +76,7 @@ def sign_out(call: Call) -> Plain:
     """End the session here. The answer says where to go to sign out at the identity provider as well."""
     if call.caller.login is None:
         raise Refused("this is no session", remedy="Tokens end with `muniment token revoke`.")
-    signin = _signin(call)
+    signin = require_signin(call)
     now = call.desk.clock.now()
     signin.sessions.end(call.cookies.get(COOKIE, ""), now)
     there = signin.provider.leave(call.office.url, now)
@@ -100,7 +98,7 @@ def end_sessions(call: Call) -> Document:
     """Hear from the identity provider that somebody signed out there. OpenID Connect Back-Channel Logout 1.0."""
     said: bodies.LogoutToken = call.body
     try:
-        return {"ended": _signin(call).signed_out(said.logout_token)}
+        return {"ended": require_signin(call).signed_out(said.logout_token)}
     except Unauthenticated as error:
         raise Invalid(error.message, remedy=error.remedy, code="invalid.logout-token") from error
 
@@ -112,7 +110,22 @@ def get_style(call: Call) -> Plain:
     return Plain(body=pages.STYLE, media_type="text/css")
 
 
-def _signin(call: Call) -> SignIn:
+def session_of(call: Call) -> str:
+    """The credential of the caller's session. Raises `Unauthenticated` where they came with a token."""
+    if call.caller.login is None:
+        raise no_session()
+    return call.cookies[COOKIE]
+
+
+def no_session() -> Unauthenticated:
+    """Only a person who signed in can have this."""
+    return Unauthenticated(
+        "nobody is signed in here", remedy="Sign in: /auth/login.", code="unauthenticated.no-session"
+    )
+
+
+def require_signin(call: Call) -> SignIn:
+    """What people sign in at. Raises `NotFound` where there is nothing."""
     found: SignIn | None = call.office.signin
     if found is None:
         raise NotFound(
@@ -127,7 +140,8 @@ def _away(url: str, *cookies: tuple[str, str, int]) -> Plain:
     return Plain(body=b"", media_type=pages.MEDIA_TYPE, headers={"Location": url}, cookies=cookies)
 
 
-def _page(title: str, said: tuple[str, ...], form: str = "") -> Plain:
+def show(title: str, said: tuple[str, ...], form: str = "") -> Plain:
+    """A page."""
     return Plain(
         body=pages.page(title, said, form),
         media_type=pages.MEDIA_TYPE,

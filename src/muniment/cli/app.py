@@ -31,6 +31,7 @@ from muniment.cli import (
     policies,
     proving,
     serving,
+    signing_in,
     tokens,
     witness,
 )
@@ -65,6 +66,7 @@ def build() -> Any:
         serving,
         connectors,
         tokens,
+        signing_in,
         witness,
         administering,
     ):

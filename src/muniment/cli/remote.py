@@ -40,7 +40,7 @@ class RemoteBackend:
     """`backend.Backend` over HTTP."""
 
     def __init__(self, url: str, token: str) -> None:
-        """Asks nothing yet.
+        """Asks nothing yet. Without a token, only what anybody may ask.
 
         Raises:
             Misconfigured: not a URL, or one that would send the token in clear over a network.
@@ -61,7 +61,7 @@ class RemoteBackend:
         self._url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self._url,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=PATIENCE,
             trust_env=False,
         )
@@ -77,6 +77,14 @@ class RemoteBackend:
     def whoami(self) -> Document:
         """See `Backend`."""
         return self._get("/v1/whoami")
+
+    def begin_device(self) -> Document:
+        """Begin to sign in: what to show to the person."""
+        return self._post("/auth/device")
+
+    def fetch_token(self, device_code: str) -> Document:
+        """The token, once the person said yes."""
+        return self._post("/auth/device/token", {"device_code": device_code})
 
     # ── tickets ──
 

@@ -123,11 +123,13 @@ class Session:
                 "a server knows by the token who acts",
                 remedy="Leave --as out, or use a token of that identity.",
             )
-        token = os.environ.get("MUNIMENT_TOKEN")
+        from muniment.cli.keeping import Kept
+
+        token = os.environ.get("MUNIMENT_TOKEN") or Kept.here().token(url)
         if not token:
             raise Usage(
                 f"nobody says who acts at {url}",
-                remedy="Set MUNIMENT_TOKEN to a token that `muniment token create` made there.",
+                remedy=f"Run `muniment login --server {url}`, or set MUNIMENT_TOKEN to a token that was made there.",
                 code="usage.no-token",
             )
         backend = RemoteBackend(url, token)
@@ -167,6 +169,12 @@ class Session:
             console.write_json(document)
         else:
             console.write(render())
+
+    def tell(self, *sentences: str) -> None:
+        """Tell a person on stderr what they must do; also whoever asked for JSON."""
+        from muniment.cli import console
+
+        console.say(*sentences)
 
     def note(self, *sentences: str) -> None:
         """Tell a person on stderr how it goes. Scripts that asked for JSON are told by the document alone."""

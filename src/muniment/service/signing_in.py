@@ -75,7 +75,7 @@ class SignIn:
             back: where to go once signed in: a path here.
             level: least assurance of the login; given, they are asked again, however long they are there already.
         """
-        if not _BACK.fullmatch(back):
+        if not is_path(back):
             raise Invalid("return_to is not a path here", remedy="Write it like /v1/whoami.")
         now, chance = self.desk.clock.now(), self.desk.random
         begun = _Begun(
@@ -145,6 +145,11 @@ class SignIn:
         if parse_instant(begun.until) <= now:
             raise _stray()
         return begun
+
+
+def is_path(back: str) -> bool:
+    """Whether it leads nowhere but here."""
+    return bool(_BACK.fullmatch(back))
 
 
 #: no entry begins like this: entries are JSON objects

@@ -1,7 +1,7 @@
 """The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
-``cosignature``, ``stamp``, ``text``, ``token``, ``session`` and ``answered`` can be rebuilt from it.
+``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device`` and ``answered`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -218,6 +218,16 @@ session = Table(
     Index("session_subject", "issuer", "subject"),
     Index("session_sid", "issuer", "sid"),
     Index("session_expires", "expires_at"),
+)
+
+#: devices that somebody who signed in said yes to, until they fetch their token
+device = Table(
+    "device",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),  # SHA-256 of the code that the person compared
+    Column("identity", Text, nullable=False),
+    Column("until", Text, nullable=False),
+    Column("mark", LargeBinary, nullable=False),
 )
 
 #: commands that came with a key, so that a client who did not hear the answer can ask again (I30). Written in the

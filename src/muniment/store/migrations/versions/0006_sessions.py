@@ -1,4 +1,4 @@
-"""Sessions of people who signed in with an identity provider."""
+"""Sessions of people who signed in with an identity provider, and devices that they let in."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,6 +22,13 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.Text, nullable=False),
         sa.Column("expires_at", sa.Text, nullable=False),
         sa.Column("ended_at", sa.Text),
+        sa.Column("mark", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "device",
+        sa.Column("hash", sa.LargeBinary, primary_key=True),
+        sa.Column("identity", sa.Text, nullable=False),
+        sa.Column("until", sa.Text, nullable=False),
         sa.Column("mark", sa.LargeBinary, nullable=False),
     )
     op.create_index("session_subject", "session", ["issuer", "subject"])
