@@ -582,8 +582,8 @@ class EventStore(Protocol):
     def release(self, leases: Sequence[Lease]) -> None:
         """Give leases back early. One that was lost is ignored."""
 
-    def due(self, until: datetime, limit: int) -> list[Due]:
-        """Tickets that a controller must act on by ``until``, earliest first."""
+    def due(self, until: datetime, limit: int, after: Due | None = None) -> list[Due]:
+        """Tickets that a controller must act on by ``until``, earliest first; those behind ``after``."""
 
     def sharing(self, accounts: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Ticket]]:
         """Live tickets (`ticket.LIVE`) on each (target, account)."""

@@ -11,6 +11,7 @@ import pytest
 
 from faults.world import HOUR, LEASE_OVER, Ground, World
 from muniment.conformance.proxy import Proxy
+from muniment.controllers import runtime
 from muniment.controllers.worker import Worker
 from muniment.core.errors import Conflict, LeaseLost
 from muniment.core.events import RevocationObserved, RevocationOrdered
@@ -223,3 +224,21 @@ def test_what_becomes_ready_while_one_is_on_its_way_goes_together(monkeypatch: p
     assert passes.on_its_way.acquire(timeout=20)
     assert passes.batches == [["first"], ["second", "third"]]
     assert passes.worker.stop(20)
+
+
+# ── herds ──
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5000])
+def test_no_herd_hides_what_is_due_behind_it(
+    any_ground: Ground, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """More than a page is due at one instant on one target; the sweep sees all of it, and another's a moment later."""
+    monkeypatch.setattr(runtime, "SWEEP_LIMIT", limit)
+    with World(any_ground) as world:
+        herd = [world.active("rw") for _ in range(3)]
+        world.clock.pass_by(SECONDS)
+        other = world.active(on="ssh")
+        controllers = runtime.Controllers(world.desk, node="here")
+        until = world.clock.now() + HOUR
+        assert [item.ticket for item in controllers._due(until)] == [*sorted(herd), other]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import count
@@ -219,7 +220,7 @@ class Controllers:
         while not self._stopping.is_set():
             try:
                 now = self._desk.clock.now()
-                for item in self._desk.store.due(now + LOOKAHEAD, SWEEP_LIMIT):
+                for item in self._due(now + LOOKAHEAD):
                     with self._wake:
                         known = item.ticket in self._queued
                     if not known:
@@ -231,6 +232,14 @@ class Controllers:
             except MunimentError as error:
                 log.warning("the store cannot be swept", error=error.message, code=error.code)
             self._stopping.wait(SWEEP_SECONDS)
+
+    def _due(self, until: datetime) -> Iterator[Due]:
+        """All of it, in pages: a herd on one target hides nothing of another's that is due a moment later (I20)."""
+        page = self._desk.store.due(until, SWEEP_LIMIT)
+        yield from page
+        while len(page) == SWEEP_LIMIT:
+            page = self._desk.store.due(until, SWEEP_LIMIT, after=page[-1])
+            yield from page
 
     def _seal(self) -> None:
         """Seal on a beat; once more at the end, so that a graceful stop leaves nothing unsealed."""

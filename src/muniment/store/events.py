@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, bindparam, func, or_, select, text
+from sqlalchemy import Engine, and_, bindparam, func, or_, select, text
 
 from muniment.core.errors import IntegrityError, Misconfigured, MunimentError
 from muniment.core.events import KINDS, Event, RequestSubmitted, decode_data
@@ -291,10 +291,12 @@ class SqlStore:
             rows = connection.execute(_HELD, {"keys": list(keys), "now": wire(self.clock.now())})
             return {row.key: row.fence for row in rows}
 
-    def due(self, until: datetime, limit: int) -> list[Due]:
+    def due(self, until: datetime, limit: int, after: Due | None = None) -> list[Due]:
         """See `ports.EventStore`."""
+        behind = {"at": wire(after.at), "id": after.ticket} if after else {}
         with reading(self.engine) as connection:
-            rows = connection.execute(_DUE, {"until": wire(until), "limit": limit}).all()
+            query = _DUE_BEHIND if after else _DUE
+            rows = connection.execute(query, {"until": wire(until), "limit": limit, **behind}).all()
         return [
             Due(ticket=r.id, target=r.target, account=r.account, action=r.action, at=parse_instant(r.due_at))
             for r in rows
@@ -364,6 +366,12 @@ _DUE = (
     .where(t.ticket.c.due_at <= bindparam("until"))
     .order_by(t.ticket.c.due_at, t.ticket.c.id)
     .limit(bindparam("limit"))
+)
+_DUE_BEHIND = _DUE.where(
+    or_(
+        t.ticket.c.due_at > bindparam("at"),
+        and_(t.ticket.c.due_at == bindparam("at"), t.ticket.c.id > bindparam("id")),
+    )
 )
 _ON_ACCOUNTS = select(t.ticket.c.id, t.ticket.c.target, t.ticket.c.account).where(
     t.ticket.c.account.in_(bindparam("accounts", expanding=True)), t.ticket.c.status.in_(sorted(LIVE))
