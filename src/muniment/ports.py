@@ -494,7 +494,7 @@ class Once(msgspec.Struct, frozen=True, kw_only=True):
 class Premise(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision rests on beside its own stream: all streams whose names begin alike, as far as they were read."""
 
-    family: str  # how their names begin: "delegation:"
+    family: str  # how their names begin, up to the colon: "delegation:"
     entries: int  # how many they had, together
 
 

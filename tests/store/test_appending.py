@@ -325,7 +325,7 @@ def test_a_connection_that_was_cut_is_replaced(postgres_shelf: Shelf) -> None:
 
         @event.listens_for(store.engine, "before_cursor_execute")
         def cut_at_the_insert(_connection, _cursor, statement, *_rest) -> None:
-            if statement.startswith("INSERT INTO outbox"):
+            if "INSERT INTO outbox" in statement:
                 with opened_connection(url) as other:
                     other.execute(cut)
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, bindparam, func, select, text, update
@@ -31,8 +32,8 @@ from muniment.store.engine import unavailable, writers_turn
 from muniment.store.families import counting
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
-from muniment.store.projecting import registry_row, write_tickets, write_viewers
-from muniment.store.rows import put, run
+from muniment.store.projecting import registry_row, tickets_to_list, viewers_of
+from muniment.store.rows import Into, put, run
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -266,53 +267,53 @@ class Appender:
             for w in accepted
             for offset, body in enumerate(w.bodies)
         ]
-        if entries:
-            put(connection, t.event, entries)
-            put(connection, t.outbox, [{"stream": e["stream"], "seq": e["seq"]} for e in entries])
-        tickets = {a.ticket.id: a.ticket for a in appends if a.ticket and a.events}
-        if tickets:
-            write_tickets(connection, list(tickets.values()))
+        told = [a for a in appends if a.ticket and a.events]
+        put(
+            connection,
+            Into(t.event, entries),
+            Into(t.outbox, [{"stream": e["stream"], "seq": e["seq"]} for e in entries]),
+            tickets_to_list(a.ticket for a in told if a.ticket),
             # what controllers see in targets shows a ticket to nobody new
-            write_viewers(
-                connection,
-                [a.ticket for a in appends if a.ticket and a.events and a.actor.via != "controller"],
-            )
-        self._write_beside(connection, appends)
-        registered = [
-            registry_row(w.after, w.append.events[-1].kind, encode_data(w.append.events[-1]))
-            for w in accepted
-            if w.bodies and not w.append.ticket
-        ]
-        put(connection, t.registry, registered, "replace")
+            viewers_of(a.ticket for a in told if a.ticket and a.actor.via != "controller"),
+            Into(
+                t.registry, [_registered(w) for w in accepted if w.bodies and not w.append.ticket], "replace"
+            ),
+            *_beside(appends),
+        )
+        if erased := [commitment for a in appends for commitment in a.erased]:
+            erase_texts(connection, erased)
         free(connection, [a.fence for a in appends if a.fence and a.release])
         run(connection, _ADVANCE_CLOCK, {"now": wire(max(a.at for a in appends))})
 
-    def _write_beside(self, connection: Connection, appends: list[Append]) -> None:
-        """What is kept beside the ledger: texts that it commits to, and credentials that it never sees."""
-        texts = [
-            {"commitment": d.commitment, "stream": a.stream.id, "salt": d.salt, "value": d.text}
-            for a in appends
-            for d in a.texts
-        ]
-        put(connection, t.text, texts, "replace")
-        erased = [commitment for a in appends for commitment in a.erased]
-        if erased:
-            erase_texts(connection, erased)
-        credentials = [
-            {"ticket": a.stream.id, "body": a.credential.body, "until": wire(a.credential.until)}
-            for a in appends
-            if a.credential
-        ]
-        put(connection, t.credential, credentials, "replace")
-        answered = [
-            {
-                "who": a.once.who, "key": a.once.key, "request": a.once.request, "ticket": a.stream.id,
-                "version": a.stream.version + len(a.events), "sealed": a.once.sealed, "at": wire(a.at),
-            }
-            for a in appends
-            if a.once
-        ]  # fmt: skip
-        put(connection, t.answered, answered)
+
+def _registered(waiting: _Waiting) -> dict[str, Any]:
+    last = waiting.append.events[-1]
+    return registry_row(waiting.after, last.kind, encode_data(last))
+
+
+def _beside(appends: list[Append]) -> Iterator[Into]:
+    """What is kept beside the ledger: texts that it commits to, credentials that it never sees, and what was answered."""
+    texts = [
+        {"commitment": d.commitment, "stream": a.stream.id, "salt": d.salt, "value": d.text}
+        for a in appends
+        for d in a.texts
+    ]
+    yield Into(t.text, texts, "replace")
+    credentials = [
+        {"ticket": a.stream.id, "body": a.credential.body, "until": wire(a.credential.until)}
+        for a in appends
+        if a.credential
+    ]
+    yield Into(t.credential, credentials, "replace")
+    answered = [
+        {
+            "who": a.once.who, "key": a.once.key, "request": a.once.request, "ticket": a.stream.id,
+            "version": a.stream.version + len(a.events), "sealed": a.once.sealed, "at": wire(a.at),
+        }
+        for a in appends
+        if a.once
+    ]  # fmt: skip
+    yield Into(t.answered, answered)
 
 
 def _versions(connection: Connection, streams: list[str]) -> dict[str, int]:

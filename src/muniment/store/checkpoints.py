@@ -17,7 +17,7 @@ from muniment.core.instants import parse_instant, wire
 from muniment.ledger.checkpoint import with_lines
 from muniment.store import tables as t
 from muniment.store.engine import blob, reading, writing
-from muniment.store.rows import put
+from muniment.store.rows import Into, put
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ class SqlCheckpoints:
         """
         with writing(self._engine) as connection:
             row = {"size": size, "note": note, "frontier": frontier, "at": wire(at), "published": None}
-            put(connection, t.checkpoint, [row], "keep")
+            put(connection, Into(t.checkpoint, [row], "keep"))
             connection.execute(  # one from before frontiers were kept
                 update(t.checkpoint)
                 .where(t.checkpoint.c.size == size, t.checkpoint.c.frontier.is_(None))
@@ -112,13 +112,13 @@ class SqlCheckpoints:
             return
         rows = [{"size": size, **msgspec.to_builtins(line)} for line in lines]
         with writing(self._engine) as connection:
-            put(connection, t.cosignature, rows, "keep")
+            put(connection, Into(t.cosignature, rows, "keep"))
 
     def add_stamp(self, size: int, stamp: Stamped) -> None:
         """Keep a time-stamp."""
         row = {"size": size, "authority": stamp.authority, "at": wire(stamp.at), "token": stamp.token}
         with writing(self._engine) as connection:
-            put(connection, t.stamp, [row], "keep")
+            put(connection, Into(t.stamp, [row], "keep"))
 
     def stamps(self, size: int) -> list[Stamped]:
         """The time-stamps of one checkpoint, oldest first."""

@@ -13,7 +13,7 @@ from muniment.store.engine import create_file, open_engine, reading, writing
 from muniment.store.events import SqlStore
 from muniment.store.marking import Marker
 from muniment.store.migrations import migrate
-from muniment.store.rows import put
+from muniment.store.rows import Into, put
 
 
 def open_store(url: str, origin: str, mark_key: bytes, clock: Clock | None = None) -> SqlStore:
@@ -52,7 +52,7 @@ def _opened(engine: Engine, url: str, origin: str, mark_key: bytes, clock: Clock
     if there is None:
         empty = {"id": 1, "origin": origin, "size": 0, "frontier": Frontier().to_bytes()}
         with writing(engine) as connection:  # another node may open it at the same time, for whichever ledger
-            put(connection, t.head, [empty], "keep")
+            put(connection, Into(t.head, [empty], "keep"))
             there = connection.execute(select(t.head.c.origin)).scalar()
     if there != origin:
         raise Misconfigured(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from muniment.core.due import due
 from muniment.core.instants import wire
@@ -14,19 +13,19 @@ from muniment.core.ticket import Ticket
 from muniment.core.visibility import viewers
 from muniment.ports import Stream
 from muniment.store import tables as t
-from muniment.store.rows import put
+from muniment.store.rows import Into
 
 _encode_state = msgspec.json.Encoder(order="sorted").encode
 
 
-def write_tickets(connection: Connection, tickets: Sequence[Ticket]) -> None:
-    """Insert or replace the read model's rows of these tickets."""
-    put(connection, t.ticket, [ticket_row(each) for each in tickets], "replace")
+def tickets_to_list(tickets: Iterable[Ticket]) -> Into:
+    """The read model's rows of these tickets, in place of earlier ones."""
+    return Into(t.ticket, [ticket_row(each) for each in tickets], "replace")
 
 
-def write_viewers(connection: Connection, tickets: Sequence[Ticket]) -> None:
-    """Let whoever may see these tickets find them. Nobody is ever taken out: `may_see` has the last word."""
-    put(connection, t.viewer, [row for each in tickets for row in viewer_rows(each)], "keep")
+def viewers_of(tickets: Iterable[Ticket]) -> Into:
+    """What lets people find the tickets that they may see. Nobody is ever taken out: `may_see` has the last word."""
+    return Into(t.viewer, [row for each in tickets for row in viewer_rows(each)], "keep")
 
 
 def viewer_rows(ticket: Ticket) -> list[dict[str, str]]:

@@ -13,11 +13,11 @@ from muniment.store.events import SqlStore
 from muniment.store.projecting import (
     registry_row,
     ticket_row,
+    tickets_to_list,
     viewer_rows,
-    write_tickets,
-    write_viewers,
+    viewers_of,
 )
-from muniment.store.rows import put
+from muniment.store.rows import Into, put
 
 #: streams folded and written together
 CHUNK = 200
@@ -49,8 +49,7 @@ def _tickets(store: SqlStore, streams: Collection[str]) -> Rows:
 
 def _write_tickets(connection: Connection, store: SqlStore, streams: Collection[str]) -> list[str]:
     tickets = [ticket for _, ticket in store.read_many(streams).values()]
-    write_tickets(connection, tickets)
-    write_viewers(connection, tickets)
+    put(connection, tickets_to_list(tickets), viewers_of(tickets))
     return [ticket.id for ticket in tickets]
 
 
@@ -63,7 +62,7 @@ def _registry(store: SqlStore, streams: Collection[str]) -> Rows:
 
 def _write_registry(connection: Connection, store: SqlStore, streams: Collection[str]) -> Collection[str]:
     rows = _registry(store, streams)
-    put(connection, t.registry, list(rows.values()), "replace")
+    put(connection, Into(t.registry, list(rows.values()), "replace"))
     return rows
 
 

@@ -22,7 +22,7 @@ from muniment.store import tables as t
 from muniment.store.appending import erase_texts
 from muniment.store.engine import blob, writing
 from muniment.store.events import SqlStore
-from muniment.store.rows import put
+from muniment.store.rows import Into, put
 
 #: entries written together
 CHUNK = 500
@@ -57,7 +57,7 @@ def put_back(store: SqlStore, entries: Iterable[tuple[int, bytes]], note: str, f
             "size": head.size, "note": note, "frontier": frontier.to_bytes(),
             "at": wire(store.clock.now()), "published": wire(store.clock.now()),
         }  # fmt: skip
-        put(connection, t.checkpoint, [kept], "keep")
+        put(connection, Into(t.checkpoint, [kept], "keep"))
 
 
 def _put_back(connection: Connection, store: SqlStore, chunk: list[tuple[int, bytes]]) -> None:
@@ -90,7 +90,7 @@ def _put_back(connection: Connection, store: SqlStore, chunk: list[tuple[int, by
             update(t.clock).where(t.clock.c.mark < entry.at).values(mark=entry.at)
         )  # no instant that was acted on comes again (I13)
     connection.execute(t.leaf.insert(), leaves)
-    put(connection, t.registry, list(registered.values()), "replace")
+    put(connection, Into(t.registry, list(registered.values()), "replace"))
 
 
 def _other(stream: str, seq: int) -> RolledBack:

@@ -1,14 +1,15 @@
 """Many rows in one statement, by the shortest way to the database: what the write path does with every commit.
 
 SQLAlchemy writes the SQL, once, and translates errors; its own way from a statement to the driver costs more than the
-database's work. PostgreSQL gets rows as one JSON document: by themselves, each is a message to be made and answered.
+database's work. PostgreSQL gets the rows of a table as one JSON document, and all tables in one statement: each row by
+itself would be a message to be made, and each statement one to be waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from sqlalchemy import (
@@ -29,24 +30,43 @@ from sqlalchemy.sql.elements import ClauseElement
 #: what to do where a row with the same primary key is there
 There: TypeAlias = Literal["refuse", "keep", "replace"]
 
+_Insert = TypeVar("_Insert", sqlite.Insert, postgresql.Insert)
 _TYPES = {Text: "text", Integer: "integer", BigInteger: "bigint", LargeBinary: "text"}
 _encode = msgspec.json.Encoder().encode  # bytes as base64
 
 
-def put(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], there: There = "refuse"
-) -> None:
-    """Insert rows, in their order. All have the same columns; of two that replace each other the last one stays."""
-    if not rows:
-        return
-    if there == "replace":  # PostgreSQL replaces no row twice in one statement
-        key = [column.name for column in table.primary_key]
-        rows = list({tuple(row[name] for name in key): row for row in rows}.values())
-    sql = _putting(connection.dialect.name, table, tuple(rows[0]), there)
+class Into(NamedTuple):
+    """Into for one table, with the same columns; of two that replace each other the last one stays."""
+
+    table: Table
+    rows: Sequence[Mapping[str, Any]]
+    there: There = "refuse"
+
+
+def put(connection: Connection, *several: Into) -> None:
+    """Insert rows, those of each table in their order. On PostgreSQL all of it is one statement."""
+    given = [Into(each.table, _once(each), each.there) for each in several if each.rows]
+    shapes = tuple(_Shape(each.table, tuple(each.rows[0]), each.there) for each in given)
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(sql, list(rows))
-    else:
-        connection.exec_driver_sql(sql, {"rows": _encode(rows).decode()})
+        for shape, each in zip(shapes, given, strict=True):
+            connection.exec_driver_sql(_putting(shape), list(each.rows))
+    elif given:
+        documents = {f"rows_{at}": _encode(each.rows).decode() for at, each in enumerate(given)}
+        connection.exec_driver_sql(_putting_together(shapes), documents)
+
+
+def _once(given: Into) -> Sequence[Mapping[str, Any]]:
+    """PostgreSQL replaces no row twice in one statement."""
+    if given.there != "replace":
+        return given.rows
+    key = [column.name for column in given.table.primary_key]
+    return list({tuple(row[name] for name in key): row for row in given.rows}.values())
+
+
+class _Shape(NamedTuple):
+    table: Table
+    columns: tuple[str, ...]
+    there: There
 
 
 def run(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
@@ -64,29 +84,44 @@ def sql_of(dialect: str, statement: ClauseElement, columns: tuple[str, ...] | No
 
 
 @cache
-def _putting(dialect: str, table: Table, columns: tuple[str, ...], there: There) -> str:
-    insert: sqlite.Insert | postgresql.Insert = sqlite.insert(table)
-    if dialect == "postgresql":
-        insert = postgresql.insert(table).inline().from_select(columns, _given(table, columns))
-    key = [column.name for column in table.primary_key]
-    if there == "replace":
-        insert = insert.on_conflict_do_update(
-            index_elements=key, set_={name: insert.excluded[name] for name in columns if name not in key}
-        )
-    elif there == "keep":
-        insert = insert.on_conflict_do_nothing()
-    return sql_of(dialect, insert, columns)
+def _putting(shape: _Shape) -> str:
+    """Insert one row by its values."""
+    return sql_of("sqlite", _conflicting(sqlite.insert(shape.table), shape), shape.columns)
 
 
-def _given(table: Table, columns: tuple[str, ...]) -> TextualSelect:
+@cache
+def _putting_together(shapes: tuple[_Shape, ...]) -> str:
+    """Insert the rows of several JSON documents."""
+    parts = []
+    for at, shape in enumerate(shapes):
+        given = _given(shape, f"rows_{at}")
+        insert = postgresql.insert(shape.table).inline().from_select(shape.columns, given)
+        parts.append(sql_of("postgresql", _conflicting(insert, shape)))
+    *before, last = parts
+    named = ", ".join(f"put_{at} AS ({sql})" for at, sql in enumerate(before))
+    return f"WITH {named} {last}" if before else last
+
+
+def _conflicting(insert: _Insert, shape: _Shape) -> _Insert:
+    if shape.there == "keep":
+        return insert.on_conflict_do_nothing()
+    if shape.there == "refuse":
+        return insert
+    key = [column.name for column in shape.table.primary_key]
+    replaced = {name: insert.excluded[name] for name in shape.columns if name not in key}
+    return insert.on_conflict_do_update(index_elements=key, set_=replaced)
+
+
+def _given(shape: _Shape, document: str) -> TextualSelect:
     """The rows of a JSON document, in their order."""
-    typed = ", ".join(f"{name} {_TYPES[_kind(table, name)]}" for name in columns)
+    kinds = {name: _kind(shape.table, name) for name in shape.columns}
+    typed = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in kinds.items())
     taken = ", ".join(
-        f"decode(r.{name}, 'base64')" if _kind(table, name) is LargeBinary else f"r.{name}"
-        for name in columns
+        f"decode(r.{name}, 'base64')" if kind is LargeBinary else f"r.{name}" for name, kind in kinds.items()
     )
-    rows = f"ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS ({typed})) WITH ORDINALITY"
-    sql = f"SELECT {taken} FROM {rows} AS r({', '.join(columns)}, nth) ORDER BY r.nth"  # noqa: S608  names of our tables
+    rows = f"ROWS FROM (json_to_recordset(CAST(:{document} AS json)) AS ({typed})) WITH ORDINALITY"
+    # names of our tables
+    sql = f"SELECT {taken} FROM {rows} AS r({', '.join(kinds)}, nth) ORDER BY r.nth"  # noqa: S608
     return text(sql).columns()
 
 

@@ -33,15 +33,16 @@ event = Table(
     Column("body", LargeBinary, nullable=False),  # the leaf: RFC 8785 bytes, never serialised again
     Column("mark", LargeBinary, nullable=False),  # HMAC of body: foreign SQL cannot forge it (I11)
     UniqueConstraint("stream", "seq", name="event_stream_seq"),
+    #: delegations alone, which are counted with every approval (`store.families`)
+    Index(
+        "event_delegation",
+        "stream",
+        "seq",
+        sqlite_where=_text("stream >= 'delegation:' AND stream < 'delegation;'"),
+        postgresql_where=_text("starts_with(stream, 'delegation:')"),
+    ),
     sqlite_autoincrement=True,  # ids of a rolled-back insert are not used again
 )
-#: counted with every approval (`store.families`); SQLite does so by the index that it has
-Index(
-    "event_delegation",
-    event.c.stream,
-    event.c.seq,
-    postgresql_where=_text("starts_with(stream, 'delegation:')"),
-).ddl_if(dialect="postgresql")
 
 #: entries that the ledger has not taken up yet. Never tail by "id > last": ids commit out of order
 outbox = Table(
@@ -142,8 +143,6 @@ registry = Table(
     Column("kind", Text, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
-#: looked up by prefix
-Index("registry_prefix", registry.c.stream.collate("C")).ddl_if(dialect="postgresql")
 
 #: free text beside the ledger; erasing a row's salt and value erases the personal data
 text = Table(

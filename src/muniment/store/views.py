@@ -20,13 +20,14 @@ from muniment.ports import Stream
 from muniment.store import tables as t
 from muniment.store.engine import blob, reading, writing
 from muniment.store.events import decode_state
-from muniment.store.families import LAST_CHARACTER
 from muniment.store.projecting import incident_key
 
 #: more than anybody reads; longer lists are asked for page by page
 PAGE = 1000
 #: people in one question to the database
 CHUNK = 500
+#: after whatever else a name may go on with
+LAST_CHARACTER = "\U0010ffff"
 _OPEN: tuple[Status, ...] = ("pending", "approved", "provisioning", "active")
 
 
@@ -303,9 +304,11 @@ def _decode_registered(kind: str, data: bytes) -> Event:
 
 @cache
 def _registered(dialect: str) -> Select[Any]:
-    """A prefix is a range, by an index in the order of code points: PostgreSQL's own order is the locale's."""
-    stream = t.registry.c.stream if dialect == "sqlite" else t.registry.c.stream.collate("C")
-    return select(t.registry).where(stream >= bindparam("prefix"), stream < bindparam("past"))
+    """SQLite finds a prefix by its index as a range; PostgreSQL's order is the locale's."""
+    stream = t.registry.c.stream
+    if dialect == "sqlite":
+        return select(t.registry).where(stream >= bindparam("prefix"), stream < bindparam("past"))
+    return select(t.registry).where(func.starts_with(stream, bindparam("prefix")))
 
 
 _TAKING = ("expire", "revoke")

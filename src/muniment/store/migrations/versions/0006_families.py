@@ -1,20 +1,20 @@
-"""PostgreSQL finds delegations among the entries, and the registry by prefix, by an index of its own.
-
-SQLite does both by the indexes that it has, for its order is that of the bytes.
-"""
+"""Delegations are found among the entries by an index of their own: how many there are is asked with every approval."""
 
 from alembic import op
+from sqlalchemy import text
 
 revision = "0006"
 down_revision = "0005"
 
 
 def upgrade() -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            "CREATE INDEX event_delegation ON event (stream, seq) WHERE starts_with(stream, 'delegation:')"
-        )
-        op.execute('CREATE INDEX registry_prefix ON registry (stream COLLATE "C")')
+    op.create_index(
+        "event_delegation",
+        "event",
+        ["stream", "seq"],
+        sqlite_where=text("stream >= 'delegation:' AND stream < 'delegation;'"),
+        postgresql_where=text("starts_with(stream, 'delegation:')"),
+    )
 
 
 def downgrade() -> None:
