@@ -105,15 +105,13 @@ leads = "platform"
 """
 
 
-def opened(folder: Path, port: int, provider: TemporaryProvider, **changes: str) -> Api:
+def opened(folder: Path, port: int, provider: TemporaryProvider, demand: str = '@assurance("2")') -> Api:
     config = initialised(folder)
     text = config.read_text().replace("127.0.0.1:8642", f"127.0.0.1:{port}")
     said = SIGNIN.format(issuer=provider.issuer)
-    for old, new in changes.items():
-        said = said.replace(old, new)
     config.write_text(text + said)
     people = folder / "policies/people.cedar"
-    people.write_text(people.read_text().replace('@approvers("', '@assurance("2") @approvers("'))
+    people.write_text(people.read_text().replace('@approvers("', f'{demand} @approvers("'))
     settings = load(config)
     desk = open_desk(settings)
     record(desk)

@@ -35,6 +35,7 @@ BODIES: dict[str, Any] = {
     "search_subjects": ASKED,
     "search_resources": ASKED,
     "search_actions": ASKED,
+    "finish_passkey": {"state": "x", "answer": {}},
     "end_sessions": {"logout_token": "x"},
     "fetch_token": {"device_code": "x"},
     "allow_device": {"user_code": "BCDFG-HJKLM"},
@@ -64,7 +65,7 @@ def test_every_route_with_a_body_has_a_sound_one() -> None:
 
 def test_only_these_need_no_credential() -> None:
     assert {route.path for route in OPEN} == {
-        "/healthz", "/readyz", "/openapi.json", "/.well-known/authzen-configuration", "/auth/style.css",
+        "/healthz", "/readyz", "/openapi.json", "/.well-known/authzen-configuration", "/auth/style.css", "/auth/passkeys.js",
         "/auth/login", "/auth/callback", "/auth/backchannel-logout", "/auth/device", "/auth/device/token",  # their credential is the provider's word
     }  # fmt: skip
 

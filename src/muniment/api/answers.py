@@ -341,6 +341,21 @@ class Token(TypedDict):
     expires_at: Instant
 
 
+class Making(TypedDict):
+    state: str
+    options: dict[str, Any]
+
+
+class Passkey(TypedDict):
+    identity: str
+    key: str
+
+
+class Assertion(TypedDict):
+    digest: str
+    options: dict[str, Any]
+
+
 class LoggedOut(TypedDict):
     signed_out: bool
     continue_at: str | None

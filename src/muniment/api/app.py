@@ -29,7 +29,19 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import ServerSentEvent
 
-from muniment.api import access, devices, estate, health, ledger, openapi, pages, problems, signin, tickets
+from muniment.api import (
+    access,
+    devices,
+    estate,
+    health,
+    ledger,
+    openapi,
+    pages,
+    passkeys,
+    problems,
+    signin,
+    tickets,
+)
 from muniment.api.load import LOOKING, RESERVED, Load
 from muniment.api.numbers import Numbers, Watch
 from muniment.api.routes import Call, Plain, Route, Routes
@@ -92,7 +104,7 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
-    tickets.routes, estate.routes, ledger.routes, access.routes, signin.routes, devices.routes, root, health.routes
+    tickets.routes, estate.routes, ledger.routes, access.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes
 ))  # fmt: skip
 
 

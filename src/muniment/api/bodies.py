@@ -62,12 +62,21 @@ class Preview(Request, frozen=True, kw_only=True):
     justification: Annotated[str, Meta(max_length=4000)] = ""
 
 
+class Asserted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a browser returns for a passkey's signature, in base64url."""
+
+    authenticator_data: Annotated[str, Meta(max_length=2000)]
+    client_data: Annotated[str, Meta(max_length=4000)]
+    signature: Annotated[str, Meta(max_length=400)]
+
+
 class Decision(Body, frozen=True, kw_only=True):
     """Yes or no to exactly the terms with this digest."""
 
     decision: Literal["approve", "deny"]
     digest: Digest
     comment: Text | None = None
+    passkey: Asserted | None = None
     signature: Annotated[str, Meta(max_length=16384)] | None = None
 
 
@@ -303,3 +312,10 @@ class DeviceToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The device's own code."""
 
     device_code: Annotated[str, Meta(max_length=1000)]
+
+
+class Passkey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A passkey that was made: what `begin_passkey` gave, and what the browser returned."""
+
+    state: Annotated[str, Meta(max_length=2000)]
+    answer: dict[str, Any]

@@ -140,12 +140,12 @@ def _away(url: str, *cookies: tuple[str, str, int]) -> Plain:
     return Plain(body=b"", media_type=pages.MEDIA_TYPE, headers={"Location": url}, cookies=cookies)
 
 
-def show(title: str, said: tuple[str, ...], form: str = "") -> Plain:
+def show(title: str, said: tuple[str, ...], form: str = "", policy: str = pages.POLICY) -> Plain:
     """A page."""
     return Plain(
         body=pages.page(title, said, form),
         media_type=pages.MEDIA_TYPE,
-        headers={"Content-Security-Policy": pages.POLICY},
+        headers={"Content-Security-Policy": policy},
     )
 
 

@@ -14,6 +14,7 @@ from muniment.core.scope import Privilege
 from muniment.service import deciding, evidencing, extending, filing, looking
 from muniment.service.documents import Document, preview_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
+from muniment.service.passkeys import signature_of
 from muniment.service.signing import statement
 from muniment.store.views import Filter
 
@@ -68,12 +69,13 @@ def decide(call: Call) -> Document:
     said: bodies.Decision = call.body
     ticket, desk = call.ticket, call.desk
     if said.decision == "approve":
+        signature = _signature(call, said)
         return call.command(
             lambda caller: deciding.approve(
-                desk, caller, ticket, digest=said.digest, comment=said.comment, signature=said.signature
+                desk, caller, ticket, digest=said.digest, comment=said.comment, signature=signature
             )
         )
-    if said.signature is not None:
+    if said.signature is not None or said.passkey is not None:
         raise Invalid(
             "only approvals are signed", remedy="Leave the signature out.", code="invalid.signature"
         )
@@ -268,6 +270,19 @@ def _ask(body: bodies.Request) -> Ask:
         public_key=body.public_key,
         **given,
     )
+
+
+def _signature(call: Call, said: bodies.Decision) -> str | None:
+    """The approver's own, by whichever of their keys."""
+    if said.passkey is None:
+        return said.signature
+    if said.signature is not None:
+        raise Invalid("two signatures are one too many", remedy="Send one of them.", code="invalid.signature")
+    who = call.caller.identity
+    return signature_of(
+        call.desk, who, looking.show(call.desk, call.caller, call.ticket), said.digest,
+        authenticator=said.passkey.authenticator_data, client=said.passkey.client_data, signature=said.passkey.signature,
+    )  # fmt: skip
 
 
 def _scope(asked: tuple[bodies.Privilege, ...]) -> tuple[Privilege, ...]:

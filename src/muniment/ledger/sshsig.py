@@ -8,9 +8,10 @@ OpenSSH writes it. It verifies nothing. `SshSignature.verify` says whether the k
 whose key that is, and whether the namespace is the wanted one, is for the caller.
 
 Keys: ssh-ed25519, ecdsa-sha2-nistp256/384/521, ssh-rsa of 2048 bits or more with SHA-2, and both kinds of security
-token (sk-), which must say that somebody was present.
+token (sk-), which must say that somebody was present. A passkey is such a token: a browser has it sign what is to be
+signed as its challenge, which OpenSSH reads, too; it must say besides that it knows who was present.
 
-Source: OpenSSH, PROTOCOL.sshsig and PROTOCOL.u2f; RFC 4253, RFC 5656, RFC 8332, RFC 8709. No library reads it as strictly
+Source: OpenSSH, PROTOCOL.sshsig and PROTOCOL.u2f; WebAuthn 2, sections 5.8.1 and 6.1; RFC 4253, RFC 5656, RFC 8332, RFC 8709. No library reads it as strictly
 (sshsig 0.3.1 accepts cut strings, trailing bytes and any hash), so the bytes are read here and `cryptography` verifies.
 """
 
@@ -22,10 +23,11 @@ import re
 import struct
 from typing import NamedTuple
 
+import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from muniment.ledger.errors import BadKey, BadSignature, LedgerFault
@@ -50,7 +52,10 @@ _ECDSA = {
 }
 _RSA = {b"rsa-sha2-256": hashes.SHA256(), b"rsa-sha2-512": hashes.SHA512()}
 _SK_ED25519, _SK_ECDSA = b"sk-ssh-ed25519@openssh.com", b"sk-ecdsa-sha2-nistp256@openssh.com"
-_PRESENT = 0x01  # the token's flag: somebody touched it
+#: how a passkey signs
+_WEBAUTHN = b"webauthn-sk-ecdsa-sha2-nistp256@openssh.com"
+_PRESENT, _VERIFIED = 0x01, 0x04  # the token's flags: somebody touched it; and it knows who
+_ATTESTED, _EXTENDED = 0x40, 0x80  # more follows the counter
 
 
 class SshSignature(NamedTuple):
@@ -71,12 +76,61 @@ class SshSignature(NamedTuple):
 
     def verify(self, text: bytes) -> None:
         """Raise `BadSignature` unless this key signed ``text`` in this namespace."""
-        digest = _HASHES[self.hash](text).digest()
-        signed = _MAGIC + b"".join(map(_packed, (self.namespace.encode(), b"", self.hash, digest)))
         try:
-            _verify(self.key, self.algorithm, self.body, signed)
+            _verify(self.key, self.algorithm, self.body, signed_data(text, self.namespace, self.hash))
         except (InvalidSignature, ValueError) as error:
             raise BadSignature("the signature is not one of this text by the key that it names") from error
+
+
+def signed_data(text: bytes, namespace: str, hashed: bytes = b"sha512") -> bytes:
+    """What a key signs: for a passkey, its challenge."""
+    digest = _HASHES[hashed](text).digest()
+    return _MAGIC + b"".join(map(_packed, (namespace.encode(), b"", hashed, digest)))
+
+
+def by_passkey(line: str, namespace: str, *, authenticator: bytes, client: bytes, signature: bytes) -> str:
+    """What a browser returns for a passkey's signature, as the armoured signature of the key in ``line``.
+
+    Args:
+        line: the passkey's public key, as `passkey_line` makes it.
+        namespace: that of the challenge.
+        authenticator: the authenticator's data.
+        client: the browser's own, JSON.
+        signature: over both, in DER.
+
+    Raises:
+        BadSignature: these are none. Nothing is verified: that is for `SshSignature.verify`.
+    """
+    try:
+        r, s = decode_dss_signature(signature)
+        origin = msgspec.json.decode(client, type=_Client).origin
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise BadSignature("this is not what a browser returns for a passkey") from error
+    if len(authenticator) < 37 or min(r, s) < 1 or max(r, s).bit_length() > 256:
+        raise BadSignature("this is not what a browser returns for a passkey")
+    numbers = _packed(b"".join(_packed(n.to_bytes(n.bit_length() // 8 + 1)) for n in (r, s)))
+    rest = _packed(origin.encode()) + _packed(client) + _packed(authenticator[37:])
+    body = _packed(_WEBAUTHN) + numbers + authenticator[32:37] + rest
+    key = base64.b64decode(line.split(" ")[1])
+    parts = (key, namespace.encode(), b"", b"sha512", body)
+    return armoured(_MAGIC + struct.pack(">I", 1) + b"".join(map(_packed, parts)))
+
+
+def passkey_line(point: bytes, site: str) -> str:
+    """A passkey's public key in OpenSSH's one-line form: a point of P-256, and the site (RP ID) that it is for."""
+    raw = b"".join(map(_packed, (_SK_ECDSA, b"nistp256", point, site.encode())))
+    return read_key(f"{_SK_ECDSA.decode()} {write_base64(raw)}")
+
+
+def site_of(line: str) -> str | None:
+    """The site that a passkey is for; None for any other key."""
+    raw = base64.b64decode(line.split(" ")[1])
+    kind, fields = _string(raw, "the key")
+    return _load(kind, raw, fields)[1].decode("utf-8", "replace") if kind == _SK_ECDSA else None
+
+
+class _Client(msgspec.Struct):
+    origin: str
 
 
 def parse(text: str | bytes) -> SshSignature:
@@ -175,9 +229,11 @@ def _verify(raw: bytes, algorithm: bytes, body: bytes, signed: bytes) -> None:
     key, application = _load(kind, raw, fields)
     signature, rest = _string(body, "the signature")
     # "ssh-rsa" names RSA keys; as the name of an algorithm it means SHA-1, which does not count
-    if algorithm not in _RSA if kind == b"ssh-rsa" else algorithm != kind:
+    if algorithm == _WEBAUTHN and kind == _SK_ECDSA:
+        signed = _by_browser(application, rest, signed)
+    elif algorithm not in _RSA if kind == b"ssh-rsa" else algorithm != kind:
         raise BadSignature(f"a {kind!r:.40} key does not sign as {algorithm!r:.40}")
-    if kind in {_SK_ED25519, _SK_ECDSA}:
+    elif kind in {_SK_ED25519, _SK_ECDSA}:
         if len(rest) != 5 or not rest[0] & _PRESENT:
             raise BadSignature("the security token does not say that somebody was present")
         # PROTOCOL.u2f: the token signs over application, flags, counter and message
@@ -192,6 +248,29 @@ def _verify(raw: bytes, algorithm: bytes, body: bytes, signed: bytes) -> None:
         r, s = _integers(signature)
         size = hashes.SHA256() if kind == _SK_ECDSA else _ECDSA[kind]
         key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(size))
+
+
+def _by_browser(application: bytes, rest: bytes, signed: bytes) -> bytes:
+    """What a passkey signs over, if a page of its own site asked for just this. As OpenSSH has it, and stricter."""
+    flags, counter = rest[:1], rest[1:5]
+    origin, rest = _string(rest[5:], "the origin")
+    client, rest = _string(rest, "the browser's data")
+    extensions, rest = _string(rest, "the extensions")
+    _nothing(rest)
+    if not flags or flags[0] & _ATTESTED or bool(flags[0] & _EXTENDED) != bool(extensions):
+        raise BadSignature("the passkey's data does not fit its flags")
+    if ~flags[0] & (_PRESENT | _VERIFIED):
+        raise BadSignature("the passkey does not say that it knows who was present")
+    host = re.fullmatch(rb"https?://([^/:\"@\\]+)(:[0-9]+)?", origin)
+    if host is None or not (host[1] == application or host[1].endswith(b"." + application)):
+        raise BadSignature("the passkey was asked by another site than its own")
+    challenge = base64.urlsafe_b64encode(signed).rstrip(b"=")
+    begin = b'{"type":"webauthn.get","challenge":"' + challenge + b'","origin":"' + origin + b'"'
+    if not client.startswith(begin) or client[len(begin) : len(begin) + 1] not in {b",", b"}"}:
+        raise BadSignature("the passkey was asked for something else")
+    return (
+        hashlib.sha256(application).digest() + flags + counter + extensions + hashlib.sha256(client).digest()
+    )
 
 
 def _integers(signature: bytes) -> tuple[int, int]:
