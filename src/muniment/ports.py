@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -57,8 +57,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     issues_credential: bool  # provisioning yields something the beneficiary must collect
     needs_public_key: bool  # the request must carry the beneficiary's public key
     lists_everything: bool  # observe(None) sees every holding on the target, ours or not
-    #: observe also shows what a privilege brings with it, such as the groups that a group is in
-    effective_scope: bool = False
+    effective_scope: bool = False  # it is `Bringing`: it says what a privilege brings with it
     usage_log: bool = False  # the target's own log names account or ticket at each use
     grant: GrantKind = "entitlement"  # what kind of thing is given
     separate: bool = False  # each ticket's grant is a thing of its own, and ``Holding.ticket`` says whose
@@ -149,6 +148,17 @@ class Connector(Protocol):
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """Make the target no longer hold each order's scope, and end sessions opened with it where it can."""
+
+
+@runtime_checkable
+class Bringing(Protocol):
+    """A connector on whose target a privilege can bring others, such as the groups that a group is in."""
+
+    def brings(self, wanted: Scope) -> Scope:
+        """What else whoever holds these has by that, as the target is now; without these themselves.
+
+        Raises `TargetUnavailable`.
+        """
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,6 +73,11 @@ class Harness(ABC):
         del account, privilege
         raise NotApplicable("nobody takes a privilege here but the connector")
 
+    def nest(self, inner: Privilege, outer: Privilege) -> None:
+        """Arrange that whoever holds ``inner`` has ``outer`` by that."""
+        del inner, outer
+        raise NotApplicable("no privilege here brings another")
+
     def delete_account(self, account: str) -> None:
         """Delete the account by hand, with whatever it holds."""
         del account

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from muniment.conformance.harness import (
     Check,
+    ConformanceFailure,
     Harness,
     NotApplicable,
     order_for,
@@ -15,6 +16,7 @@ from muniment.conformance.harness import (
     same,
 )
 from muniment.core.scope import scope
+from muniment.ports import Bringing
 
 CHECKS: list[Check] = []
 
@@ -42,6 +44,24 @@ def what_others_took_is_not_observed(h: Harness) -> None:
     [again] = provision(h, given)
     same(h.holds(given.account), given.scope, "the target, after giving it again")
     revoke(h, again)
+
+
+@CHECKS.append
+def what_a_privilege_brings_is_said(h: Harness) -> None:
+    """And is nothing that the account holds itself: it comes and goes with what brings it."""
+    connector, (first, second) = h.connector, h.privileges
+    if not connector.capabilities.effective_scope:
+        raise NotApplicable("the connector does not say what a privilege brings")
+    if not isinstance(connector, Bringing):
+        raise ConformanceFailure("effective_scope is claimed, and there is no `brings`")
+    same(connector.brings((first,)), (), "what the first privilege brings, before")
+    h.nest(first, second)
+    same(connector.brings((first,)), (second,), "what the first privilege brings")
+    same(connector.brings((second,)), (), "what the second privilege brings")
+    same(connector.brings((first, second)), (), "what both bring, besides themselves")
+    [given] = provision(h, order_for(h, 0))
+    same(connector.observe([given.account]).of(given.account), (first,), "observe")
+    revoke(h, given)
 
 
 @CHECKS.append

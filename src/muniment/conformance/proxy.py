@@ -19,15 +19,15 @@ Mode: TypeAlias = Literal["through", "refuse", "reset", "silent", "slow"]
 
 
 class Proxy:
-    """A TCP proxy to a port of this machine, in one of several modes.
+    """A TCP proxy to a port, of this machine if nothing else is said, in one of several modes.
 
     "through"; "refuse" closes at once; "reset" breaks off; "silent" accepts and carries nothing; "slow" carries what is
     asked, and keeps each answer for 30 s. Connections that are open share the fate of new ones.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = HOST) -> None:
         self.mode: Mode = "through"
-        self._to = port
+        self._to = host, port
         self._listener = socket.create_server((HOST, 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._over = False
@@ -66,7 +66,7 @@ class Proxy:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not self._passes(client):
                 return
-            with socket.create_connection((HOST, self._to)) as server:
+            with socket.create_connection(self._to) as server:
                 server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while not self._over and self._passes(client):
                     for ready in select.select([client, server], [], [], 0.02)[0]:

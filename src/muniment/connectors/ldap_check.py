@@ -18,6 +18,9 @@ _OPENLDAP = """\
 # OpenLDAP: in front of the other rules of the database; {n} numbers the database
 dn: olcDatabase={1}mdb,cn=config
 changetype: modify
+add: olcLimits
+olcLimits: dn.exact="US" size=unlimited
+-
 add: olcAccess
 olcAccess: {0}to dn.subtree="PEOPLE" attrs=entry,uid,objectClass by dn.exact="US" read by * break
 olcAccess: {1}to dn.children="GROUPS" attrs=member by dn.exact="US" write by * break

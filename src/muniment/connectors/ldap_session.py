@@ -102,8 +102,11 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
                 )
             yield session
         finally:
+            left = connection.socket
             with suppress(LDAPException, OSError):
                 connection.unbind()
+            if left is not None:
+                left.close()  # the library forgets one that never connected
 
 
 class Session:
@@ -125,6 +128,11 @@ class Session:
             )  # fmt: skip
             if code == NO_SUCH_OBJECT:
                 return found
+            if code == TOO_LONG_A_LIST:
+                raise TargetUnavailable(
+                    f"{self._name} does not show our account all entries below {base}",
+                    remedy="Raise its limit there; in OpenLDAP that is olcLimits.",
+                )
             if code != OK:
                 raise TargetUnavailable(
                     f"{self._name} does not let us search below {base} (result {code})",
@@ -174,6 +182,10 @@ class Session:
             if self._connection.socket is not None and not self._connection.closed:
                 self._connection.socket.settimeout(left)
             answer = call(*arguments, **options)
+        except KeyError as error:  # the library's decoder, of a result code that no standard knows
+            if error.args and isinstance(error.args[0], int):
+                return error.args[0], {}, ()
+            raise self._away("its answer cannot be read") from RuntimeError("KeyError")
         except (LDAPException, OSError, ssl.SSLError) as error:
             raise self._away(_reason(error)) from RuntimeError(type(error).__name__)
         if not isinstance(answer, tuple):  # opening and TLS have no result

@@ -17,12 +17,12 @@ from muniment.core.glass import MAX_RESPONDERS, UNNAMED
 from muniment.core.identity import IdentityId, kind_of, parse_identity
 from muniment.core.instants import LONGEST, parse_instant, wire
 from muniment.core.lifecycle import decide
-from muniment.core.scope import Privilege, Scope, parse_scope
+from muniment.core.scope import Privilege, Scope, parse_scope, scope
 from muniment.core.terms import RequestKind, Terms, parse_references
 from muniment.core.text import clean_name
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Stage, Verdict
-from muniment.ports import Append, Appended, Stream, Target
+from muniment.ports import Append, Appended, Bringing, Stream, Target
 from muniment.service.approvers import everybody, missing
 from muniment.service.budgeting import new_id, one_at_a_time, spent
 from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
@@ -160,10 +160,15 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
 
 
 def _together(desk: Desk, caller: Caller, terms: Terms) -> Scope:
-    """What the account would hold by tickets: this one, and those live on it that the caller may see (I33)."""
+    """What the account would hold by tickets: this one, and those live on it that the caller may see (I33).
+
+    With all that these privileges bring, where the target has such a thing: who is asked should know.
+    """
     place = (terms.target, terms.account)
     live = [t for t in desk.store.sharing({place}).get(place, []) if desk.may_see(t, caller)]
-    return parse_scope((*terms.scope, *(p for ticket in live for p in ticket.approved)))
+    held = scope((*terms.scope, *(p for ticket in live for p in ticket.approved)))
+    connector = desk.target(terms.target).connector
+    return scope((*held, *connector.brings(held))) if isinstance(connector, Bringing) else held
 
 
 def account_of(target: Target, beneficiary: IdentityId) -> str:

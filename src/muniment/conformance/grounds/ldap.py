@@ -72,6 +72,7 @@ olcRootPW: {managers}
 olcDbDirectory: {folder}/data
 olcDbIndex: objectClass,member,uid,cn eq
 olcDbNoSync: TRUE
+olcLimits: dn.exact="{us}" size=unlimited
 olcAccess: to attrs=userPassword by anonymous auth by * none
 olcAccess: to dn.subtree="{people}" attrs=entry,uid,objectClass by dn.exact="{us}" read by * none
 olcAccess: to dn.exact="{groups}" attrs=entry,objectClass by dn.exact="{us}" read by * none
@@ -157,10 +158,10 @@ class Slapd(TemporaryServer):
             return bool(session.search(SUFFIX, "(objectClass=*)", ["objectClass"], scope="BASE"))
 
 
-def directory(port: int, dn: str, password: str) -> Directory:
+def directory(port: int, dn: str, password: str, *, url: str = "", ca: Path | None = None) -> Directory:
     """A way past us."""
     return Directory(
-        name="slapd", url=f"ldap://{HOST}:{port}", starttls=False, ca=None, bind_dn=dn,
+        name="directory", url=url or f"ldap://{HOST}:{port}", starttls=False, ca=ca, bind_dn=dn,
         password=Secret("env:TEST", lambda _: password), timeout=10,
     )  # fmt: skip
 
@@ -279,6 +280,12 @@ class LdapHarness(Harness):
     def _of(self, entry: Entry, account: str) -> bool:
         return self.person(account).lower() in [plain(value) for value in entry.values("member")]
 
+    def nest(self, inner: Privilege, outer: Privilege) -> None:
+        """The manager makes the group a member of the other."""
+        change = {"member": [("MODIFY_ADD", [self.group(inner.privilege)])]}
+        with self.server.manager() as session:
+            must(session.modify(self.group(outer.privilege), change))
+
     def outage(self, kind: Outage) -> AbstractContextManager[None]:
         """The server itself stops; or the way to it is silent or slow."""
         return self.server.away() if kind == "stopped" else self.proxy.being(kind)
@@ -341,7 +348,16 @@ def _openldap(**settings: Any) -> Iterator[Ground]:
         yield LdapGround(server, **settings)
 
 
+@contextmanager
+def _active_directory() -> Iterator[Ground]:
+    from muniment.conformance.grounds.samba import ground  # noqa: PLC0415  it builds on this module
+
+    with ground() as made:
+        yield made
+
+
 GROUNDS: dict[str, Callable[[], AbstractContextManager[Ground]]] = {
     "openldap": _openldap,
     "openldap-dds": partial(_openldap, grants=GRANTS),
+    "active-directory": _active_directory,
 }

@@ -18,7 +18,8 @@ from muniment.conformance.harness import NotInstalled
 from muniment.core.errors import Unavailable
 from muniment.demo.postgres import free_port, spawn
 
-START_LIMIT = 30.0  # seconds
+START_LIMIT = 60.0  # seconds
+RUN_LIMIT = 180.0
 STOP_LIMIT = 10.0
 
 
@@ -35,6 +36,7 @@ class TemporaryServer:
         ready: Callable[[int], bool],
         *,
         user: str = "",
+        where: Path | None = None,
         **options: Any,
     ) -> None:
         """Starts nothing yet.
@@ -44,16 +46,18 @@ class TemporaryServer:
             command: from folder and port. What must be there beforehand is made by ``prepare``.
             ready: whether the server at this port answers; whatever it raises means not yet.
             user: to run as, where we are root and the server refuses to be.
+            where: its folder is made; in the temporary folder by default.
             options: for `subprocess.Popen`.
         """
         self._name, self._command, self._ready, self._options = name, command, ready, options
+        self._where = where
         self._user = pwd.getpwnam(user) if user and os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path()
         self.port = 0
 
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"muniment-{self._name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"muniment-{self._name}-", dir=self._where))
         try:
             if self._user:
                 self.folder.chmod(0o755)
@@ -83,7 +87,7 @@ class TemporaryServer:
     def run(self, *command: str | Path, **options: Any) -> str:
         """Run a program beside the server, as its user; what it prints."""
         done: subprocess.CompletedProcess[str] = subprocess.run(
-            command, capture_output=True, text=True, timeout=START_LIMIT, check=False, stdin=subprocess.DEVNULL,
+            command, capture_output=True, text=True, timeout=RUN_LIMIT, check=False, stdin=subprocess.DEVNULL,
             cwd=self.folder, **self._as_server(), **options,
         )  # fmt: skip
         if done.returncode:
