@@ -11,6 +11,9 @@ Beside it, in the same run and in turn, on the same disk:
 - ``limit``     the group-commit limit: two appends a lifecycle of ready-made events by as many clients, through the
                 store's own group commit, with no policy, no decision, no read model and no texts.
 
+The same people ask for the same thing again, as people do, so policy's answers are found in memory. With ``--unlike``
+no request is like one of the last 12,000, and policy is asked about each: the other end of what can be.
+
 Trust the ratios, not the absolute numbers. Run: ``.venv/bin/python bench/lifecycle.py [--seconds 5] [--rounds 3]``.
 """
 
@@ -34,6 +37,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text
 
 from muniment.core.events import RequestWithdrawn, TargetRetired
@@ -55,6 +59,7 @@ from muniment.store.views import SqlViews
 
 ORIGIN = "bench.example/muniment"
 PEOPLE = 50
+MINUTES = 240  # as long as the starter policies let an engineer have it
 IDENTITIES = (
     "".join(f'[identities."human:p{n}@example.com"]\ngroups = ["engineers"]\n' for n in range(PEOPLE))
     + '[identities."human:lead@example.com"]\ngroups = ["platform"]\nroles = ["approver"]\n'
@@ -121,7 +126,7 @@ def rate(work: Callable[[int], None], clients: int, seconds: float) -> float:
     return sum(done) / (time.perf_counter() - began)
 
 
-def lifecycle(desk: Desk) -> Callable[[int], None]:
+def lifecycle(desk: Desk, *, unlike: bool = False) -> Callable[[int], None]:
     lead = desk.caller("human:lead@example.com", "bench")
     people = [desk.caller(f"human:p{n}@example.com", "bench") for n in range(PEOPLE)]
     ask = Ask(
@@ -130,9 +135,15 @@ def lifecycle(desk: Desk) -> Callable[[int], None]:
         justification="a measured reason",
         duration=timedelta(hours=1),
     )
+    asks = [replace(ask, duration=timedelta(minutes=1 + n)) for n in range(MINUTES)]
+    numbers = count()
 
     def once(client: int) -> None:
-        ticket = file_request(desk, people[client % PEOPLE], ask)
+        if unlike:
+            minute, who = divmod(next(numbers) % (PEOPLE * MINUTES), PEOPLE)
+            ticket = file_request(desk, people[who], asks[minute])
+        else:
+            ticket = file_request(desk, people[client % PEOPLE], ask)
         after = approve(desk, lead, ticket.id, digest=ticket.digest)
         if after.status != "approved":
             raise AssertionError(after.status)
@@ -175,23 +186,23 @@ def group(desk: Desk) -> Callable[[int], None]:
     return once
 
 
-def node(url: str, folder: Path, clients: int, seconds: float, pipe: Connection) -> None:
+def node(url: str, folder: Path, clients: int, seconds: float, unlike: bool, pipe: Connection) -> None:
     """One more process on the same store, as another node would be."""
-    once = lifecycle(open_bench(url, folder))
+    once = lifecycle(open_bench(url, folder), unlike=unlike)
     once(0)
     pipe.send("ready")
     pipe.recv()
     pipe.send(rate(once, clients, seconds))
 
 
-def together(url: str, folder: Path, clients: int, seconds: float, processes: int) -> float:
+def together(url: str, folder: Path, clients: int, seconds: float, processes: int, unlike: bool) -> float:
     """Lifecycles a second of several processes that start at the same moment."""
     spawn = multiprocessing.get_context("spawn")
     pipes = []
     for _ in range(processes):
         ours, theirs = spawn.Pipe()
         spawn.Process(
-            target=node, args=(url, folder, clients // processes, seconds, theirs), daemon=True
+            target=node, args=(url, folder, clients // processes, seconds, unlike, theirs), daemon=True
         ).start()
         pipes.append(ours)
     for pipe in pipes:
@@ -202,11 +213,11 @@ def together(url: str, folder: Path, clients: int, seconds: float, processes: in
 
 
 def measure(
-    url: str, clients: int, seconds: float, rounds: int, folder: Path, processes: int
+    url: str, clients: int, seconds: float, rounds: int, folder: Path, processes: int, unlike: bool
 ) -> dict[str, Any]:
     desk = open_bench(url, folder)
     _scratch.create(desk.store.engine, checkfirst=True)
-    once = lifecycle(desk)
+    once = lifecycle(desk, unlike=unlike)
     once(0)
     figures: dict[str, list[float]] = {"lifecycles": [], "commits": [], "rows": [], "limit": []}
     for _ in range(rounds):
@@ -216,14 +227,16 @@ def measure(
         figures["limit"].append(rate(group(desk), clients, seconds / 2))
         alone = processes == 1 or clients < processes
         figures["lifecycles"].append(
-            rate(once, clients, seconds) if alone else together(url, folder, clients, seconds, processes)
+            rate(once, clients, seconds)
+            if alone
+            else together(url, folder, clients, seconds, processes, unlike)
         )
     medians = {name: statistics.median(values) for name, values in figures.items()}
     of_limit = statistics.median(
         mine / limit for mine, limit in zip(figures["lifecycles"], figures["limit"], strict=True)
     )
     return {
-        "store": desk.store.engine.dialect.name, "clients": clients, "processes": processes,
+        "store": desk.store.engine.dialect.name, "clients": clients, "processes": processes, "unlike": unlike,
         **{name: round(value, 1) for name, value in medians.items()}, "of_limit": round(of_limit, 2),
     }  # fmt: skip
 
@@ -239,6 +252,7 @@ def main() -> int:
     parser.add_argument(
         "--processes", type=int, default=1, help="share the clients among so many nodes on one store"
     )
+    parser.add_argument("--unlike", action="store_true", help="no request is like an earlier one")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     results = []
@@ -251,7 +265,15 @@ def main() -> int:
                 server = stack.enter_context(TemporaryPostgres(installed()[newest], fsync=True))
                 url = f"postgresql://postgres:{server.password}@127.0.0.1:{server.port}/postgres"
             for clients in options.clients:
-                result = measure(url, clients, options.seconds, options.rounds, folder, options.processes)
+                result = measure(
+                    url,
+                    clients,
+                    options.seconds,
+                    options.rounds,
+                    folder,
+                    options.processes,
+                    options.unlike,
+                )
                 results.append(result)
                 print(json.dumps(result), flush=True)
     if options.json:

@@ -15,6 +15,8 @@ from muniment.core.text import Disclosure, commit
 from muniment.ports import Append, Appended, Claim, Lease, Premise
 from muniment.store import tables as t
 from muniment.store.events import SqlStore
+from muniment.store.families import counting
+from muniment.store.rows import sql_of
 from muniment.store.views import SqlViews
 from store.stores import (
     NOW,
@@ -82,6 +84,18 @@ def test_an_append_stands_and_falls_with_what_it_rests_on(store: SqlStore) -> No
     store.append(an_append("delegation:2", "d"))
     assert store.family("delegation:") == {"delegation:1": 2, "delegation:2": 1}
     verified(store)
+
+
+def test_a_family_is_counted_by_an_index_of_its_own(store: SqlStore) -> None:
+    dialect = store.engine.dialect.name
+    counted = sql_of(dialect, counting(dialect, "delegation:"))
+    with store.engine.connect() as connection:
+        if dialect == "postgresql":  # it would rather read a table without rows
+            connection.exec_driver_sql("SET enable_seqscan = off")
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN {'QUERY PLAN ' if dialect == 'sqlite' else ''}{counted}"
+        ).all()
+    assert "event_delegation" in str(plan)
 
 
 def test_what_comes_first_in_a_commit_counts(store: SqlStore) -> None:
