@@ -39,6 +39,11 @@ from muniment.ledger import errors as faults
 from muniment.policy import approvers, obligations, starter
 from muniment.policy.engine import Engine
 from muniment.policy.loading import schema_text
+from muniment.settings.experimental import ExperimentalSettings
+from muniment.settings.outbound import OcsfSettings, WebhookSettings
+from muniment.settings.scim import ScimSettings
+from muniment.settings.signals import SignalSettings, StreamSettings, TransmitterSettings
+from muniment.settings.tracing import TracingSettings
 
 Generator: TypeAlias = Callable[[], str]
 
@@ -370,10 +375,78 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "subjects": "Which `sub` is which identity; never a person.",
         "scopes": "What its tokens are good for, as of API tokens. Default: all that the identity may.",
     }),
-    ("[identities]", config.IdentitySettings, {"file": "The identities file."}),
+    ("[identities]", config.IdentitySettings, {
+        "file": "The identities file.",
+        "scim": "What comes from an identity provider, as the table `[identities.scim]`. There is a SCIM server if it is"
+        " there, even empty; see [identities by SCIM](../how-to/identities-by-scim.md).",
+    }),
+    ("[identities.scim]", ScimSettings, {
+        "groups": "The groups whose members the provider says, by the names that policies use. Any other group of its"
+        " counts for nothing.",
+    }),
     ("[references]", config.ReferenceSettings, {
         "file": 'A TOML file of references, like `[change."CHG-7"]` with `open = true` below; read whenever one is asked'
         " for. Without it no reference is known to be open.",
+    }),
+    ("[signals]", SignalSettings, {
+        "key": "Reference to the RSA key (PEM) that signs what goes out.",
+        "transmitters": "Whose signals are heeded, each as a table `[[signals.transmitters]]`; see [signals](../how-to/signals.md).",
+        "streams": "Who is told of access that ended, each as a table `[[signals.streams]]`.",
+    }),
+    ("[[signals.transmitters]]", TransmitterSettings, {
+        "issuer": "As its tokens name it.",
+        "jwks": "Its public keys: an https URL, or a file.",
+        "audience": "As its tokens name us. Default: `[server] url`.",
+        "algorithms": "What its tokens may be signed with.",
+        "subjects": "How it may name people. `email`: the identity `human:` and the address; `iss_sub`: by its `sub`, which"
+        " is an id of [SCIM](../how-to/identities-by-scim.md) or what follows `human:`; `opaque`: an id of SCIM.",
+        "ends": "Signals that end everything a person holds, besides those that always do, by the last part of their type.",
+        "poll": "URL that its signals are fetched from (RFC 8936). Without it, it pushes them to `/ssf/events`.",
+        "poll_token": "Reference to the bearer token for it.",
+        "ca": "Authority of its https certificate, a PEM file. Default: the system's.",
+        "allow": "Networks that are reached although they are not public, like `10.1.0.0/16`. With them, http will do.",
+    }),
+    ("[[signals.streams]]", StreamSettings, {
+        "name": "How far it is, is kept under it.",
+        "audience": "As tokens name the receiver.",
+        "client": "The identity whose token fetches them, at `/ssf/poll/NAME`.",
+        "push": "Or the URL that they are pushed to.",
+        "push_token": "Reference to the bearer token for it.",
+        "subjects": "How people are named: by what follows `human:`, as `email`, `iss_sub` or `opaque`.",
+        "issuer": "The `iss` of `iss_sub`.",
+        "targets": "Only of these. None: of all.",
+        "ca": "Authority of its https certificate, a PEM file. Default: the system's.",
+        "allow": "As for transmitters.",
+    }),
+    ("[[webhooks]]", WebhookSettings, {
+        "name": "How far it is, is kept under it.",
+        "url": "Where events are posted to; see [webhooks](../how-to/webhooks.md).",
+        "secret": "Reference to its secret, `whsec_` and base64.",
+        "previous_secret": "Reference to the secret that it replaces; both sign.",
+        "events": "[Kinds](events.md) without their version. None: all of tickets.",
+        "targets": "Only of tickets on these. None: of all.",
+        "allow": "Networks that are reached although they are not public, like `10.1.0.0/16`. With them, http will do.",
+        "ca": "Authority of its https certificate, a PEM file. Default: the system's.",
+    }),
+    ("[[ocsf]]", OcsfSettings, {
+        "name": "How far it is, is kept under it.",
+        "version": "Of the schema; see [events for a log store](../how-to/send-events-to-a-log-store.md).",
+        "file": "One of three ways: each event as a line at the end of this file.",
+        "syslog": "`udp://HOST:PORT`, `tcp://…` or `tls://…`, RFC 5424.",
+        "url": "Each event as a POST.",
+        "token": "Reference to the bearer token for the URL.",
+        "allow": "As for webhooks, for the URL.",
+        "ca": "Authority of the certificate of https or tls, a PEM file. Default: the system's.",
+    }),
+    ("[tracing]", TracingSettings, {
+        "endpoint": "Where traces go: a collector's URL for OTLP over HTTP; see"
+        " [run in production](../how-to/run-in-production.md#traces). Without this section nothing is traced.",
+        "token": "Reference to the bearer token for it.",
+        "percent": "How many of a hundred requests are traced.",
+    }),
+    ("[experimental]", ExperimentalSettings, {
+        "access_requests": "Whether [a denial can become a request](../how-to/call-the-api.md#from-a-denial-to-a-request),"
+        " by a draft of AuthZEN. It may change or go with any release.",
     }),
     ("[policy]", config.PolicySettings, {
         "dir": "Folder of `*.cedar` files, and of their `*.test.toml` tests.",
@@ -699,7 +772,7 @@ def api() -> str:
             if route.tag == tag
         ]
         parts.append(_table(("route", "", "who"), rows))
-        parts += [_takes(route) for route in TABLE if route.tag == tag and (route.body or route.query)]
+        parts += [_takes(route) for route in TABLE if route.tag == tag and _is_described(route)]
     return _page("The API", *parts)
 
 
@@ -707,6 +780,13 @@ def _who(route: Route) -> str:
     if route.scope is None:
         return "open"
     return f"`{route.scope}`" + (f", {' or '.join(sorted(route.roles))}" if route.roles else "")
+
+
+def _is_described(route: Route) -> bool:
+    """Whether what it takes is a type of ours. The bodies of other protocols are described by their own documents."""
+    return isinstance(route.body or route.query, type) and issubclass(
+        route.body or route.query, msgspec.Struct
+    )
 
 
 def _takes(route: Route) -> str:

@@ -21,6 +21,12 @@ from muniment.core.errors import Invalid, Misconfigured
 from muniment.core.identity import IdentityId, is_human, parse_group, parse_identity
 from muniment.core.instants import parse_duration
 from muniment.core.text import clean_name
+from muniment.settings.experimental import ExperimentalSettings
+from muniment.settings.outbound import OcsfSettings, WebhookSettings, check_outbound
+from muniment.settings.scim import ScimSettings, check_scim
+from muniment.settings.section import Section as _Section
+from muniment.settings.signals import SignalSettings, check_signals
+from muniment.settings.tracing import TracingSettings, check_tracing
 
 DEFAULT_FILE = "muniment.toml"
 
@@ -31,10 +37,6 @@ _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", re.ASCII
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}", re.ASCII)
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\]|localhost)(:|/|$)", re.ASCII)
 T = TypeVar("T")
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a table in the file: a key nobody knows is a typing error, not a wish."""
 
 
 class StoreSettings(_Section, frozen=True, kw_only=True):
@@ -107,9 +109,9 @@ class SigninSettings(_Section, frozen=True, kw_only=True):
     ca: str | None = None  # PEM file for https, if not the system's
     scopes: tuple[str, ...] = ("openid", "email")
     claim: str = "email"
-    levels: dict[str, int] = {}
+    levels: dict[str, int] = {}  # noqa: RUF012  msgspec copies it
     groups_claim: str | None = None
-    groups: dict[str, str] = {}
+    groups: dict[str, str] = {}  # noqa: RUF012  msgspec copies it
     idle: str = "30m"
     longest: str = "12h"
 
@@ -122,7 +124,7 @@ class WorkloadSettings(_Section, frozen=True, kw_only=True):
     audience: str
     jwks: str
     ca: str | None = None  # PEM file for https, if not the system's
-    subjects: dict[str, str] = {}
+    subjects: dict[str, str] = {}  # noqa: RUF012  msgspec copies it
     scopes: tuple[Literal["read", "write", "check", "ledger", "metrics"], ...] = ()
 
 
@@ -130,6 +132,7 @@ class IdentitySettings(_Section, frozen=True, kw_only=True):
     """``[identities]``."""
 
     file: str
+    scim: ScimSettings | None = None
 
 
 class PolicySettings(_Section, frozen=True, kw_only=True):
@@ -163,7 +166,7 @@ class PrivilegeSettings(_Section, frozen=True, kw_only=True):
     risk: Literal["low", "medium", "high", "critical"] = "medium"
     bounded: bool = False  # it reaches one narrow thing and cannot widen itself
     owners: tuple[str, ...] = ()  # its own, besides the target's
-    accounts: dict[str, str] = {}
+    accounts: dict[str, str] = {}  # noqa: RUF012  msgspec copies it
     account: str | None = None
 
 
@@ -194,6 +197,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     policy: PolicySettings
     notify: NotifySettings = NotifySettings()
     references: ReferenceSettings = ReferenceSettings()
+    signals: SignalSettings | None = None
+    webhooks: tuple[WebhookSettings, ...] = ()
+    ocsf: tuple[OcsfSettings, ...] = ()
+    tracing: TracingSettings | None = None
+    experimental: ExperimentalSettings = ExperimentalSettings()
     targets: tuple[TargetSettings, ...]
 
     def path(self, name: str) -> Path:
@@ -282,17 +290,9 @@ def load(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is not TOML: {error}", remedy="Mend the line it names.") from error
     known = {
-        "store",
-        "ledger",
-        "server",
-        "signin",
-        "workloads",
-        "identities",
-        "policy",
-        "notify",
-        "references",
+        "store", "ledger", "server", "signin", "workloads", "identities", "policy", "notify", "references", "signals", "webhooks", "ocsf", "tracing", "experimental",
         "targets",
-    }
+    }  # fmt: skip
     for key in raw.keys() - known:
         raise Misconfigured(
             f"{path} has an unknown section [{key}]", remedy=f"Known are {', '.join(sorted(known))}."
@@ -311,6 +311,11 @@ def load(path: Path) -> Config:
         policy=_section(raw, "policy", PolicySettings),
         notify=_section(raw, "notify", NotifySettings, default={}),
         references=_section(raw, "references", ReferenceSettings, default={}),
+        signals=_section(raw, "signals", SignalSettings) if "signals" in raw else None,
+        webhooks=_converted(raw.get("webhooks", ()), "[[webhooks]]", tuple[WebhookSettings, ...]),
+        tracing=_section(raw, "tracing", TracingSettings) if "tracing" in raw else None,
+        experimental=_section(raw, "experimental", ExperimentalSettings, default={}),
+        ocsf=_converted(raw.get("ocsf", ()), "[[ocsf]]", tuple[OcsfSettings, ...]),
         targets=tuple(_target(name, body) for name, body in _table(raw, "targets").items()),
     )
     if not _ORIGIN.fullmatch(config.ledger.origin):
@@ -320,6 +325,10 @@ def load(path: Path) -> Config:
     _check_server(config.server)
     _check_signin(config.signin, config.server)
     _check_workloads(config.workloads)
+    check_scim(config.identities.scim)
+    check_signals(config.signals)
+    check_tracing(config.tracing)
+    check_outbound(config.webhooks, config.ocsf)
     _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
     _checked(parse_duration, config.ledger.heartbeat, "[ledger] heartbeat")
     if config.ledger.timestamps:

@@ -15,11 +15,14 @@ from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from muniment.api.serving import ApiServer
     from muniment.core.identity import Identity
+    from muniment.directory.provisioned import ProvisionedDirectory
     from muniment.ledger.note import Signer, Verifier
+    from muniment.outbound import Http
     from muniment.ports import (
         Authenticator,
         Clock,
@@ -32,7 +35,15 @@ if TYPE_CHECKING:
     )
     from muniment.service.desk import Desk
     from muniment.service.in_force import Governed
+    from muniment.service.outward import Outward
+    from muniment.service.scim import Scim
+    from muniment.service.sending import Sink
+    from muniment.service.signals import Signals
     from muniment.service.signing_in import SignIn
+    from muniment.service.transmitting import Transmitting
+    from muniment.settings.outbound import WebhookSettings
+    from muniment.settings.signals import TransmitterSettings
+    from muniment.signals.transmitters import Polled
     from muniment.signin.workloads import Issuer
     from muniment.store.events import SqlStore
     from muniment.store.views import SqlViews
@@ -111,7 +122,9 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
     office = Office(
         desk=desk, url=server.public_url, public_ledger=server.public_ledger, rate=server.rate, at_once=server.at_once,
         certificates=config.path(timestamps.roots).read_bytes() if timestamps else b"",
-        signin=_signin(config, desk), authenticators=_authenticators(config, desk),
+        signin=_signin(config, desk), authenticators=_authenticators(config, desk), scim=open_scim(config, desk),
+        outward=open_outward(config, desk), policies=config.path(config.policy.dir),
+        access_requests=config.experimental.access_requests,
     )  # fmt: skip
     return ApiServer(
         office,
@@ -191,25 +204,185 @@ def _signin(config: Config, desk: Desk) -> SignIn | None:
     return SignIn(desk=desk, provider=provider, sessions=sessions, groups=settings.groups)
 
 
+def open_scim(config: Config, desk: Desk) -> Scim | None:
+    """The SCIM server, where identities come by it."""
+    if config.identities.scim is None:
+        return None
+    from muniment.store.provisioned import SqlProvisioned
+
+    try:
+        from muniment.service.scim import Scim
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            "[identities.scim] is configured, and SCIM is not installed",
+            remedy="Install it with pip install 'muniment[scim]'.",
+            code="config.not-installed",
+        ) from error
+    rows = SqlProvisioned(desk.store.engine, desk.store.marker)
+    return Scim(rows=rows, clock=desk.clock, random=desk.random, url=config.server.public_url)
+
+
+def open_outward(config: Config, desk: Desk) -> Outward:
+    """Whom this process tells, and whom it hears."""
+    from muniment.service.outward import Outward
+
+    signals, transmitting = open_signals(config, desk), open_transmitting(config, desk)
+    sinks = (
+        *open_sinks(config),
+        *(transmitting.streams if transmitting else ()),
+        *((signals,) if signals else ()),
+    )
+    return Outward(sinks=sinks, signals=signals, polled=open_polled(config), transmitting=transmitting)
+
+
+def open_signals(config: Config, desk: Desk) -> Signals | None:
+    """What is done about signals that come in."""
+    if config.signals is None or not config.signals.transmitters:
+        return None
+    from muniment.service.signals import Signals, Transmitter
+    from muniment.signals.tokens import Issuer, keys_of
+    from muniment.signals.transmitters import RemoteKeys
+    from muniment.store.provisioned import SqlProvisioned
+
+    def keys(each: TransmitterSettings) -> Callable[[str], Any]:
+        if "://" in each.jwks:
+            return RemoteKeys(_guarded(config, each.ca, each.allow), each.jwks, each.algorithms)
+        found = keys_of(config.read(each.jwks), each.algorithms)
+        return lambda _: found
+
+    transmitters = {
+        each.issuer: Transmitter(
+            issuer=Issuer(
+                issuer=each.issuer, audience=each.audience or config.server.public_url, algorithms=each.algorithms,
+                keys=keys(each),
+            ),
+            subjects=each.subjects, ends=frozenset(each.ends),
+        )
+        for each in config.signals.transmitters
+    }  # fmt: skip
+    rows = SqlProvisioned(desk.store.engine, desk.store.marker)
+    return Signals(desk=desk, transmitters=transmitters, rows=rows)
+
+
+def open_polled(config: Config) -> dict[str, Polled]:
+    """Transmitters that signals are fetched from, by issuer."""
+    from muniment.signals.transmitters import Polled
+
+    return {
+        each.issuer: Polled(
+            _guarded(config, each.ca, each.allow), each.poll, _bearer(config, each.poll_token)
+        )
+        for each in (config.signals.transmitters if config.signals else ())
+        if each.poll is not None
+    }
+
+
+def open_transmitting(config: Config, desk: Desk) -> Transmitting | None:
+    """Signals that go out."""
+    if config.signals is None or config.signals.key is None:
+        return None
+    from muniment.service.transmitting import Push, SignalStream, Transmitting
+    from muniment.signals.tokens import Signer
+    from muniment.store.delivering import SqlDeliveries
+
+    signer = Signer(config.secret(config.signals.key))
+    streams = tuple(
+        SignalStream(
+            name=f"signals:{each.name}", issuer=config.server.public_url, audience=each.audience, signer=signer,
+            push=Push(
+                http=_guarded(config, each.ca, each.allow), url=each.push, authorization=_bearer(config, each.push_token)
+            ) if each.push is not None else None,
+            client=each.client, subjects=each.subjects, subjects_issuer=each.issuer, targets=each.targets,
+        )
+        for each in config.signals.streams
+    )  # fmt: skip
+    return Transmitting(
+        desk=desk, url=config.server.public_url, signer=signer, streams=streams,
+        deliveries=SqlDeliveries(desk.store.engine),
+    )  # fmt: skip
+
+
+def open_sinks(config: Config) -> tuple[Sink, ...]:
+    """Webhooks and log stores."""
+    from muniment.notify.syslog import Syslog
+    from muniment.notify.webhooks import Endpoint
+    from muniment.service.sinks import OcsfSink, WebhookSink, to_file, to_syslog, to_url
+
+    found: list[Sink] = []
+    for each in config.webhooks:
+        endpoint = Endpoint(_guarded(config, each.ca, each.allow), each.url, _secrets(config, each))
+        found.append(WebhookSink(each.name, endpoint, each.events, each.targets))
+    for out in config.ocsf:
+        if out.file is not None:
+            put = to_file(config.path(out.file))
+        elif out.syslog is not None:
+            put = to_syslog(Syslog(out.syslog, config.path(out.ca) if out.ca else None))
+        else:
+            put = to_url(_guarded(config, out.ca, out.allow), out.url or "", _bearer(config, out.token))
+        found.append(OcsfSink(out.name, out.version, put))
+    return tuple(found)
+
+
+def _secrets(config: Config, hook: WebhookSettings) -> Callable[[], tuple[str, ...]]:
+    from muniment.notify.webhooks import read_key
+
+    references = (hook.secret, *((hook.previous_secret,) if hook.previous_secret else ()))
+
+    def resolved() -> tuple[str, ...]:
+        return tuple(config.secret(reference) for reference in references)
+
+    for secret in resolved():  # said now, and not when something happens
+        read_key(secret)
+    return resolved
+
+
+def _bearer(config: Config, reference: str | None) -> Callable[[], str | None]:
+    return lambda: None if reference is None else config.secret(reference).strip()
+
+
+def _guarded(config: Config, ca: str | None, allow: tuple[str, ...]) -> Http:
+    """Questions to where only public addresses are, or networks that are allowed (I39)."""
+    from muniment.notify.guard import Guard
+    from muniment.outbound import Http
+
+    return Http(ca=config.path(ca) if ca else None, connect=Guard(allow))
+
+
+def _provided(config: Config, store: SqlStore) -> ProvisionedDirectory | None:
+    """Who there is by an identity provider, and of whom it was signalled that they are disabled."""
+    scim, transmitters = config.identities.scim, config.signals.transmitters if config.signals else ()
+    if scim is None and not transmitters:
+        return None
+    from muniment.directory.provisioned import ProvisionedDirectory
+    from muniment.store.provisioned import SqlProvisioned
+
+    rows = SqlProvisioned(store.engine, store.marker)
+    groups, issuers = scim.groups if scim else (), [each.issuer for each in transmitters]
+    return ProvisionedDirectory(rows.revision, rows.since, groups, issuers, users=scim is not None)
+
+
 def _in_force(
     config: Config, store: SqlStore, views: SqlViews
 ) -> tuple[Policy, Directory, Mapping[str, Target], Governed | None]:
     """Policies, people and targets: as they lie on disk in a single-person trial, else as two people adopted them."""
     from muniment.connectors.kinds import build_connector
     from muniment.directory.file import FileDirectory, Unreadable
+    from muniment.directory.joined import JoinedDirectory
     from muniment.policy.cedar import CedarPolicy
     from muniment.policy.loading import read_folder
     from muniment.service.in_force import AdoptedDirectory, AdoptedPolicy, AdoptedTargets, Governed
     from muniment.service.standing import Adopted
 
-    people = config.path(config.identities.file)
+    people, provided = config.path(config.identities.file), _provided(config, store)
+    elsewhere = provided.knows if provided else _nobody
     try:
-        directory = FileDirectory(people)
+        file = FileDirectory(people, elsewhere)
     except Unreadable as trouble:  # the ledger knows who there was; what that is good for, the core says
         identities = _on_record(store, list(views.registered("identity:")))
         if not identities:
             raise
-        directory = FileDirectory.as_recorded(people, identities, trouble)
+        file = FileDirectory.as_recorded(people, identities, trouble, elsewhere)
+    directory: Directory = JoinedDirectory(file, provided) if provided else file
     targets = {settings.id: build_target(config, settings) for settings in config.targets}
     folder = config.path(config.policy.dir)
     if config.policy.single_person_trial:
@@ -237,6 +410,10 @@ def _in_force(
     )
 
 
+def _nobody(_: str) -> bool:
+    return False
+
+
 def _on_record(store: SqlStore, streams: list[str]) -> list[Identity]:
     """Who there was by the last entries of these streams, checked (I11): people a query, not all in one."""
     from muniment.core.events import IdentityRecorded, decode_data
@@ -262,6 +439,7 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
     """One target with its connector. Reaches nothing yet."""
     from muniment.connectors.kinds import build_connector
     from muniment.ports import CatalogueEntry, Target
+    from muniment.tracing import TracedConnector
 
     catalogue = tuple(
         CatalogueEntry(
@@ -291,7 +469,7 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         )
     return Target(
         id=settings.id, kind=settings.connector, environment=settings.environment, owners=settings.owners,
-        catalogue=catalogue, connector=connector, accounts=settings.accounts,
+        catalogue=catalogue, connector=TracedConnector(connector, settings.id) if config.tracing else connector, accounts=settings.accounts,
         account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
         settings=settings.settings,
     )  # fmt: skip
@@ -396,4 +574,4 @@ def run() -> None:
     """The ``muniment`` program."""
     from muniment.cli.app import main
 
-    sys.exit(main(find_config, open_desk, open_api))
+    sys.exit(main(find_config, open_desk, open_api, open_outward))

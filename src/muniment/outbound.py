@@ -17,7 +17,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -56,13 +56,20 @@ class Http:
     be asked.
     """
 
-    def __init__(self, *, ca: Path | None = None, timeout: float = TIMEOUT, largest: int = LARGEST) -> None:
-        """Trust the system's authorities, or only those in the PEM file ``ca``.
+    def __init__(
+        self,
+        *,
+        ca: Path | None = None,
+        timeout: float = TIMEOUT,
+        largest: int = LARGEST,
+        connect: Callable[[tuple[str, int], float], socket.socket] = socket.create_connection,
+    ) -> None:
+        """Trust the system's authorities, or only those in the PEM file ``ca``. ``connect`` may refuse addresses.
 
         Raises:
             Misconfigured: ``ca`` holds no certificate.
         """
-        self._timeout, self._largest = timeout, largest
+        self._timeout, self._largest, self._connect = timeout, largest, connect
         try:
             self._tls = ssl.create_default_context(cafile=str(ca) if ca else None)
         except (OSError, ssl.SSLError) as error:
@@ -120,7 +127,7 @@ class Http:
     def _deadline(self, connection: HTTPConnection, late: threading.Event) -> Iterator[None]:
         """Connect, and cut the connection when the time is over: TLS sets up under the same deadline."""
         address = (connection.host, connection.port)
-        raw = socket.create_connection(address, self._timeout)
+        raw = self._connect(address, self._timeout)
         with raw.dup() as handle:
             cut = threading.Timer(self._timeout, _cut, (handle, late))
             cut.daemon = True

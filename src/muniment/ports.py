@@ -261,10 +261,24 @@ class Directory(Protocol):
         """All identities, active or not, sorted by id."""
 
 
+class Provisioned(msgspec.Struct, frozen=True, kw_only=True):
+    """One person, group or agent as somebody outside keeps it here."""
+
+    id: str  # ours, opaque
+    kind: str  # "User", "Group", "Agent"
+    name: str  # folded
+    revision: int  # of all of them: what changed last has the highest
+    body: bytes  # JSON, as the provider's protocol has it
+    created_at: datetime
+    changed_at: datetime
+    removed_at: datetime | None = None
+
+
 # ── Who calls ────────────────────────────────────────────────────────────────
 
-#: what a credential may be narrowed to. ``check`` also widens: whoever enforces access asks about anybody
-Scoped: TypeAlias = Literal["read", "write", "check", "ledger", "metrics"]
+#: what a credential may be narrowed to. ``check`` also widens: whoever enforces access asks about anybody. ``scim``
+#: and ``signals`` are nobody's by role: a token is made for them
+Scoped: TypeAlias = Literal["read", "write", "check", "ledger", "metrics", "scim", "signals"]
 
 
 class Authenticated(msgspec.Struct, frozen=True, kw_only=True):

@@ -215,3 +215,77 @@ def test_a_revoked_token_is_good_for_nothing(served: Served) -> None:
             break
         time.sleep(0.1)
     assert answer.error["code"] == "unauthenticated.revoked"
+
+
+def test_delegations_read_the_same(served: Served) -> None:
+    lives = []
+    for ask in (served, served.at_desk):
+        told = []
+        given = ask("delegate", DEE, "--for", "2d", "--reason", "holidays", who=CYD)
+        told.append((given.status, plain(given.document).replace(given.document["id"], "dlg")))
+        for words, who in (
+            (("delegation", "list"), CYD),
+            (("delegation", "list"), BO),
+            (("delegation", "end", given.document["id"]), BO),
+            (("delegation", "end", given.document["id"]), DEE),
+            (("delegation", "list"), DEE),
+            (("delegate", CYD, "--for", "2d", "--reason", "to myself"), CYD),
+            (("delegate", DEE, "--reason", "without an end"), CYD),
+        ):
+            answer = ask(*words, who=who)
+            said = answer.document if answer.out else answer.error
+            mine = [i for i in said["items"] if i["id"] == given.document["id"]] if "items" in said else said
+            told.append((answer.status, plain(mine).replace(given.document["id"], "dlg")))
+        lives.append(told)
+    assert lives[0] == lives[1]
+
+
+def test_bundles_read_the_same(served: Served, tmp_path: Path) -> None:
+    row = f'[[tickets]]\ntarget = "bastion"\nprivileges = ["web-admin"]\npublic-key = "{served.local.key}"\n'
+    (tmp_path / "both.toml").write_text('for = "1h"\nreason = "release 17"\n' + row + row)
+    (tmp_path / "bad.toml").write_text(
+        'for = "1h"\nreason = "release 17"\n' + row + row.replace("web-admin", "nonsense")
+    )
+    remote, local = both(served, "bundle", tmp_path / "both.toml", who=ANN)
+    assert (remote.status, local.status) == (0, 0), (remote.err, local.err)
+    assert plain(remote.document) == plain(local.document)
+    assert len(remote.document["items"]) == 2
+    for ask in (served, served.at_desk):
+        before = len(ask("list", "--limit", "1000", who=ANN).document["items"])
+        assert ask("bundle", tmp_path / "bad.toml", who=ANN).error["code"].startswith("invalid")
+        assert len(ask("list", "--limit", "1000", who=ANN).document["items"]) == before
+
+
+def test_changes_of_policy_read_the_same(served: Served) -> None:
+    for words, who in (
+        (("policy", "changes"), OPS),
+        (("policy", "changes"), ANN),
+        (("policy", "changes", "chg_nonsense"), OPS),
+        (("policy", "adopt", "--reason", "nothing differs"), OPS),
+        (("policy", "adopt", "--reason", "not an operator"), ANN),
+        (("policy", "adopt", "chg_nonsense"), OPS),
+        (("policy", "refuse", "chg_nonsense", "--reason", "x"), OPS),
+        (("policy", "adopt"), OPS),
+    ):
+        remote, local = both(served, *words, who=who)
+        assert remote.status == local.status, (words, remote.err, local.err)
+        if local.out:
+            assert remote.document == local.document
+        else:
+            assert remote.error["code"] == local.error["code"], words
+
+
+def test_what_policy_decided_reads_the_same(served: Served) -> None:
+    ticket = served(*request(served.local.key), who=ANN).document["id"]
+    remote, local = both(served, "policy", "explain", ticket, who=ANN)
+    assert remote.document == local.document
+    assert remote.document["same"] is True
+    assert served("policy", "explain", ticket, who=BO).error["code"] == "not-found"
+
+
+def test_deliveries_read_the_same(served: Served) -> None:
+    remote, local = both(served, "deliveries", "list", who=OPS)
+    assert remote.document == local.document == {"items": [], "next": None}
+    assert served("deliveries", "list", who=ANN).error["code"] == "refused.role"
+    remote, local = both(served, "deliveries", "replay", "webhook:nobody", who=OPS)
+    assert remote.error["code"] == local.error["code"] == "not-found"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import logging
 import socket
 import subprocess
@@ -18,12 +20,14 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from joserfc.jwk import RSAKey
 
 from muniment.api.app import Office
+from muniment.api.dialects import PLAIN, dialect_at
 from muniment.api.serving import Address, ApiServer
 from muniment.cli.session import record
 from muniment.config import load
-from muniment.main import open_desk
+from muniment.main import open_desk, open_outward, open_scim
 from muniment.service import tokens
 from muniment.service.desk import Desk
 from muniment.service.pursuing import pursue
@@ -36,6 +40,31 @@ REQUEST: dict[str, Any] = {
     "target": "bastion", "scope": [{"privilege": "web-admin"}], "justification": "to look", "duration": "1h",
     "public_key": KEY,
 }  # fmt: skip
+#: what comes in from elsewhere
+SIGNALS = """
+[identities.scim]
+groups = ["contractors", "outer"]
+
+[signals]
+key = "file:keys/signals.pem"
+[[signals.transmitters]]
+issuer = "https://idp.example.com"
+jwks = "idp.json"
+audience = "https://muniment.example.com"
+subjects = ["email", "opaque", "iss_sub"]
+ends = ["device-compliance-change"]
+[[signals.streams]]
+name = "idp"
+audience = "https://idp.example.com/caep"
+client = "human:ops@example.com"
+
+[[webhooks]]
+name = "nobody"
+url = "https://hooks.example.com/"
+secret = "file:keys/hook"
+
+"""
+HOOK = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 PROBLEM = {"type", "title", "status", "detail", "code", "remedy"}
 
 
@@ -48,6 +77,7 @@ class Api:
     folder: Path
     http: httpx.Client
     tokens: dict[str, str] = field(default_factory=dict)
+    idp: Any = None  # what the transmitter of signals signs with
 
     def token(self, who: str, *scopes: str, lasts: timedelta = timedelta(days=1)) -> str:
         name = " ".join((who, *scopes))
@@ -75,9 +105,11 @@ class Api:
             more["json"] = body
         answer = self.http.request(method, path, headers=headers, **more)
         if answer.status_code >= 400:
-            assert answer.headers["content-type"] == "application/problem+json", answer.text
-            assert answer.json().keys() == PROBLEM
-            assert answer.json()["status"] == answer.status_code
+            spoken = dialect_at(httpx.URL(path).path)
+            assert answer.headers["content-type"] == spoken.refusal_type, answer.text
+            if spoken is PLAIN:
+                assert answer.json().keys() == PROBLEM
+                assert answer.json()["status"] == answer.status_code
         assert answer.headers["x-content-type-options"] == "nosniff"
         return answer
 
@@ -125,14 +157,27 @@ def quiet() -> Iterator[None]:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One server for a file of tests."""
     folder = tmp_path_factory.mktemp("api") / "access"
-    desk = open_desk(load(initialised(folder)))
+    path = initialised(folder)
+    path.write_text(path.read_text().replace("[policy]", SIGNALS + "[policy]"))
+    idp = RSAKey.generate_key(2048, {"kid": "one"})
+    (folder / "idp.json").write_text(json.dumps({"keys": [idp.as_dict(private=False)]}))
+    for name, secret in (
+        ("signals.pem", RSAKey.generate_key(2048).as_pem(private=True).decode()),
+        ("hook", HOOK),
+    ):
+        (folder / "keys" / name).touch(0o600)
+        (folder / "keys" / name).write_text(secret)
+    config = load(path)
+    desk = open_desk(config)
     record(desk)
     port = free_port()
-    office = Office(desk=desk, url=f"http://127.0.0.1:{port}", rate=100_000)
+    office = Office(desk=desk, url=f"http://127.0.0.1:{port}", rate=100_000, scim=open_scim(config, desk))
+    office.outward = open_outward(config, desk)
+    office.policies = folder / "policies"
     server = ApiServer(office, Address(host="127.0.0.1", port=port))
     server.start()
     with httpx.Client(base_url=office.url, timeout=60, trust_env=False) as http:
-        yield Api(desk, office, folder, http)
+        yield Api(desk, office, folder, http, idp=idp)
     assert server.stop(30)
     desk.store.engine.dispose()
 

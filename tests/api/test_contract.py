@@ -15,6 +15,7 @@ from api.conftest import AUD, CYD, OPS, REQUEST, Api
 from muniment.api import answers
 from muniment.api.app import TABLE
 from muniment.service.pursuing import pursue
+from muniment.service.tokens import SCOPES
 
 EXAMPLES = os.environ.get("MUNIMENT_EXAMPLES", "3")
 
@@ -93,7 +94,7 @@ def test_schemathesis_finds_no_drift(api: Api, tmp_path: Path) -> None:
     hooks.write_text("")
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{api.office.url}/openapi.json",
-        "--header", f"Authorization: Bearer {api.token(OPS)}", "--checks", "all",
+        "--header", f"Authorization: Bearer {api.token(OPS, *SCOPES)}", "--checks", "all",
         "--exclude-checks", "positive_data_acceptance",  # a sound body may name what is not there: that is a 4xx
         "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", EXAMPLES, "--seed", "1",
         "--exclude-operation-id", "stream", "--generation-database", "none", "--no-color", "--workers", "1",

@@ -192,6 +192,10 @@ VALUES: dict[str, e.Event] = {
     ),
     "login-linked/1": e.LoginLinked(issuer="https://idp.example.org", subject="248289761001", identity=CYD),
     "login-unlinked/1": e.LoginUnlinked(issuer="https://idp.example.org", subject="248289761001", identity=CYD),
+    "signal-received/1": e.SignalReceived(
+        issuer="https://idp.example.com", jti="golden", type="https://schemas.openid.net/secevent/caep/event-type/risk-level-change",
+        subject=ANN, claims={"current_level": "HIGH"}, digest=SHA,
+    ),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muniment.api import answers, bodies
+from muniment.api import access_requests, answers, bodies
 from muniment.api.routes import Call, Routes, decoded
 from muniment.core.errors import Invalid, MunimentError, Refused
 from muniment.core.identity import Identity, IdentityId, parse_identity
@@ -102,7 +102,15 @@ def search_actions(call: Call) -> Document:
 def describe(call: Call) -> Document:
     """Say where the decision point's endpoints are."""
     base = call.office.url
-    return {
+    more = (
+        {
+            "access_request_endpoint": f"{base}{PREFIX}/requests",
+            "capabilities": ["urn:openid:authzen:capability:access-request"],
+        }
+        if call.office.access_requests
+        else {}
+    )
+    return more | {
         "policy_decision_point": base,
         "access_evaluation_endpoint": f"{base}{PREFIX}/evaluation",
         "access_evaluations_endpoint": f"{base}{PREFIX}/evaluations",
@@ -119,7 +127,8 @@ def _decide(call: Call, asked: bodies.Evaluation) -> Document:
     if who is not None and target is not None:
         held = call.office.holdings.check(who, target, what, call.desk.clock.now())
     if held is None:
-        return {"decision": False, "context": {"reason": "no_active_grant"}}
+        requestable = access_requests.denial(call, asked) if call.office.access_requests else None
+        return {"decision": False, "context": requestable or {"reason": "no_active_grant"}}
     expires = held.until.isoformat().replace("+00:00", "Z")
     return {"decision": True, "context": {"ticket": held.ticket, "expires_at": expires}}
 

@@ -394,6 +394,191 @@ class Ready(TypedDict):
     ledger: str
 
 
+class Delegation(TypedDict):
+    id: str
+    by: str
+    to: str
+    starts_at: Instant
+    ends_at: Instant
+    in_force: bool
+    ended: bool
+
+
+class Delegations(TypedDict):
+    items: list[Delegation]
+    next: None
+
+
+class ShortChange(TypedDict):
+    change: str
+    status: Literal["proposed", "adopted", "refused"]
+    base: str | None
+    digest: str
+    proposed_by: str
+    proposed_at: Instant
+    decided_by: str | None
+    decided_at: Instant | None
+
+
+class Changes(TypedDict):
+    items: list[ShortChange]
+    next: None
+
+
+class Change(ShortChange):
+    reason: str
+    diff: list[str]
+
+
+class Proposed(TypedDict):
+    """A change; in a single-person trial only what holds already, and what that says."""
+
+    status: Literal["proposed", "adopted", "refused"]
+    digest: str
+    says: NotRequired[str]
+    change: NotRequired[str]
+    base: NotRequired[str | None]
+    proposed_by: NotRequired[str]
+    proposed_at: NotRequired[Instant]
+    decided_by: NotRequired[str | None]
+    decided_at: NotRequired[Instant | None]
+    reason: NotRequired[str]
+    diff: NotRequired[list[str]]
+
+
+class PolicyQuestion(TypedDict):
+    principal: str
+    action: str
+    resource: str
+    allowed: bool
+    determining: list[str]
+    errors: list[str]
+    context: dict[str, Any]
+
+
+class PolicyDecision(TypedDict):
+    event: str
+    at: Instant
+    by: str
+    policies: str
+    same: bool
+    questions: list[PolicyQuestion]
+
+
+class Explained(TypedDict):
+    ticket: str
+    status: Status
+    reasons: list[str]
+    same: bool
+    decisions: list[PolicyDecision]
+
+
+class TaskProgress(TypedDict):
+    current_step: int
+    total_steps: int
+    step_name: str
+
+
+class Task(TypedDict):
+    id: str
+    status: Literal["pending", "approved", "denied", "expired", "cancelled", "failed"]
+    status_endpoint: str
+    progress: NotRequired[TaskProgress]
+    links: dict[str, str]
+
+
+class TaskApproval(TypedDict):
+    id: str
+    approved_until: Instant
+
+
+class TaskResult(TypedDict):
+    mode: Literal["reevaluate"]
+    approval: TaskApproval
+
+
+class AccessTask(TypedDict):
+    task: Task
+    result: NotRequired[TaskResult]
+
+
+class ScimError(TypedDict):
+    schemas: list[str]
+    status: str
+    detail: str
+    scimType: NotRequired[str]
+
+
+class SignalError(TypedDict):
+    err: str
+    description: str
+
+
+class SignalMetadata(TypedDict):
+    spec_version: str
+    issuer: str
+    jwks_uri: str
+    delivery_methods_supported: list[str]
+    configuration_endpoint: str
+    status_endpoint: str
+    verification_endpoint: str
+    critical_subject_members: list[str]
+    default_subjects: str
+    authorization_schemes: list[dict[str, str]]
+
+
+class KeySet(TypedDict):
+    keys: list[dict[str, Any]]
+
+
+class StreamDelivery(TypedDict):
+    method: str
+    endpoint_url: str
+
+
+class SignalStream(TypedDict):
+    stream_id: str
+    iss: str
+    aud: str
+    events_supported: list[str]
+    events_requested: list[str]
+    events_delivered: list[str]
+    delivery: StreamDelivery
+
+
+class SignalStatus(TypedDict):
+    stream_id: str
+    status: Literal["enabled", "paused", "disabled"]
+    reason: NotRequired[str]
+
+
+class Polled(TypedDict):
+    sets: dict[str, str]
+    moreAvailable: bool
+
+
+class Nothing(TypedDict):
+    pass
+
+
+class Sink(TypedDict):
+    sink: str
+    next: int | None
+    waiting: int
+    lost: int
+    closed: str | None
+
+
+class Deliveries(TypedDict):
+    items: list[Sink]
+    next: None
+
+
+class Replayed(TypedDict):
+    sink: str
+    replayed: int
+
+
 class Problem(TypedDict):
     type: str
     title: str

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from itertools import chain, count
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 import structlog
-from litestar import Litestar, Request, Response
+from litestar import HttpMethod, Litestar, Request, Response
 from litestar.datastructures import Cookie
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
@@ -31,20 +32,26 @@ from litestar.response import ServerSentEvent
 
 from muniment.api import (
     access,
+    access_requests,
+    deliveries,
     devices,
     estate,
+    governing,
     health,
     ledger,
     openapi,
     pages,
     passkeys,
     problems,
+    scim,
+    signals,
     signin,
     tickets,
 )
+from muniment.api.dialects import PLAIN, Dialect, dialect_at
 from muniment.api.load import LOOKING, RESERVED, Load
 from muniment.api.numbers import Numbers, Watch
-from muniment.api.routes import Call, Plain, Route, Routes
+from muniment.api.routes import APART, MAX_BODY, Call, Plain, Route, Routes
 from muniment.api.stream import events
 from muniment.core.errors import Busy, MunimentError, NotFound, Refused, Unauthenticated
 from muniment.core.identity import SYSTEM, Identity
@@ -52,13 +59,13 @@ from muniment.ports import Authenticated, Authenticator
 from muniment.service import signing_in
 from muniment.service.desk import Caller, Desk
 from muniment.service.holding import Holdings
+from muniment.service.outward import Outward
 from muniment.service.sessions import csrf_token
 from muniment.service.signing_in import SignIn
 from muniment.service.tokens import TokenAuthenticator
 from muniment.store.tokens import SqlTokens
+from muniment.tracing import in_context, span
 
-#: bytes; the longest sound request is far smaller
-MAX_BODY = 1 << 16
 #: within which a body must be there
 BODY_SECONDS = 10.0
 #: streams open at once
@@ -104,7 +111,8 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
-    tickets.routes, estate.routes, ledger.routes, access.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes
+    tickets.routes, governing.routes, estate.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
+    signals.routes, deliveries.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes,
 ))  # fmt: skip
 
 
@@ -118,6 +126,10 @@ class Office:
     certificates: bytes = b""  # of time-stamping authorities, for evidence
     rate: int = 200
     at_once: int = 64
+    scim: Any = None  # `service.scim.Scim`, where identities come by it
+    access_requests: bool = False  # the draft of AuthZEN
+    policies: Path | None = None  # the folder that changes are proposed from
+    outward: Outward = field(default_factory=Outward)  # whom we tell, and whom we hear
     authenticators: tuple[Authenticator, ...] = ()
     signin: SignIn | None = None  # people sign in with an identity provider
     load: Load = field(init=False)
@@ -269,17 +281,30 @@ def application(office: Office) -> Litestar:
 
 def _handler(office: Office, path: str, secure: bool) -> HTTPRouteHandler:
     """All methods of a path, so that Litestar answers OPTIONS for all of them, too."""
-    routes = {route.method: route for route in TABLE if route.path == path}
+    routes = {str(route.method): route for route in TABLE if route.path == path}
+    largest = max(route.largest for route in routes.values())
 
     async def answer(request: Request[Any, Any, Any]) -> Response[Any]:
-        return await _answer(office, routes["POST" if request.method == "POST" else "GET"], request, secure)
+        return await _answer(office, routes[request.method], request, secure)
 
     named = re.sub(r"{(\w+)}", r"{\1:str}", path)
-    methods: list[Literal["GET", "POST"]] = list(routes)
-    return HTTPRouteHandler(named, http_method=methods, status_code=HTTPStatus.OK)(answer)
+    return HTTPRouteHandler(
+        named, http_method=[HttpMethod(name) for name in routes], status_code=HTTPStatus.OK, request_max_body_size=largest
+    )(answer)  # fmt: skip
 
 
 async def _answer(
+    office: Office, route: Route, request: Request[Any, Any, Any], secure: bool
+) -> Response[Any]:
+    with span(
+        f"{route.method} {route.path}", {"http.request.method": route.method, "http.route": route.path}
+    ) as note:
+        response = await _answered(office, route, request, secure)
+        note("http.response.status_code", int(response.status_code or 0))
+        return response
+
+
+async def _answered(
     office: Office, route: Route, request: Request[Any, Any, Any], secure: bool
 ) -> Response[Any]:
     began = time.perf_counter()
@@ -293,8 +318,8 @@ async def _answer(
         who = caller.identity.id
         with office.load.one(route):
             office.load.count(who, route)
-            raw = await _body(request) if route.method == "POST" else sent.credential.encode()
-            if shown.session and route.method == "POST" and route.scope is not None:
+            raw = await _body(request) if route.method != "GET" else sent.credential.encode()
+            if shown.session and route.method != "GET" and route.scope is not None:
                 _require_ours(office, route, sent, shown.credential, raw)
             call = Call(
                 route=route,
@@ -306,6 +331,7 @@ async def _answer(
                 raw=raw,
                 cookies=shown.cookies,
                 key=sent.get(b"idempotency-key" if route.keyed else b"last-event-id"),
+                header=sent.get,
                 office=office,
             )
             if route.quick:
@@ -313,17 +339,17 @@ async def _answer(
             else:
                 response = _respond(route, await _in(office.threads_for(route), _run, call))
     except HTTPException as error:
-        response = _refuse(_translated(error))
+        response = _refuse(_translated(error), route.dialect)
     except MunimentError as error:
         page = route.browser and "text/html" in (sent.get(b"accept") or "")
         first = page and route.scope is not None and route.method == "GET" and office.signin is not None
         if first and isinstance(error, Unauthenticated):
             response = _sign_in_first(request)
         else:
-            response = _refuse(error, page=page)
+            response = _refuse(error, route.dialect, page=page)
     except Exception as error:
         log.exception("a request failed unexpectedly", route=route.name, request=request_id, exc_info=error)
-        response = _refuse(_internal())
+        response = _refuse(_internal(), route.dialect)
     _finish(response, request_id, secure)
     seconds = time.perf_counter() - began
     office.numbers.requests.labels(route.method, route.path, response.status_code).inc()
@@ -375,7 +401,7 @@ async def _admit(office: Office, route: Route, shown: Shown) -> tuple[Caller, Au
             # whoever issued a JWT may not answer; nobody else waits for that
             threads = office.visitors if "." in credential else office.lookups
             caller, proof = await _in(threads, known, credential)
-    if proof.scopes and route.scope not in proof.scopes:
+    if (proof.scopes or route.scope in APART) and route.scope not in proof.scopes:
         raise Refused(
             f"the token is not good for this: it lacks the scope {route.scope}",
             remedy=f"Make one with --scope {route.scope}.",
@@ -423,7 +449,7 @@ def _never(*_: Any) -> bool:
 
 
 async def _in(threads: ThreadPoolExecutor, run: Callable[[A], T], given: A) -> T:
-    return await asyncio.get_running_loop().run_in_executor(threads, run, given)
+    return await asyncio.get_running_loop().run_in_executor(threads, in_context(run), given)
 
 
 async def _body(request: Request[Any, Any, Any]) -> bytes:
@@ -459,10 +485,11 @@ def _respond(route: Route, result: Any) -> Response[Any]:
         return result
     if isinstance(result, Plain):
         return Response(
-            result.body, status_code=route.status, media_type=result.media_type, headers=dict(result.headers),
+            result.body, status_code=result.status or route.status, media_type=result.media_type,
+            headers=dict(result.headers),
             cookies=[_cookie(*each) for each in result.cookies],
         )  # fmt: skip
-    return Response(result, status_code=route.status, media_type="application/json")
+    return Response(result, status_code=route.status, media_type=route.dialect.media_type)
 
 
 def _cookie(name: str, value: str, seconds: int) -> Cookie:
@@ -472,7 +499,7 @@ def _cookie(name: str, value: str, seconds: int) -> Cookie:
     )
 
 
-def _refuse(error: MunimentError, *, page: bool = False) -> Response[Any]:
+def _refuse(error: MunimentError, dialect: Dialect = PLAIN, *, page: bool = False) -> Response[Any]:
     status = problems.status_of(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status is not HTTPStatus.SERVICE_UNAVAILABLE:
         log.error("refused", error=error.message, code=error.code)
@@ -483,9 +510,9 @@ def _refuse(error: MunimentError, *, page: bool = False) -> Response[Any]:
             headers=problems.headers(status) | policy,
         )  # fmt: skip
     return Response(
-        msgspec.json.encode(problems.problem(error)),
+        msgspec.json.encode(dialect.refuse(error, status)),
         status_code=status.value,
-        media_type=problems.MEDIA_TYPE,
+        media_type=dialect.refusal_type,
         headers=problems.headers(status),
     )
 
@@ -513,9 +540,7 @@ def _translated(error: HTTPException) -> MunimentError:
                 "the path has no such method", remedy="/openapi.json lists them.", code="method-not-allowed"
             )
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return MunimentError(
-                f"the body is longer than {MAX_BODY} bytes", remedy="Send less.", code="too-large"
-            )
+            return MunimentError("the body is too long", remedy="Send less.", code="too-large")
         case status if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return MunimentError(
                 f"the request cannot be read: {error.detail:.200}",
@@ -528,13 +553,13 @@ def _translated(error: HTTPException) -> MunimentError:
 
 def _unrouted(secure: bool, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """What fails before a route is found."""
-    del request
+    dialect = dialect_at(request.scope["path"])
     if isinstance(error, HTTPException):
-        response = _refuse(_translated(error))
+        response = _refuse(_translated(error), dialect)
         for name, value in (error.headers or {}).items():
             response.headers.setdefault(name, value)
     else:
         log.error("a request failed unexpectedly", exc_info=error)
-        response = _refuse(_internal())
+        response = _refuse(_internal(), dialect)
     _finish(response, _new_id(), secure)
     return response

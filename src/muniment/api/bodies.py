@@ -56,6 +56,12 @@ class Request(Body, frozen=True, kw_only=True):
     public_key: Annotated[str, Meta(max_length=16384)] | None = None
 
 
+class Bundle(Body, frozen=True, kw_only=True):
+    """Tickets that belong together."""
+
+    requests: Annotated[tuple[Request, ...], Meta(min_length=2, max_length=100)]
+
+
 class Preview(Request, frozen=True, kw_only=True):
     """As a request; a reason is not needed to look."""
 
@@ -111,6 +117,16 @@ class Reason(Body, frozen=True, kw_only=True):
     reason: Text
 
 
+class Delegation(Body, frozen=True, kw_only=True):
+    """To whom, and for how long: one of ``until`` and ``duration``."""
+
+    to: Identity
+    reason: Text
+    until: Annotated[str, Meta(max_length=40, description="RFC 3339")] | None = None
+    duration: Annotated[str, Meta(min_length=2, max_length=40)] | None = None
+    starts_at: Annotated[str, Meta(max_length=40, description="RFC 3339; else now")] | None = None
+
+
 class Review(Body, frozen=True, kw_only=True):
     """How access was used."""
 
@@ -158,6 +174,72 @@ class Findings(Page, frozen=True, kw_only=True):
     resolved: bool = False
 
 
+class Replay(Body, frozen=True, kw_only=True):
+    """What to send again: what was given up, or everything of a time."""
+
+    sink: Annotated[str, Meta(min_length=1, max_length=80)]
+    since: Annotated[str, Meta(max_length=40, description="RFC 3339")] | None = None
+    until: Annotated[str, Meta(max_length=40, description="RFC 3339")] | None = None
+
+
+# Shared signals
+
+
+class WhichStream(Body, frozen=True, kw_only=True):
+    """One of the caller's streams."""
+
+    stream_id: Annotated[str, Meta(max_length=80)] = ""
+
+
+class Verification(Body, frozen=True, kw_only=True):
+    """What a verification event is to say."""
+
+    stream_id: Annotated[str, Meta(max_length=80)]
+    state: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class SetError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a token was not taken."""
+
+    err: Annotated[str, Meta(max_length=64)]
+    description: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class Poll(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """RFC 8936: what became of tokens fetched before, and how many to get."""
+
+    max_events: Annotated[int, Meta(ge=0, le=1000)] = 100
+    return_immediately: bool = True
+    ack: Annotated[tuple[Annotated[str, Meta(max_length=255)], ...], Meta(max_length=1000)] = ()
+    set_errs: Annotated[dict[str, SetError], Meta(max_length=1000)] = {}
+
+
+# SCIM, whose clients may send more than anybody knows; what names and filters mean is said by the service
+
+
+class ScimPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Which attributes of a resource."""
+
+    attributes: str | None = None
+    excluded_attributes: str | None = None
+
+
+class ScimFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Discovery has nothing to filter (RFC 7644, section 4): whoever does is refused."""
+
+    filter: Annotated[str, Meta(max_length=0)] | None = None
+
+
+class ScimQuery(ScimPart, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Which resources, and which part of them."""
+
+    filter: Annotated[str, Meta(max_length=4000)] | None = None
+    sort_by: Annotated[str, Meta(max_length=255)] | None = None
+    sort_order: Literal["ascending", "descending"] | None = None
+    start_index: int | None = None
+    count: int | None = None
+
+
 # AuthZEN, which tells everybody to ignore what they do not know
 
 
@@ -191,6 +273,30 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     resource: Resource
     context: dict[str, Any] | None = None
+
+
+class Denial(msgspec.Struct, frozen=True, kw_only=True):
+    """What an evaluation answered."""
+
+    evaluation_id: Annotated[str, Meta(max_length=80)]
+    evaluated_at: Annotated[str, Meta(max_length=40)] | None = None
+    expires_at: Annotated[str, Meta(max_length=40)] | None = None
+    reason: Annotated[str, Meta(max_length=80)] | None = None
+
+
+class RequestedAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """Until when; ``emergency`` breaks glass, and needs ``context.incident``."""
+
+    requested_until: Annotated[str, Meta(max_length=40, description="RFC 3339")]
+    emergency: bool = False
+
+
+class AccessRequest(Evaluation, frozen=True, kw_only=True):
+    """What was denied, and is asked for; ``context.justification`` says why."""
+
+    denial: Denial
+    requested_access: RequestedAccess
+    client: dict[str, Any] | None = None
 
 
 class PartOfEvaluation(msgspec.Struct, frozen=True, kw_only=True):

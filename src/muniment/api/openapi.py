@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from muniment.api import answers, problems
+from muniment.api import answers
+from muniment.api.dialects import ACCESS_REQUESTS, SCIM
 from muniment.api.routes import Route
 from muniment.api.signin import COOKIE
 
@@ -23,7 +24,9 @@ _REFUSED = {
     403: "The rules, the role or the token's scope forbid it",
     404: "Not there, or not for the caller to see: the two look the same",
     408: "The body did not come in time",
-    409: "The ticket stands otherwise than the command supposes",
+    409: "It stands otherwise than the command supposes",
+    410: "Too late",
+    412: "It is not the version that was named",
     413: "The body is too large",
     422: "The input cannot be meant",
     429: "Too much at once, or too often",
@@ -37,7 +40,7 @@ def document(routes: Sequence[Route], url: str) -> dict[str, Any]:
     kinds = [
         kind for r in routes for kind in (r.answer, r.body) if kind is not None and not isinstance(kind, str)
     ]
-    kinds.append(answers.Problem)
+    kinds += [r.dialect.refusal for r in routes] or [answers.Problem]
     named = list({id(kind): kind for kind in kinds}.values())
     schemas, components = msgspec.json.schema_components(named, ref_template=_REF)
     by_kind = {id(kind): schema for kind, schema in zip(named, schemas, strict=True)}
@@ -88,7 +91,7 @@ def _operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {_FORM if route.form else "application/json": {"schema": by_kind[id(route.body)]}},
+            "content": {_FORM if route.form else route.dialect.media_type: {"schema": by_kind[id(route.body)]}},
         }  # fmt: skip
     if route.scope:
         operation["x-scope"] = route.scope
@@ -134,12 +137,14 @@ def _headers(route: Route) -> Iterable[dict[str, Any]]:
 
 
 def _responses(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
-    if isinstance(route.answer, str):
-        good: dict[str, Any] = {route.answer: {"schema": {"type": "string"}}}
+    if route.status == 204:
+        good: dict[str, Any] = {}
+    elif isinstance(route.answer, str):
+        good = {route.answer: {"schema": {"type": "string"}}}
     else:
-        good = {"application/json": {"schema": by_kind[id(route.answer)]}}
+        good = {route.dialect.media_type: {"schema": by_kind[id(route.answer)]}}
     found = {str(route.status): {"description": "Done", "content": good}}
-    problem = {problems.MEDIA_TYPE: {"schema": by_kind[id(answers.Problem)]}}
+    problem = {route.dialect.refusal_type: {"schema": by_kind[id(route.dialect.refusal)]}}
     for status in _possible(route):
         found[str(status)] = {"description": _REFUSED[status], "content": problem}
     return found
@@ -151,8 +156,12 @@ def _possible(route: Route) -> list[int]:
         found |= {401, 403, 404}
     if route.scope or not route.quick:
         found |= {429}
-    if route.method == "POST":
+    if route.method != "GET":
         found |= {400, 408, 409, 413, 422}
+    if route.dialect is ACCESS_REQUESTS:
+        found |= {404, 410}
+    if route.dialect is SCIM:
+        found |= {400, 412} if route.method not in {"GET", "POST"} else {400}
     if route.query is not None:
         found |= {422}
     if route.tag == "sign-in" and not (route.scope is None and route.quick):

@@ -14,11 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from muniment.api.dialects import PLAIN, Dialect
 from muniment.core.errors import Invalid
 from muniment.core.identity import Role
 from muniment.core.ticket import Ticket
@@ -29,6 +30,12 @@ from muniment.service.documents import Document
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
+Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+#: bytes; the longest sound request is far smaller
+MAX_BODY = 1 << 16
+#: scopes that no role stands for, and that a token has only if it was made for them
+APART: frozenset[Scoped] = frozenset({"scim", "signals"})
 #: the id of a ticket, as `service.budgeting.new_id` makes it
 TICKET = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 
@@ -41,13 +48,14 @@ class Plain:
     media_type: str = "application/octet-stream"
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: tuple[tuple[str, str, int], ...] = ()  # name, value, seconds; 0 takes it away
+    status: int | None = None  # else the route's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
     """One way in."""
 
-    method: Literal["GET", "POST"]
+    method: Method
     path: str  # with {names}
     run: Callable[[Call], Any]
     answer: Any  # the type of what it answers, or a media type where that is not JSON
@@ -64,6 +72,8 @@ class Route:
     form: bool = False  # its body is a form, not JSON
     browser: bool = False  # a person's browser asks: errors are pages, if it wants pages
     tag: str = ""
+    dialect: Dialect = PLAIN
+    largest: int = MAX_BODY  # bytes of a body
 
     @property
     def name(self) -> str:
@@ -91,9 +101,19 @@ class Routes:
         """A route that does something."""
         return self._add("POST", path, {"scope": "write"} | more)
 
-    def _add(
-        self, method: Literal["GET", "POST"], path: str, more: dict[str, Any]
-    ) -> Callable[[Handler], Handler]:
+    def put(self, path: str, **more: Any) -> Callable[[Handler], Handler]:
+        """A route that replaces something."""
+        return self._add("PUT", path, {"scope": "write"} | more)
+
+    def patch(self, path: str, **more: Any) -> Callable[[Handler], Handler]:
+        """A route that changes parts of something."""
+        return self._add("PATCH", path, {"scope": "write"} | more)
+
+    def delete(self, path: str, **more: Any) -> Callable[[Handler], Handler]:
+        """A route that takes something away."""
+        return self._add("DELETE", path, {"scope": "write"} | more)
+
+    def _add(self, method: Method, path: str, more: dict[str, Any]) -> Callable[[Handler], Handler]:
         def take(run: Handler) -> Handler:
             self.table.append(Route(method=method, path=path, run=run, tag=self.tag, **more))
             return run
@@ -118,6 +138,7 @@ class Call:
     raw: bytes
     key: str | None = None
     cookies: Mapping[str, str] = field(default_factory=dict)  # ours: `signin.cookies_of`
+    header: Callable[[bytes], str | None] = lambda _: None  # by its name in lower case
     office: Any = None  # what the process has beside the desk: `app.Office`
 
     @property

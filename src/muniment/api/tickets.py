@@ -28,6 +28,14 @@ def file_request(call: Call) -> Document:
     return call.command(lambda caller: filing.file_request(call.desk, caller, ask))
 
 
+@routes.post("/v1/bundles", body=bodies.Bundle, answer=answers.Tickets, status=201, work=True)
+def file_bundle(call: Call) -> Document:
+    """File several tickets together, all or none. Each is judged, approved and ended by itself."""
+    asked: bodies.Bundle = call.body
+    filed = filing.file_bundle(call.desk, call.caller, [_ask(each) for each in asked.requests])
+    return {"items": ticket_documents(call.desk, filed), "next": None}
+
+
 @routes.post("/v1/preview", body=bodies.Preview, answer=answers.Preview, scope="read", work=True)
 def preview(call: Call) -> Document:
     """Say what would come of a request: verdict, approvals, scope. Records nothing."""

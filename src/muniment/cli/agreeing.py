@@ -106,35 +106,24 @@ def delegate(
     reason: Reason,
 ) -> None:
     """Hand your authority to approve to somebody for a period; it cannot be handed on."""
-    from muniment.service import delegating
-    from muniment.service.sealing import seal
-
     if (until is None) == (duration is None):
         raise Usage("a delegation has one end", remedy="Give --until TIME or --for DURATION.")
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    given = delegating.give(
-        desk,
-        caller,
-        to=to,
+    document = session.backend(writes=True).delegate(
+        to,
         until=parse_instant(until, "the end") if until is not None else None,
         length=parse_duration(duration) if duration is not None else None,
         starts=parse_instant(start, "the start") if start is not None else None,
         reason=reason,
     )
-    document = delegating.document(given, desk.clock.now())
     session.emit(document, lambda: _table([document]))
-    seal(desk)
 
 
 @command(delegation, "list", example="muniment delegation list --as human:cyd@example.com")
 def listed(context: typer.Context) -> None:
     """List the delegations that you gave or have; operators and auditors see all."""
-    from muniment.service import delegating
-
     session = of(context)
-    desk, caller = session.enter()
-    found = delegating.listed(desk, caller)
+    found = session.backend().delegations()
     session.emit({"items": found, "next": None}, lambda: _table(found))
 
 
@@ -146,15 +135,9 @@ def end(
     ],
 ) -> None:
     """End a delegation before its time."""
-    from muniment.service import delegating
-    from muniment.service.sealing import seal
-
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    ended = delegating.end(desk, caller, delegation_id)
-    document = delegating.document(ended, desk.clock.now(), ended=True)
+    document = session.backend(writes=True).end_delegation(delegation_id)
     session.emit(document, lambda: _table([document]))
-    seal(desk)
 
 
 def _table(found: list[Document]) -> RenderableType:

@@ -24,6 +24,7 @@ from muniment.cli import (
     collecting,
     connectors,
     deciding,
+    deliveries,
     evidence,
     executing,
     linking,
@@ -42,6 +43,7 @@ from muniment.core.errors import MunimentError
 if TYPE_CHECKING:
     from muniment.config import Config
     from muniment.service.desk import Desk
+    from muniment.service.outward import Outward
 
 INTERRUPTED = 130
 INTERNAL = 1
@@ -67,6 +69,7 @@ def build() -> Any:
         connectors,
         tokens,
         signing_in,
+        deliveries,
         witness,
         administering,
     ):
@@ -97,11 +100,14 @@ def main(
     find_config: Callable[[str | None], Config],
     open_desk: Callable[..., Desk],
     open_api: Callable[[Config, Desk], Served],
+    open_outward: Callable[[Config, Desk], Outward],
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Run the program and return its exit status. ``arguments`` are the process's own by default."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    session = Session(find_config=find_config, open_desk=open_desk, open_api=open_api)
+    session = Session(
+        find_config=find_config, open_desk=open_desk, open_api=open_api, open_outward=open_outward
+    )
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows its number
             stream.reconfigure(errors="backslashreplace")

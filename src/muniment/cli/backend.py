@@ -56,6 +56,9 @@ class Backend(Protocol):
     def file(self, ask: Ask) -> Document:
         """File a ticket."""
 
+    def file_bundle(self, asks: Sequence[Ask]) -> list[Document]:
+        """File several tickets together."""
+
     def preview(self, ask: Ask) -> Document:
         """Say what would come of it."""
 
@@ -144,3 +147,45 @@ class Backend(Protocol):
 
     def checkpoint(self) -> Document:
         """The signed checkpoint over everything."""
+
+    # ── who decides, and what is in force ──
+
+    def delegate(
+        self,
+        to: str,
+        *,
+        until: datetime | None,
+        length: timedelta | None,
+        starts: datetime | None,
+        reason: str,
+    ) -> Document:
+        """Let somebody decide on one's behalf."""
+
+    def delegations(self) -> list[Document]:
+        """Those one gave or has."""
+
+    def end_delegation(self, delegation: str) -> Document:
+        """End one."""
+
+    def explain(self, ticket: str) -> Document:
+        """Why policy decided as it did."""
+
+    def propose(self, reason: str) -> Document:
+        """Propose what lies in the policy folder and the configuration, where Muniment runs."""
+
+    def adopt(self, change: str) -> Document:
+        """Agree to a change."""
+
+    def refuse(self, change: str, *, reason: str) -> Document:
+        """Say no to a change."""
+
+    def changes(self, change: str | None) -> Document:
+        """All of them, or one in full."""
+
+    # ── whoever runs it ──
+
+    def deliveries(self) -> Document:
+        """How far each sink is."""
+
+    def replay(self, sink: str, *, since: datetime | None, until: datetime | None) -> Document:
+        """Send again."""

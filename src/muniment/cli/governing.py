@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from muniment.cli import console
-from muniment.cli.session import Session, Usage
-from muniment.core.errors import Misconfigured, NotFound
+from muniment.core.errors import Misconfigured
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.checking import TRIAL, errors
 from muniment.policy.lint import lint
 from muniment.policy.loading import read_folder
 from muniment.service import changes
-from muniment.service.standing import Change, current, without_schema
+from muniment.service.standing import without_schema
 
 if TYPE_CHECKING:
     from muniment.config import Config
     from muniment.service.desk import Desk
-
-
-def adopt(session: Session, change: str | None, reason: str | None) -> dict[str, Any]:
-    """Propose, or agree."""
-    desk, caller = session.enter(writes=True)
-    if desk.governed is None:
-        return {"status": "adopted", "digest": desk.policy.digest, "says": TRIAL}
-    if change is not None:
-        return document_of(desk, changes.adopt(desk, caller, change))
-    if not reason:
-        raise Usage("nobody says why", remedy='Add --reason "…", or name the change to agree to.')
-    config = session.config()
-    folder = config.path(config.policy.dir)
-    files = read_folder(folder)
-    proposed = changes.propose(
-        desk, caller, files=files, settings=desk.governed.settings(CedarPolicy(files)), reason=reason,
-        findings=errors(folder),
-    )  # fmt: skip
-    return document_of(desk, proposed)
-
-
-def shown(session: Session, change: str | None) -> dict[str, Any]:
-    """All, or one in full. Whoever operates, audits or decides on changes may see them."""
-    desk, caller = session.enter()
-    changes.require_reader(desk, caller)
-    found = current(desk.store).changes
-    if change is None:
-        return {"items": [_short(each) for each in reversed(found.values())], "next": None}
-    if change not in found:
-        raise NotFound(f"there is no change {change!r:.60}", remedy="`muniment policy changes` lists them.")
-    return document_of(desk, found[change])
-
-
-def document_of(desk: Desk, change: Change) -> dict[str, Any]:
-    """One change, with what differs from the set that it was made from."""
-    state = current(desk.store)
-    before = state.sets.get(change.base or "", {})
-    texts = desk.views.texts([change.reason])
-    return {
-        **_short(change),
-        "reason": texts.get(change.reason, "(erased)"),
-        "diff": _diff(before, change.files) + _diff(change.replaces, change.settings),
-    }
 
 
 def governed_warnings(config: Config, desk: Desk) -> list[str]:
@@ -115,22 +70,6 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
         if each.status == "proposed" and not changes.stale(state, each)
     ]
     return said + [f"the change {each} waits for a second person" for each in waiting]
-
-
-def _short(change: Change) -> dict[str, Any]:
-    return {
-        "change": change.id, "status": change.status, "base": change.base, "digest": change.policy,
-        "proposed_by": change.proposed_by, "proposed_at": change.proposed_at, "decided_by": change.decided_by,
-        "decided_at": change.decided_at,
-    }  # fmt: skip
-
-
-def _diff(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    lines: list[str] = []
-    for name in sorted(before.keys() | after.keys()):
-        old, new = before.get(name, "").splitlines(), after.get(name, "").splitlines()
-        lines += difflib.unified_diff(old, new, f"in force/{name}", f"proposed/{name}", lineterm="", n=2)
-    return lines
 
 
 def render(document: dict[str, Any]) -> RenderableType:

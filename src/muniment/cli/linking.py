@@ -101,16 +101,14 @@ def bundle(
 ) -> None:
     """File several tickets together. Each is judged, approved and ended by itself."""
     from muniment.cli.tickets import rows
-    from muniment.service.documents import ticket_document
-    from muniment.service.filing import file_bundle
 
     session = of(context)
     asks = _asks(file)
-    backend, desk, caller = session.local(writes=True)
+    backend = session.backend(writes=True)
     documents, trouble = [], None
-    for ticket in file_bundle(desk, caller, asks):
-        session.note(f"filed {ticket.id}")
-        document, late = backend.settle(ticket_document(desk, ticket))
+    for ticket in backend.file_bundle(asks):
+        session.note(f"filed {ticket['id']}")
+        document, late = backend.settle(ticket)
         trouble = trouble or late
         documents.append(document)
     session.emit({"items": documents, "next": None}, lambda: rows(documents, backend.now()))

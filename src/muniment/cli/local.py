@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -15,12 +16,24 @@ from muniment.core.errors import Conflict, IntegrityError, LeaseLost, MunimentEr
 from muniment.core.identity import parse_identity
 from muniment.core.scope import Scope
 from muniment.core.ticket import Ticket
-from muniment.service import deciding, evidencing, extending, filing, ledgering, looking
+from muniment.service import (
+    changing,
+    deciding,
+    delegating,
+    evidencing,
+    explaining,
+    extending,
+    filing,
+    ledgering,
+    looking,
+    sending,
+)
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import preview_document, target_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
 from muniment.service.pursuing import pursue
 from muniment.service.sealing import seal
+from muniment.service.sending import Sink
 from muniment.service.signing import statement
 from muniment.store.views import Filter
 
@@ -38,9 +51,21 @@ class LocalBackend:
         caller: Caller | None,
         certificates: Callable[[], bytes],
         working: Callable[[str], AbstractContextManager[Any]],
+        sinks: Callable[[Desk], tuple[Sink, ...]],
+        policies: Callable[[], Path],
     ) -> None:
-        """``caller`` is None for commands of whoever runs the store; ``working`` shows that something takes time."""
+        """Prepare.
+
+        Args:
+            desk: the adapters.
+            caller: None for commands of whoever runs the store.
+            certificates: of time-stamping authorities.
+            working: shows that something takes time.
+            sinks: who is told what happens.
+            policies: the folder of policies.
+        """
         self._desk, self._who, self._certificates, self._working = desk, caller, certificates, working
+        self._sinks, self._policies = sinks, policies
 
     @property
     def _caller(self) -> Caller:
@@ -62,6 +87,10 @@ class LocalBackend:
     def file(self, ask: Ask) -> Document:
         """See `Backend`."""
         return self._document(filing.file_request(self._desk, self._caller, ask))
+
+    def file_bundle(self, asks: Sequence[Ask]) -> list[Document]:
+        """See `Backend`."""
+        return [self._document(each) for each in filing.file_bundle(self._desk, self._caller, asks)]
 
     def preview(self, ask: Ask) -> Document:
         """See `Backend`."""
@@ -216,6 +245,64 @@ class LocalBackend:
     def checkpoint(self) -> Document:
         """See `Backend`."""
         return ledgering.checkpoint(self._desk)
+
+    def delegate(
+        self,
+        to: str,
+        *,
+        until: datetime | None,
+        length: timedelta | None,
+        starts: datetime | None,
+        reason: str,
+    ) -> Document:
+        """See `Backend`."""
+        given = delegating.give(
+            self._desk, self._caller, to=to, until=until, length=length, starts=starts, reason=reason
+        )
+        seal(self._desk)
+        return delegating.document(given, self.now())
+
+    def delegations(self) -> list[Document]:
+        """See `Backend`."""
+        return delegating.listed(self._desk, self._caller)
+
+    def end_delegation(self, delegation: str) -> Document:
+        """See `Backend`."""
+        ended = delegating.end(self._desk, self._caller, delegation)
+        seal(self._desk)
+        return delegating.document(ended, self.now(), ended=True)
+
+    def explain(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return explaining.explain(self._desk, self._caller, ticket)
+
+    def propose(self, reason: str) -> Document:
+        """See `Backend`."""
+        return changing.propose(self._desk, self._caller, self._policies(), reason)
+
+    def adopt(self, change: str) -> Document:
+        """See `Backend`."""
+        return changing.adopt(self._desk, self._caller, change)
+
+    def refuse(self, change: str, *, reason: str) -> Document:
+        """See `Backend`."""
+        return changing.refuse(self._desk, self._caller, change, reason)
+
+    def changes(self, change: str | None) -> Document:
+        """See `Backend`."""
+        if change is not None:
+            return changing.shown(self._desk, self._caller, change)
+        return {"items": changing.listed(self._desk, self._caller), "next": None}
+
+    def deliveries(self) -> Document:
+        """See `Backend`."""
+        return sending.document(sending.states(self._desk, self._sinks(self._desk)))
+
+    def replay(self, sink: str, *, since: datetime | None, until: datetime | None) -> Document:
+        """See `Backend`."""
+        return sending.replay(
+            self._desk, sending.named(self._sinks(self._desk), sink), since=since, upto=until
+        )
 
     # ── helpers ──
 

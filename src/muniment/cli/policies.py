@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muniment.cli.commands import command, group
-from muniment.cli.session import of
+from muniment.cli.session import Usage, of
 from muniment.core.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def adopt(
     from muniment.cli import governing
 
     session = of(context)
-    document = governing.adopt(session, change, reason)
+    if change is None and not reason:
+        raise Usage("nobody says why", remedy='Add --reason "…", or name the change to agree to.')
+    backend = session.backend(writes=True)
+    document = backend.propose(reason or "") if change is None else backend.adopt(change)
     session.emit(document, lambda: governing.render(document))
 
 
@@ -91,11 +94,9 @@ def refuse(
 ) -> None:
     """Say no to a proposed change, or take your own back."""
     from muniment.cli import governing
-    from muniment.service import changes
 
     session = of(context)
-    desk, caller = session.enter(writes=True)
-    document = governing.document_of(desk, changes.refuse(desk, caller, change, reason=reason))
+    document = session.backend(writes=True).refuse(change, reason=reason)
     session.emit(document, lambda: governing.render(document))
 
 
@@ -108,7 +109,7 @@ def proposals(
     from muniment.cli import governing
 
     session = of(context)
-    document = governing.shown(session, change)
+    document = session.backend().changes(change)
     session.emit(document, lambda: governing.render(document))
 
 
@@ -152,11 +153,8 @@ def explain(
     context: typer.Context, ticket_id: Annotated[str, typer.Argument(metavar="ID", help="The ticket.")]
 ) -> None:
     """Replay what policy decided about a ticket, from the record, and say why."""
-    from muniment.service import explaining
-
     session = of(context)
-    desk, caller = session.enter()
-    document = explaining.explain(desk, caller, ticket_id)
+    document = session.backend().explain(ticket_id)
     session.emit(document, lambda: _explained(document))
     if not document["same"]:
         raise IntegrityError(

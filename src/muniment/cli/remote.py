@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -91,6 +91,12 @@ class RemoteBackend:
     def file(self, ask: Ask) -> Document:
         """See `Backend`."""
         return self._post("/v1/requests", _body(ask))
+
+    def file_bundle(self, asks: Sequence[Ask]) -> list[Document]:
+        """Asked for once: whoever hears no answer looks at what was filed."""
+        body = {"requests": [_said(_body(ask)) for ask in asks]}
+        found: list[Document] = self._once("/v1/bundles", body)["items"]
+        return found
 
     def preview(self, ask: Ask) -> Document:
         """See `Backend`."""
@@ -249,6 +255,66 @@ class RemoteBackend:
         """See `Backend`."""
         return self._get("/v1/ledger/checkpoint")
 
+    def delegate(
+        self,
+        to: str,
+        *,
+        until: datetime | None,
+        length: timedelta | None,
+        starts: datetime | None,
+        reason: str,
+    ) -> Document:
+        """See `Backend`. Asked for once."""
+        body = {
+            "to": to,
+            "reason": reason,
+            "until": wire(until) if until else None,
+            "duration": iso_duration(length) if length else None,
+            "starts_at": wire(starts) if starts else None,
+        }
+        return self._once("/v1/delegations", _said(body))
+
+    def delegations(self) -> list[Document]:
+        """See `Backend`."""
+        return self._pages("/v1/delegations")
+
+    def end_delegation(self, delegation: str) -> Document:
+        """See `Backend`."""
+        return self._post(f"/v1/delegations/{quote(delegation, safe='')}/end")
+
+    def explain(self, ticket: str) -> Document:
+        """See `Backend`."""
+        return self._get(_of(ticket, "policy"))
+
+    def propose(self, reason: str) -> Document:
+        """See `Backend`: what lies on the server's disk. Asked for once."""
+        return self._once("/v1/policy/changes", {"reason": reason})
+
+    def adopt(self, change: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(f"{_change(change)}/adopt", None)
+
+    def refuse(self, change: str, *, reason: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(f"{_change(change)}/refuse", {"reason": reason})
+
+    def changes(self, change: str | None) -> Document:
+        """See `Backend`."""
+        return self._get("/v1/policy/changes" if change is None else _change(change))
+
+    def deliveries(self) -> Document:
+        """See `Backend`."""
+        return self._get("/v1/deliveries")
+
+    def replay(self, sink: str, *, since: datetime | None, until: datetime | None) -> Document:
+        """See `Backend`."""
+        body = {
+            "sink": sink,
+            "since": wire(since) if since else None,
+            "until": wire(until) if until else None,
+        }
+        return self._post("/v1/deliveries/replay", body)
+
     # ── HTTP ──
 
     def _get(self, path: str, **query: Any) -> Document:
@@ -268,6 +334,11 @@ class RemoteBackend:
         raw = msgspec.json.encode(given) if body is not None else b""
         headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
         return self._read(self._ask("POST", path, {}, raw, headers))
+
+    def _once(self, path: str, body: Mapping[str, Any] | None) -> Document:
+        """A command that has no key: it is not asked again when its answer gets lost."""
+        raw = b"" if body is None else msgspec.json.encode(body)
+        return self._read(self._send("POST", path, {}, raw, {"Content-Type": "application/json"}))
 
     def _ask(
         self,
@@ -336,6 +407,15 @@ def _no_server(url: str) -> e.MunimentError:
 def _of(ticket: str, what: str | None = None) -> str:
     path = f"/v1/requests/{quote(ticket, safe='')}"
     return path if what is None else f"{path}/{what}"
+
+
+def _change(change: str) -> str:
+    return f"/v1/policy/changes/{quote(change, safe='')}"
+
+
+def _said(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not there."""
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def _body(ask: Ask) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import typer
 from muniment.cli.commands import command, group
 from muniment.cli.session import of, record
 from muniment.core.errors import RolledBack, Unavailable
+from muniment.tracing import switch_off, switch_on
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -53,6 +54,7 @@ def serve(
     # without controllers there is nothing to sign, and so no key to lose (I32)
     desk = session.open_desk(config, signing=only != "api")
     log_to_stderr()
+    _trace(config)
     with suppress(
         RolledBack
     ):  # reading goes on, and what is over is taken away; `People` says so again and again
@@ -73,6 +75,7 @@ def serve(
             remedy="Nothing is lost: what it was about is due again at the next start.",
             code="unavailable.slow-stop",
         )
+    switch_off()
     ended = "Stopped." if only == "api" else "Stopped; everything that was recorded is sealed."
     session.emit({"stopped": True}, lambda: ended)
 
@@ -104,8 +107,34 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tu
         parts.append(
             Controllers(desk, node=_node(), seal_every=every, heartbeat=heartbeat, stamp_every=stamp_every)
         )
+        parts += _outward(session, config, desk)
         said.append(f"The controllers run, for {len(desk.targets)} targets.")
     return parts, said
+
+
+def _trace(config: Config) -> None:
+    """Traces go to a collector, where one is configured."""
+    tracing = config.tracing
+    if tracing is not None:
+        token = (
+            {}
+            if tracing.token is None
+            else {"Authorization": f"Bearer {config.secret(tracing.token).strip()}"}
+        )
+        switch_on(tracing.endpoint, headers=token, share=tracing.percent / 100)
+
+
+def _outward(session: Session, config: Config, desk: Desk) -> list[_Part]:
+    """Whoever is told what happens, and signals that are fetched."""
+    from muniment.controllers.feeds import Feeds, Fetching
+
+    parts: list[_Part] = []
+    outward = session.open_outward(config, desk)
+    if outward.sinks:
+        parts.append(Feeds(desk, outward.sinks, _node()))
+    if outward.signals is not None and outward.polled:
+        parts.append(Fetching(outward.signals, outward.polled, desk, _node()))
+    return parts
 
 
 def _node() -> str:

@@ -14,12 +14,16 @@ import typer
 from muniment.core.errors import MunimentError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from muniment.cli.backend import Backend
     from muniment.cli.local import LocalBackend
     from muniment.config import Config
     from muniment.service.desk import Caller, Desk
+    from muniment.service.outward import Outward
+    from muniment.service.sending import Sink
 
 VIA = "local"
 
@@ -52,6 +56,7 @@ class Session:
     find_config: Callable[[str | None], Config]
     open_desk: Callable[..., Desk]
     open_api: Callable[[Config, Desk], Served]
+    open_outward: Callable[[Config, Desk], Outward]
     config_file: str | None = None
     as_json: bool = False
     identity: str | None = None
@@ -98,14 +103,27 @@ class Session:
             desk, caller = self.desk(), None
         else:
             desk, caller = self.enter(writes=writes)
-        return LocalBackend(desk, caller, self._certificates, self.working)
+        return LocalBackend(desk, caller, self._certificates, self.working, self._sinks, self._policies)
 
     def local(self, *, writes: bool = False) -> tuple[LocalBackend, Desk, Caller]:
         """The desk here, and the same way on from it as `backend` has."""
         from muniment.cli.local import LocalBackend
 
         desk, caller = self.enter(writes=writes)
-        return LocalBackend(desk, caller, self._certificates, self.working), desk, caller
+        return (
+            LocalBackend(desk, caller, self._certificates, self.working, self._sinks, self._policies),
+            desk,
+            caller,
+        )
+
+    def _policies(self) -> Path:
+        """The folder of policies."""
+        config = self.config()
+        return config.path(config.policy.dir)
+
+    def _sinks(self, desk: Desk) -> tuple[Sink, ...]:
+        """Who is told what happens."""
+        return self.open_outward(self.config(), desk).sinks
 
     def at_server(self) -> str | None:
         """The server's URL: what stands on the line wins over the environment."""

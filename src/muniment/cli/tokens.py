@@ -26,8 +26,9 @@ def create(
         typer.Option(
             "--scope",
             metavar="SCOPE",
-            help="Good for this alone: read, write, check, ledger or metrics. Repeatable; else for all that the "
-            "identity may. With check, its holder asks about everybody.",
+            help="Good for this alone: read, write, check, ledger, metrics, scim or signals. Repeatable; else for "
+            "all that the identity may. With check, its holder asks about everybody; scim and signals are for "
+            "identity providers, and no token is good for them that was not made for them.",
         ),
     ] = None,
 ) -> None:

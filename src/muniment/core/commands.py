@@ -154,6 +154,7 @@ class Offboard(Command, frozen=True, kw_only=True):
     """People with a part in it may be gone: end what rests on them."""
 
     gone: tuple[IdentityId, ...]  # deactivated, without an owner, or no longer in the directory; aliases too
+    reason: str = "deactivated"  # why approvals of theirs are void
 
 
 class RecordRevocation(Command, frozen=True, kw_only=True):

@@ -358,6 +358,19 @@ class IdentityDeactivated(Event, frozen=True, kw_only=True):
     identity: IdentityId
 
 
+class SignalReceived(Event, frozen=True, kw_only=True):
+    """Somebody outside said something about an identity: a session ended, a risk rose, an account is disabled."""
+
+    kind = "signal-received/1"
+
+    issuer: str
+    jti: str  # the issuer's name for it; it is heeded once
+    type: str  # a URI
+    subject: IdentityId | None  # whom it is about here; null: nobody whom we know
+    claims: dict[str, str]  # what it rests on: current_level, change_type, …
+    digest: str  # SHA-256 of the token as it came, so that whoever kept it can show it
+
+
 class TargetRegistered(Event, frozen=True, kw_only=True):
     """A target and its catalogue as configured, when it first appeared or changed."""
 
@@ -521,7 +534,7 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
     FindingResolved, CheckWaived, RequestClosed,
 )  # fmt: skip
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
-    IdentityRecorded, IdentityDeactivated, TargetRegistered, TargetRetired, DelegationGiven, DelegationEnded,
+    IdentityRecorded, IdentityDeactivated, SignalReceived, TargetRegistered, TargetRetired, DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
 )  # fmt: skip
 

@@ -165,15 +165,26 @@ def fail(ticket: Ticket, command: c.FailProvisioning, facts: c.Facts, now: datet
 
 
 def end(ticket: Ticket, command: c.End, facts: c.Facts, now: datetime) -> tuple[e.Event, ...]:
-    """Order the end of access. Time is half-open: at ``expires_at`` it is over."""
+    """Order the end of access. Time is half-open: at ``expires_at`` it is over. What a signal ends, somebody looks at."""
     del facts
     if command.cause == "expired" and (ticket.expiry is None or now < ticket.expiry):
         return ()
-    ordered = e.RevocationOrdered(cause=command.cause, reason=None)
+    over: tuple[e.Event, ...] = (e.RevocationOrdered(cause=command.cause, reason=None),)
+    if command.cause == "signal":
+        message = f"a signal about {ticket.terms.beneficiary} ended {ticket.id}"
+        scope = ticket.granted or ticket.approved
+        found = e.FindingRaised(
+            finding=str(len(ticket.findings) + 1),
+            type="signal",
+            severity="high",
+            message=message,
+            scope=scope,
+        )
+        over = (*over, found)
     if ticket.status == "provisioning":
         never = e.ProvisioningFailed(code=UNREAD, message="access could not be given before it was to end")
-        return never, ordered
-    return (ordered,)
+        return never, *over
+    return over
 
 
 def record_revocation(

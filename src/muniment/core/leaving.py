@@ -19,5 +19,5 @@ def offboard(ticket: Ticket, command: c.Offboard, facts: c.Facts, now: datetime)
         return end(ticket, c.End(cause="offboarded"), facts, now)
     fallen = tuple(d.approver for d in ticket.decisions if not set(d.voters).isdisjoint(command.gone))
     if fallen and ticket.status in {"pending", "approved"}:
-        return (e.ApprovalsVoided(approvers=fallen, reason="deactivated"),)
+        return (e.ApprovalsVoided(approvers=fallen, reason=command.reason),)
     return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,28 +76,40 @@ class _Snapshot(NamedTuple):
 class FileDirectory:
     """One identities file. Reads go to an immutable snapshot, so several threads may use it while it reloads."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file.
+    def __init__(self, path: Path, elsewhere: Callable[[IdentityId], bool] = lambda _: False) -> None:
+        """Read the file. ``elsewhere``: whether another source knows somebody, who may be an owner here then.
 
         Raises:
             Misconfigured: it cannot be read or used; the message names file and key.
         """
-        self._path = path
+        self._path, self._elsewhere = path, elsewhere
         self._stamp: tuple[int, ...] | None = _stamp(path)
         self._settled = _is_settled(self._stamp)
         content = _read(path)
         self._seen = _digest(content)
-        self._snapshot = _load(path, content)
+        self._snapshot = _load(path, content, elsewhere)
         self._stale = ""
 
     @classmethod
-    def as_recorded(cls, path: Path, identities: Iterable[Identity], trouble: Misconfigured) -> FileDirectory:
+    def as_recorded(
+        cls,
+        path: Path,
+        identities: Iterable[Identity],
+        trouble: Misconfigured,
+        elsewhere: Callable[[IdentityId], bool] = lambda _: False,
+    ) -> FileDirectory:
         """What was recorded last, for a process that starts while the file cannot be read. Stale until it can be."""
         made = cls.__new__(cls)
+        made._elsewhere = elsewhere  # noqa: SLF001  its own
         made._path, made._stamp, made._settled, made._seen = path, _stamp(path), True, ""  # noqa: SLF001  its own
         made._snapshot = _Snapshot(recorded(identities), "recorded")  # noqa: SLF001
         made._stale = trouble.message  # noqa: SLF001
         return made
+
+    @property
+    def people(self) -> People:
+        """What the file says. Another object with each change."""
+        return self._snapshot.people
 
     @property
     def stale(self) -> str:
@@ -153,7 +165,7 @@ class FileDirectory:
             return False
         self._seen = digest
         try:
-            self._snapshot = _load(self._path, content)
+            self._snapshot = _load(self._path, content, self._elsewhere)
         except Misconfigured as error:
             self._stale = error.message
             raise
@@ -177,12 +189,12 @@ def _digest(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def _load(path: Path, content: bytes) -> _Snapshot:
+def _load(path: Path, content: bytes, elsewhere: Callable[[IdentityId], bool]) -> _Snapshot:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise _wrong(f"{path} is not UTF-8 text (at byte {error.start})", "Save it as UTF-8.") from error
-    return _Snapshot(parse(text, str(path)), _digest(content))
+    return _Snapshot(parse(text, str(path), elsewhere), _digest(content))
 
 
 def _read(path: Path) -> bytes:

@@ -75,10 +75,15 @@ class People(msgspec.Struct, frozen=True, kw_only=True):
     identities: Mapping[IdentityId, Identity]  # canonical id to identity, sorted
     canonical: Mapping[IdentityId, IdentityId]  # ids and aliases to canonical ids
     members: Mapping[str, tuple[Identity, ...]]  # group to active identities, nested ones included
+    within: Mapping[str, tuple[str, ...]] = {}  # group to the groups it is in, at any depth
 
 
-def parse(text: str, where: str) -> People:
-    """Read a file's text. Raises `Misconfigured`, naming ``where`` and the key."""
+def parse(text: str, where: str, elsewhere: Callable[[IdentityId], bool] = lambda _: False) -> People:
+    """Read a file's text. ``elsewhere``: whether another source knows somebody, who may own and manage then, too.
+
+    Raises:
+        Misconfigured: it cannot be used; the message names ``where`` and the key.
+    """
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -86,7 +91,7 @@ def parse(text: str, where: str) -> People:
             f"{where}: {error}", "Correct the TOML there; names with @ or : are written in quotes."
         ) from error
     document = _convert(raw, _Document, where)
-    return _Reading(document, where).people()
+    return _Reading(document, where, elsewhere).people()
 
 
 def recorded(identities: Iterable[Identity]) -> People:
@@ -106,8 +111,8 @@ def recorded(identities: Iterable[Identity]) -> People:
 class _Reading:
     """One pass over one file; holds what the steps share."""
 
-    def __init__(self, document: _Document, where: str) -> None:
-        self._where = where
+    def __init__(self, document: _Document, where: str, elsewhere: Callable[[IdentityId], bool]) -> None:
+        self._where, self._elsewhere = where, elsewhere
         self._entries: dict[IdentityId, _Entry] = {}
         self._canonical: dict[IdentityId, IdentityId] = {}
         self._folded: dict[str, str] = {}
@@ -145,6 +150,7 @@ class _Reading:
             identities=identities,
             canonical=self._canonical,
             members={group: tuple(found) for group, found in members.items()},
+            within=within,
         )
 
     def _add(self, key: str, raw: Any) -> None:
@@ -270,7 +276,10 @@ class _Reading:
         )
 
     def _reference(self, text: str, at: str) -> IdentityId:
-        ident = self._canonical.get(self._checked(parse_identity, text, at))
+        named = self._checked(parse_identity, text, at)
+        ident = self._canonical.get(named)
+        if ident is None and self._elsewhere(named):
+            return named
         if ident is None:
             raise _wrong(
                 f"{at}: there is no identity {text!r:.80}", "Add it to the file, or correct the name."

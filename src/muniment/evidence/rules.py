@@ -53,6 +53,7 @@ _TICKET_KINDS = frozenset(event.kind for event in TICKET_EVENTS)
 _REGISTRY = {
     "identity-": "identity:",
     "target-": "target:",
+    "signal-": "signal:",
     "delegation-": "delegation:",
     "policy-": POLICY,
     "change-": POLICY,

@@ -54,6 +54,7 @@ from muniment.store.events import SqlStore
 from muniment.store.sequencer import SqlLedger
 from muniment.store.tile_directory import TileDirectory
 from muniment.store.views import SqlViews
+from muniment.tracing import span
 
 #: how often a command is decided again because another writer was first
 ATTEMPTS = 8
@@ -294,6 +295,7 @@ class Desk:
             if ticket is None or not self.may_see(ticket, caller):
                 raise no_such_ticket(ticket_id)
             command, texts = make(ticket)
+            note("muniment.command", type(command).__name__)
             now = self.clock.now()
             standing = None
             if with_authority:
@@ -320,7 +322,8 @@ class Desk:
                     return attempt(*self.store.read(ticket_id))
             return attempt(*self.store.read(ticket_id))
 
-        after, events = act()
+        with span("command", {"muniment.ticket": ticket_id}) as note:
+            after, events = act()
         self.tell(after, events)
         return after
 

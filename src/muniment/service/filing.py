@@ -27,6 +27,7 @@ from muniment.service.approvers import everybody, missing
 from muniment.service.budgeting import new_id, one_at_a_time, spent
 from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
 from muniment.store.views import PAGE, Filter
+from muniment.tracing import span
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +90,10 @@ def _file(desk: Desk, caller: Caller, asks: Sequence[Ask]) -> tuple[Ticket, ...]
         with _numbered(number, asks):
             target, terms = _terms(desk, caller, ask, text.commitment)
             wanted.append((target, replace(terms, bundle=bundle)))
-    with one_at_a_time(desk, *(terms for _, terms in wanted)):
+    with (
+        span("command", {"muniment.command": "Submit"}),
+        one_at_a_time(desk, *(terms for _, terms in wanted)),
+    ):
         for number, (target, terms) in enumerate(wanted, 1):
             with _numbered(number, asks):
                 verdict, facts = _judge(desk, caller, terms, target)

@@ -79,6 +79,10 @@ class SqlSessions:
             named &= t.session.c.sid == sid
         return self._end(named, at)
 
+    def end_of(self, identity: str, at: datetime) -> list[str]:
+        """End every session of somebody here; their ids."""
+        return self._end(t.session.c.identity == identity, at)
+
     def _end(self, named: ColumnElement[bool], at: datetime) -> list[str]:
         with writing(self._engine) as connection:
             rows = connection.execute(select(t.session).where(named, t.session.c.ended_at.is_(None))).all()

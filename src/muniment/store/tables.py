@@ -1,7 +1,8 @@
 """The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
-``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device`` and ``answered`` can be rebuilt from it.
+``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device``, ``answered``, ``provisioned`` and ``delivery``
+can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -242,4 +243,48 @@ answered = Table(
     Column("sealed", Integer, nullable=False),  # how many of its entries were in the tree then
     Column("at", Text, nullable=False),
     Index("answered_at", "at"),
+)
+
+#: people, groups and agents as somebody outside keeps them here: an identity provider over SCIM
+provisioned = Table(
+    "provisioned",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # "User", "Group", "Agent"
+    Column("name", Text, nullable=False),  # folded: one of its kind has it at a time
+    Column("revision", _Id, nullable=False),  # of all of them: what changed last has the highest
+    Column("body", LargeBinary, nullable=False),  # JSON
+    Column("created_at", Text, nullable=False),
+    Column("changed_at", Text, nullable=False),
+    Column("removed_at", Text),  # it stays, so that nobody forgets who is gone
+    Column("mark", LargeBinary, nullable=False),  # ours, not foreign SQL's (I11)
+    Index("provisioned_name", "kind", "name"),
+    Index("provisioned_revision", "revision"),
+)
+provisioned_head = Table(
+    "provisioned_head",
+    metadata,
+    Column("id", Integer, primary_key=True),  # always 1
+    Column("revision", _Id, nullable=False),
+)
+
+#: entries of the ledger that are on their way to somebody, or did not get there; what is sent is made again from the
+#: entry. Rows of what arrived are deleted
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("sink", Text, primary_key=True),
+    Column("idx", _Id, primary_key=True, autoincrement=False),  # of the leaf
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Text),  # null: given up, until somebody has it sent again
+    Column("error", Text, nullable=False),
+    Index("delivery_due", "sink", "due_at"),
+)
+#: how far each sink was looked after
+feed = Table(
+    "feed",
+    metadata,
+    Column("sink", Text, primary_key=True),
+    Column("next", _Id, nullable=False),  # index of the first leaf that was not
+    Column("closed", Text),  # why nothing goes there any more
 )

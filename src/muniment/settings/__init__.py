@@ -1,0 +1,1 @@
+"""Sections of `muniment.toml` that have a file of their own. `config` reads the whole."""
