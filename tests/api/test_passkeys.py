@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from api.conftest import CYD, Api, free_port
-from api.test_signin import SECRET, Place, code, opened
+from api.test_signin import COOKIE, SECRET, Place, code, opened
 from identity_provider import TemporaryProvider
 from muniment.cli.session import record
 from muniment.core.statement import NAMESPACE
 from muniment.ledger.sshsig import parse, read_key
 from muniment.service.sealing import seal
+from muniment.service.sessions import csrf_token
 from muniment.service.verifying import verify_store
 
 PRESENT, VERIFIED, ATTESTED = 0x01, 0x04, 0x40
@@ -244,6 +245,52 @@ def test_a_passkey_is_made_by_who_asked_for_it_and_soon(place: Place) -> None:
         assert code(refused) == "refused.passkey"
     by_token = place.api("POST", "/auth/passkeys/begin", who=CYD)
     assert (by_token.status_code, code(by_token)) == (401, "unauthenticated.no-session")
+
+
+def stepped_up(session: Any, passkey: Authenticator, **changes: Any) -> Any:
+    begun = session.post("/auth/passkeys/step-up/begin").json()
+    said = {"state": begun["state"], "passkey": passkey.sign(begun["options"])} | changes
+    return session.post("/auth/passkeys/step-up/finish", said)
+
+
+def test_a_passkey_raises_the_assurance_of_a_session(place: Place, passkey: Authenticator) -> None:
+    session = place.signed_in("c-1")
+    before = session.cookie
+    assert session.get("/auth/session").json()["level"] == 1
+    answer = stepped_up(session, passkey)
+    assert answer.json() == {"level": 2, "csrf": csrf_token(session.cookie)}
+    assert session.cookie != before
+    assert session.get("/auth/session").json()["level"] == 2
+    old = place.api.http.get("/v1/whoami", headers={"Cookie": f"{COOKIE}={before}"})
+    assert code(old) == "unauthenticated.revoked"
+    ticket = place.api.filed()
+    body = {
+        "decision": "approve",
+        "digest": ticket["digest"],
+        "passkey": passkey.sign(asked(place.api, ticket)),
+    }
+    approved = session.post(f"/v1/requests/{ticket['id']}/decisions", body)
+    login = approved.json()["decisions"][0]["login"]
+    assert (login["method"], login["level"], login["subject"]) == ("passkey", 2, "c-1")
+    place.signed_out_at_provider(session)  # the provider's word still ends it
+    assert code(session.get("/v1/whoami")) == "unauthenticated.revoked"
+
+
+def test_what_does_not_raise_it(place: Place, passkey: Authenticator) -> None:
+    session, other = place.signed_in("c-1"), place.signed_in("a-1")
+    begun = session.post("/auth/passkeys/step-up/begin").json()
+    for wrong in (change(passkey) for change in WRONG.values()):
+        assert code(stepped_up(session, wrong)) == "refused.passkey"
+    assert code(stepped_up(other, passkey)) == "refused.passkey"  # Ann with Cyd's
+    said = {"state": begun["state"], "passkey": passkey.sign(begun["options"])}
+    assert code(other.post("/auth/passkeys/step-up/finish", said)) == "refused.passkey"
+    assert code(stepped_up(session, passkey, state=begun["state"])) == "refused.passkey"
+    ticket = place.api.filed()
+    approval = passkey.sign(asked(place.api, ticket))
+    assert code(stepped_up(session, passkey, passkey=approval)) == "refused.passkey"
+    shown = passkey.sign(begun["options"])
+    assert code(approve(place.api, ticket, shown)) == "refused.signature"
+    assert session.get("/auth/session").json()["level"] == 1
 
 
 def test_the_page_runs_only_our_script(place: Place) -> None:

@@ -35,6 +35,10 @@ BODIES: dict[str, Any] = {
     "search_subjects": ASKED,
     "search_resources": ASKED,
     "search_actions": ASKED,
+    "finish_step_up": {
+        "state": "x",
+        "passkey": {"authenticator_data": "x", "client_data": "x", "signature": "x"},
+    },
     "finish_passkey": {"state": "x", "answer": {}},
     "end_sessions": {"logout_token": "x"},
     "fetch_token": {"device_code": "x"},

@@ -71,7 +71,7 @@ class Offer(TypedDict):
 
 
 class Login(TypedDict):
-    method: Literal["oidc"]
+    method: Literal["oidc", "passkey"]
     issuer: str
     subject: str
     at: Instant
@@ -349,6 +349,11 @@ class Making(TypedDict):
 class Passkey(TypedDict):
     identity: str
     key: str
+
+
+class SteppedUp(TypedDict):
+    level: int
+    csrf: str
 
 
 class Assertion(TypedDict):

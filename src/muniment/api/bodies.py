@@ -425,3 +425,10 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     state: Annotated[str, Meta(max_length=2000)]
     answer: dict[str, Any]
+
+
+class SteppedUp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A passkey that was shown: what `begin_step_up` gave, and what the browser returned."""
+
+    state: Annotated[str, Meta(max_length=2000)]
+    passkey: Asserted

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from muniment.api import answers, bodies, pages
 from muniment.api.routes import Call, Plain, Routes
-from muniment.api.signin import no_session, session_of, show
+from muniment.api.signin import COOKIE, require_signin, session_of, show
 from muniment.service import looking, passkeys
 from muniment.service.documents import Document
 from muniment.service.sessions import csrf_token
@@ -64,8 +66,7 @@ def get_passkey_script(call: Call) -> Plain:
 @routes.post("/auth/passkeys/begin", answer=answers.Making)
 def begin_passkey(call: Call) -> Document:
     """Begin to make a passkey: what the browser is asked."""
-    if call.caller.login is None:
-        raise no_session()
+    session_of(call)
     return passkeys.begin(call.desk, call.caller, call.office.url)
 
 
@@ -73,9 +74,32 @@ def begin_passkey(call: Call) -> Document:
 def finish_passkey(call: Call) -> Document:
     """Verify the passkey that was made, and get its key: a line for the directory. Nothing is stored here."""
     said: bodies.Passkey = call.body
-    if call.caller.login is None:
-        raise no_session()
+    session_of(call)
     return passkeys.finish(call.desk, call.caller, call.office.url, said.state, said.answer)
+
+
+@routes.post("/auth/passkeys/step-up/begin", answer=answers.Making)
+def begin_step_up(call: Call) -> Document:
+    """Begin to show a passkey: what the browser is asked."""
+    session_of(call)
+    return passkeys.step_up_begin(call.desk, call.caller, call.office.url)
+
+
+@routes.post("/auth/passkeys/step-up/finish", body=bodies.SteppedUp, answer=answers.SteppedUp)
+def finish_step_up(call: Call) -> Plain:
+    """Show a passkey: from here on the session has its assurance, and another cookie."""
+    said: bodies.SteppedUp = call.body
+    before, sessions = session_of(call), require_signin(call).sessions
+    login = passkeys.step_up_finish(
+        call.desk, call.caller, said.state, authenticator=said.passkey.authenticator_data,
+        client=said.passkey.client_data, signature=said.passkey.signature,
+    )  # fmt: skip
+    after = sessions.stepped_up(before, login, call.desk.clock.now())
+    return Plain(
+        body=msgspec.json.encode({"level": login.level, "csrf": csrf_token(after)}),
+        media_type="application/json",
+        cookies=((COOKIE, after, int(sessions.longest.total_seconds())),),
+    )
 
 
 @routes.get("/v1/requests/{ticket}/assertion", answer=answers.Assertion)

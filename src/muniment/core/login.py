@@ -17,12 +17,14 @@ FRESH = timedelta(minutes=15)
 class Login(msgspec.Struct, frozen=True, kw_only=True):
     """One login, as whoever vouches for it said."""
 
-    method: Literal["oidc"]
-    issuer: str  # who vouches for it: the identity provider
+    method: Literal[
+        "oidc", "passkey"
+    ]  # the provider's own way, or a passkey of theirs that Muniment asked for besides
+    issuer: str  # who vouches for who it is: the identity provider
     subject: str  # whom it names there
-    at: str  # wire instant at which they were there: `auth_time`
+    at: str  # wire instant at which they were there: `auth_time`, or when the passkey signed
     level: int  # assurance 1 to 3, as NIST SP 800-63B counts
-    acr: str | None = None  # the issuer's own word for it
+    acr: str | None = None  # the provider's own word for its way
 
 
 def falls_short(obligations: Obligations | None, login: Login | None, now: datetime) -> str | None:

@@ -20,6 +20,7 @@ import msgspec
 from muniment.core.errors import Refused
 from muniment.core.identity import Identity
 from muniment.core.instants import parse_instant, wire
+from muniment.core.login import Login
 from muniment.core.statement import NAMESPACE, approval_statement
 from muniment.core.ticket import Ticket
 from muniment.ledger.errors import LedgerFault
@@ -30,12 +31,16 @@ from muniment.signin.passkeys import ALGORITHM, registered
 
 #: how long the person may take
 PATIENCE = timedelta(minutes=5)
+#: what SSHSIG calls the purpose: a passkey that was shown is never an approval
+LOGIN = "muniment-login"
+#: assurance of a login with a passkey that knows who is present
+LEVEL = 2
 #: no entry begins like this: entries are JSON objects
 _SEAL = b"muniment passkey v1\0"
 
 
 class _Making(msgspec.Struct, frozen=True, kw_only=True):
-    """A passkey that is about to be made."""
+    """A passkey that is about to be made, or to be shown."""
 
     challenge: str
     who: str
@@ -46,10 +51,8 @@ def begin(desk: Desk, caller: Caller, url: str) -> Document:
     """What a page gives to ``navigator.credentials.create``, and what comes back with the answer (``state``)."""
     who = caller.identity
     challenge = _text(desk.random.bytes(32))
-    until = desk.clock.now() + PATIENCE
-    body = msgspec.json.encode(_Making(challenge=challenge, who=who.id, until=wire(until)))
     return {
-        "state": f"{_text(body)}.{_text(desk.store.marker.of(_SEAL + body))}",
+        "state": _sealed(desk, caller, challenge),
         "options": {
             "rp": {"id": site(url), "name": "Muniment"},
             "user": {
@@ -98,20 +101,8 @@ def signature_of(
         Refused: it is by no passkey of theirs, or over something else.
     """
     statement = approval_statement(desk.store.origin, ticket, who.id, digest)
-    for line in who.signing_keys:
-        if site_of(line) is None:
-            continue
-        try:
-            armour = by_passkey(
-                line,
-                NAMESPACE,
-                authenticator=_raw(authenticator),
-                client=_raw(client),
-                signature=_raw(signature),
-            )
-            parse(armour).verify(statement)
-        except LedgerFault:
-            continue
+    armour = _armour(who, NAMESPACE, statement, (authenticator, client, signature))
+    if armour is not None:
         return armour
     raise Refused(
         f"no passkey of {who.id} signed this approval of {ticket.id}",
@@ -120,9 +111,70 @@ def signature_of(
     )
 
 
+def step_up_begin(desk: Desk, caller: Caller, url: str) -> Document:
+    """What a page gives to ``navigator.credentials.get`` to have somebody who signed in show their passkey as well."""
+    note = _sealed(desk, caller, _text(desk.random.bytes(32)))
+    challenge = signed_data(_shown(note), LOGIN)
+    options = {
+        "challenge": _text(challenge), "rpId": site(url), "userVerification": "required",
+        "timeout": int(PATIENCE.total_seconds() * 1000),
+    }  # fmt: skip
+    return {"state": note, "options": options}
+
+
+def step_up_finish(
+    desk: Desk, caller: Caller, state: str, *, authenticator: str, client: str, signature: str
+) -> Login:
+    """The login that a passkey of the caller's makes of the one they have.
+
+    Raises:
+        Refused: it is by no passkey that the directory gives them, or answers no question of ours.
+    """
+    before = caller.login
+    if before is None:
+        raise _stray()
+    _opened(desk, caller, state)
+    if _armour(caller.identity, LOGIN, _shown(state), (authenticator, client, signature)) is None:
+        raise Refused(
+            f"this is no passkey of {caller.identity.id}",
+            remedy="Use one whose key the directory has, or sign in at the identity provider: /auth/login?level=2.",
+            code="refused.passkey",
+        )
+    at, level = wire(desk.clock.now()), max(LEVEL, before.level)
+    return Login(method="passkey", issuer=before.issuer, subject=before.subject, at=at, level=level)
+
+
 def site(url: str) -> str:
     """What passkeys made at this URL are for (RP ID)."""
     return urlsplit(url).hostname or ""
+
+
+def _armour(who: Identity, namespace: str, said: bytes, given: tuple[str, str, str]) -> str | None:
+    """The signature as that of whichever passkey of theirs made it; None if none did."""
+    authenticator, client, signature = map(_raw, given)
+    for line in who.signing_keys:
+        if site_of(line) is None:
+            continue
+        try:
+            armour = by_passkey(
+                line, namespace, authenticator=authenticator, client=client, signature=signature
+            )
+            parse(armour).verify(said)
+        except LedgerFault:
+            continue
+        return armour
+    return None
+
+
+def _shown(note: str) -> bytes:
+    """What a passkey signs to show that somebody is there."""
+    return b"muniment-login/1\n" + note.encode()
+
+
+def _sealed(desk: Desk, caller: Caller, challenge: str) -> str:
+    until = wire(desk.clock.now() + PATIENCE)
+    body = msgspec.json.encode(_Making(challenge=challenge, who=caller.identity.id, until=until))
+    return f"{_text(body)}.{_text(desk.store.marker.of(_SEAL + body))}"
 
 
 def _opened(desk: Desk, caller: Caller, state: str) -> _Making:

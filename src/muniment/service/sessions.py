@@ -9,8 +9,11 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from muniment.core.errors import Unauthenticated
 from muniment.core.identity import IdentityId
+from muniment.core.login import Login
 from muniment.ports import Authenticated, Random, SignedIn, SignedOut
 from muniment.service.credentials import Credentials, new_credential
 from muniment.store.sessions import SessionRow, SqlSessions
@@ -57,6 +60,16 @@ class Sessions:
         if not remembered and now - row.seen_at >= SEEN_EVERY:
             self._rows.see(row, now)
         return Authenticated(identity=row.identity, login=row.login, without=frozenset(row.without))
+
+    def stepped_up(self, credential: str, login: Login, now: datetime) -> str:
+        """A new session in place of this one, with another login. It ends when this one would have."""
+        row = self._credentials.find(credential, now)
+        if row is None or row.ended_at is not None:
+            raise _unknown()
+        made, hashed, whole = new_credential("mns", self._random)
+        self._rows.add(replace(row, id=made, hash=hashed, login=login, seen_at=now))
+        self.end(credential, now)
+        return whole
 
     def end(self, credential: str, now: datetime) -> None:
         """End one, if it is one."""
