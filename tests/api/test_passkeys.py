@@ -247,9 +247,9 @@ def test_a_passkey_is_made_by_who_asked_for_it_and_soon(place: Place) -> None:
     assert (by_token.status_code, code(by_token)) == (401, "unauthenticated.no-session")
 
 
-def stepped_up(session: Any, passkey: Authenticator, **changes: Any) -> Any:
+def stepped_up(session: Any, shown: Authenticator, **changes: Any) -> Any:
     begun = session.post("/auth/passkeys/step-up/begin").json()
-    said = {"state": begun["state"], "passkey": passkey.sign(begun["options"])} | changes
+    said = {"state": begun["state"], "passkey": shown.sign(begun["options"])} | changes
     return session.post("/auth/passkeys/step-up/finish", said)
 
 
