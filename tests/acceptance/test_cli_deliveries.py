@@ -88,6 +88,6 @@ allow = ["127.0.0.0/8"]
     assert json.loads(opened.payload)["sub_id"]["user"] == {"format": "email", "email": "ann@example.com"}
     assert idp.got[0][1] == idp.got[1][1]
     lines = [json.loads(line) for line in (folder / "ocsf.jsonl").read_text().splitlines()]
-    assert {3007014, 3007015, 300401} <= {line["type_uid"] for line in lines}
+    assert {300714, 300715, 300401} <= {line["type_uid"] for line in lines}
     everything = (folder / "ocsf.jsonl").read_bytes() + b"".join(body for _, body in (*hook.got, *idp.got))
     assert b"CONFIDENTIAL" not in everything
