@@ -26,9 +26,10 @@ test: ## every test, against real servers (as root, installs those that are miss
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --durations=15 -q $(TESTS)
 
 .PHONY: kill
-kill: ## kill -9 around sequencing, signing and publishing, 500 times on each database
+kill: ## kill -9 around sealing, 500 times on each database, and of the server under load, 200 times
 	@tools/setup
 	MUNIMENT_KILLS=500 $(PY) -m pytest -q -s tests/faults/test_killed_sealing.py
+	MUNIMENT_KILLS=200 $(PY) -m pytest -q -s tests/api/test_killed.py
 
 .PHONY: check
 check: ## lint, format, types, layers, links and generated docs

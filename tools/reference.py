@@ -398,7 +398,7 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "jwks": "Its public keys: an https URL, or a file.",
         "audience": "As its tokens name us. Default: `[server] url`.",
         "algorithms": "What its tokens may be signed with.",
-        "subjects": "How it may name people. `email`: the identity `human:` and the address; `iss_sub`: by its `sub`, which"
+        "subjects": "How it may name people. `email`: the identity `human:` and the address; `iss_sub`: by the account that they have signed in with here, else by `sub`, which"
         " is an id of [SCIM](../how-to/identities-by-scim.md) or what follows `human:`; `opaque`: an id of SCIM.",
         "ends": "Signals that end everything a person holds, besides those that always do, by the last part of their type.",
         "poll": "URL that its signals are fetched from (RFC 8936). Without it, it pushes them to `/ssf/events`.",

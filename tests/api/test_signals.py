@@ -19,6 +19,8 @@ from api.conftest import ANN, CYD, OPS, Api
 from muniment.core.events import SignalReceived
 from muniment.core.instants import wire
 from muniment.core.login import Login
+from muniment.ports import SignedIn
+from muniment.service.logins import identity_of
 from muniment.service.sealing import seal
 from muniment.service.sending import look, send
 from muniment.signals.tokens import CAEP, RISC
@@ -269,6 +271,17 @@ def test_whom_a_signal_is_about(api: Api, about: Any, who: str | None) -> None:
     found = next(each for each in recorded(api) if each.jti == jti)
     assert found.subject == who
     assert "SECRET-PROSE" not in str(found)
+
+
+def test_an_account_that_somebody_signed_in_with_is_theirs(api: Api) -> None:
+    login = Login(
+        method="oidc", issuer=ISSUER, subject="248289761001", at=wire(api.desk.clock.now()), level=1, acr=None
+    )
+    identity_of(api.desk, SignedIn(login=login, session=None, name="cyd@example.com", groups=None))
+    jti = uuid.uuid4().hex
+    about = {"format": "iss_sub", "iss": ISSUER, "sub": "248289761001"}
+    assert push(api, signed(claims({f"{CAEP}session-revoked": {}}, about=about, jti=jti))).status_code == 202
+    assert next(each for each in recorded(api) if each.jti == jti).subject == CYD
 
 
 def test_streams_are_fetched_and_acknowledged(api: Api) -> None:

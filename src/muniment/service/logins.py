@@ -42,6 +42,11 @@ def identity_of(desk: Desk, signed: SignedIn) -> Identity:
     raise Conflict("others sign in for the first time right now", remedy="Sign in again.")
 
 
+def linked(desk: Desk, issuer: str, subject: str) -> IdentityId | None:
+    """Who has signed in with an account; None for one that nobody has."""
+    return _linked(desk)[1].get((issuer, subject))
+
+
 def unlink(desk: Desk, caller: Caller, identity: str) -> Document:
     """The identity's account is nobody's any more; the next that a claim maps to it is linked in its place."""
     operators_only(caller)

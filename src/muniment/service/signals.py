@@ -26,6 +26,7 @@ from muniment.core.ticket import Ticket
 from muniment.directory.provisioned import DISABLED, Disabled
 from muniment.ports import Actor, Append, Stream
 from muniment.service.desk import ATTEMPTS, CONTROLLER, Desk
+from muniment.service.logins import linked
 from muniment.service.sending import Message
 from muniment.signals.tokens import MAX_CLAIM, RISC, Issuer, read
 from muniment.store.delivering import SqlDeliveries
@@ -165,11 +166,17 @@ class Signals:
             case {"format": "email", "email": str(email)}:
                 return self._person(email)
             case {"format": "iss_sub", "iss": transmitter.issuer.issuer, "sub": str(sub)}:
-                return self._provided(sub) or self._person(sub)
+                return self._signed_in(sub, transmitter) or self._provided(sub) or self._person(sub)
             case {"format": "opaque", "id": str(ident)}:
                 return self._provided(ident)
             case _:
                 return None
+
+    def _signed_in(self, sub: str, transmitter: Transmitter) -> IdentityId | None:
+        """Who has signed in here with this account of the transmitter's."""
+        who = linked(self.desk, transmitter.issuer.issuer, sub)
+        found = self.desk.directory.get(who) if who else None
+        return found.id if found else None
 
     def _person(self, name: str) -> IdentityId | None:
         try:
