@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 import servers
-from muniment.conformance import CHECKS, NotApplicable, NotInstalled
+from muniment.conformance import CHECKS, NeedsRoot, NotApplicable, NotInstalled
 from muniment.conformance.running import grounds
 from muniment.connectors.kinds import registered
 
@@ -49,6 +49,8 @@ def running():
 )
 def test_conformance(check, kind, name, running):
     ground = running(kind, name)
+    if isinstance(ground, NeedsRoot):
+        pytest.skip(f"root only: {ground}")
     if isinstance(ground, NotInstalled):
         servers.absent(name, str(ground))
     with ground.harness() as harness:

@@ -30,6 +30,10 @@ class NotInstalled(Exception):
     """What the ground needs is not on this machine; the message says how to get it."""
 
 
+class NeedsRoot(NotInstalled):
+    """The ground starts for root alone, which no installation changes."""
+
+
 class Live(Protocol):
     """Somebody's open session on the target."""
 
@@ -52,7 +56,7 @@ class Harness(ABC):
     privileges: tuple[Privilege, Privilege]  # they exist
     #: an account and scope that `validate` lets pass and the target refuses
     impossible: tuple[str, Scope] | None = None
-    timeout: timedelta = timedelta(seconds=10)  # the connector's, for one call
+    timeout: timedelta = timedelta(seconds=10)  # for one call, of the connector that waits for an outage
     secrets: Sequence[str] = ()  # what may appear in no message
 
     @abstractmethod
@@ -87,6 +91,10 @@ class Harness(ABC):
         """Delete the privilege by hand, with all who hold it."""
         del privilege
         raise NotApplicable("a privilege here is nothing that could be deleted")
+
+    def impatient(self) -> Connector:
+        """The same connector, giving up after ``timeout``; only what waits for an outage need be so short of time."""
+        return self.connector
 
     def now(self) -> datetime:
         """The instant by which orders expire later."""

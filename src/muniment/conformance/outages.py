@@ -45,11 +45,12 @@ def _unavailable(h: Harness, kind: Outage) -> None:
     cut = h.outage(kind)
     if cut is None:
         raise NotApplicable(f"the target cannot be made {kind}")
+    connector = h.impatient()
     with cut:
         for call in (
-            lambda: h.connector.observe([order.account]),
-            lambda: h.connector.provision([order], yes),
-            lambda: h.connector.revoke(given, yes),
+            lambda: connector.observe([order.account]),
+            lambda: connector.provision([order], yes),
+            lambda: connector.revoke(given, yes),
         ):
             started = time.monotonic()
             try:
@@ -60,7 +61,7 @@ def _unavailable(h: Harness, kind: Outage) -> None:
                 raise ConformanceFailure(f"a target that is {kind} did not raise TargetUnavailable")
             took = time.monotonic() - started
             require(took < h.timeout.total_seconds() + 1, f"TargetUnavailable came after {took:.1f} s")
-        report = h.connector.check()
+        report = connector.check()
         require(not report.reachable and bool(report.problems), "check finds nothing wrong")
         no_secret(h, " ".join((*report.details, *report.problems)))
     revoke(h, *given, order)
