@@ -54,14 +54,14 @@ def test_a_store_that_is_away_ends_no_stream_and_a_revocation_does(
     token = tokens.create(api.desk, ANN, lasts=tokens.LONGEST)["token"]
     known, asked = api.office.known, 0
 
-    def away(credential: str) -> Any:
+    def away(credential: str, **ways: Any) -> Any:
         nonlocal asked
         if credential != token:
-            return known(credential)
+            return known(credential, **ways)
         asked += 1
         if asked in {2, 3}:
             raise StoreUnavailable("the store did not answer: disk full")
-        return known(credential)
+        return known(credential, **ways)
 
     api.filed()
     api("GET", "/v1/ledger/checkpoint", who="human:aud@example.com")

@@ -13,7 +13,7 @@ import pytest
 from joserfc import jwk, jwt
 
 from api.conftest import Api, free_port, initialised
-from api.test_who_may_call import CLOSED, ask
+from api.test_who_may_call import CLOSED, ask, refused
 from hostile.corpus import CORPUS
 from muniment.api.routes import Route
 from muniment.cli.session import record
@@ -222,8 +222,8 @@ def test_keys_change(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("route", CLOSED, ids=lambda route: route.name)
 def test_a_token_for_somebody_else_opens_nothing(api: Api, route: Route) -> None:
-    refused = ask(api, route, token=svid(api, aud="other"))
-    assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated.token-audience")
+    answer = ask(api, route, token=svid(api, aud="other"))
+    assert refused(answer, 401, "unauthenticated.token-audience")
 
 
 @pytest.mark.parametrize("hostile", [v for v in CORPUS.values() if len(v) < 5000], ids=repr)

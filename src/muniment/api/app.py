@@ -210,11 +210,12 @@ class Office:
         raise Unauthenticated("the credential is of no known kind", remedy=_HOW)
 
     def follow(self, call: Call) -> Any:
-        """A client's stream; over when its token is, or when we close."""
+        """A client's stream; over when its token or session is, or when we close. It keeps no session from idling."""
         credential, start = call.raw.decode(), call.key
+        ways = (self.signin.sessions.unused,) if self.signin and call.caller.login else None
 
         def caller() -> Caller:
-            return self.known(credential)[0]
+            return self.known(credential, ways=ways)[0]
 
         async def counted() -> Any:
             self.streams += 1
@@ -318,7 +319,7 @@ async def _answered(
         who = caller.identity.id
         with office.load.one(route):
             office.load.count(who, route)
-            raw = await _body(request) if route.method != "GET" else sent.credential.encode()
+            raw = await _body(request) if route.method != "GET" else shown.credential.encode()
             if shown.session and route.method != "GET" and route.scope is not None:
                 _require_ours(office, route, sent, shown.credential, raw)
             call = Call(

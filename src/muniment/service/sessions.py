@@ -7,6 +7,7 @@ another site's (against CSRF) is derived from it, so that nobody who has not see
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from muniment.core.errors import Unauthenticated
 from muniment.core.identity import IdentityId
 from muniment.core.login import Login
-from muniment.ports import Authenticated, Random, SignedIn, SignedOut
+from muniment.ports import Authenticated, Authenticator, Random, SignedIn, SignedOut
 from muniment.service.credentials import Credentials, new_credential
 from muniment.store.sessions import SessionRow, SqlSessions
 
@@ -47,7 +48,12 @@ class Sessions:
         )  # fmt: skip
         return whole
 
-    def authenticate(self, credential: str, now: datetime) -> Authenticated | None:
+    @property
+    def unused(self) -> Authenticator:
+        """The same for what a page does by itself, without its person: it does not count as use."""
+        return _Unused(self)
+
+    def authenticate(self, credential: str, now: datetime, *, used: bool = True) -> Authenticated | None:
         """See `ports.Authenticator`."""
         remembered = self.remembered(credential, now)
         row = self._credentials.find(credential, now)
@@ -57,7 +63,7 @@ class Sessions:
             raise Unauthenticated("the session was ended", remedy=_AGAIN, code="unauthenticated.revoked")
         if row.expires_at <= now or now - row.seen_at >= self._idle:
             raise Unauthenticated("the session is over", remedy=_AGAIN, code="unauthenticated.expired")
-        if not remembered and now - row.seen_at >= SEEN_EVERY:
+        if used and not remembered and now - row.seen_at >= SEEN_EVERY:
             self._rows.see(row, now)
         return Authenticated(identity=row.identity, login=row.login, without=frozenset(row.without))
 
@@ -84,6 +90,15 @@ class Sessions:
         for each in ended:
             self._credentials.forget(each)
         return len(ended)
+
+
+@dataclass(frozen=True)
+class _Unused:
+    sessions: Sessions
+
+    def authenticate(self, credential: str, now: datetime) -> Authenticated | None:
+        """See `ports.Authenticator`."""
+        return self.sessions.authenticate(credential, now, used=False)
 
 
 def csrf_token(credential: str) -> str:
