@@ -210,6 +210,12 @@ def test_finding(scim: Scim, query: dict[str, str], status: int) -> None:
         assert answer.json()["scimType"] == "invalidFilter"
 
 
+def test_discovery_is_not_filtered(scim: Scim) -> None:
+    for where in ("/ResourceTypes", "/Schemas"):
+        assert scim("GET", where).json()["totalResults"] >= 3
+        assert scim("GET", where, params={"filter": 'id eq "User"'}).status_code == 403
+
+
 def test_pages(scim: Scim) -> None:
     for n in range(5):
         scim.group(f"page-{n}")

@@ -210,8 +210,8 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     max_events: Annotated[int, Meta(ge=0, le=1000)] = 100
     return_immediately: bool = True
-    ack: Annotated[tuple[Annotated[str, Meta(max_length=255)], ...], Meta(max_length=1000)] = ()
-    set_errs: Annotated[dict[str, SetError], Meta(max_length=1000)] = {}
+    ack: Annotated[tuple[Annotated[str, Meta(max_length=255)], ...], Meta(max_length=200)] = ()
+    set_errs: Annotated[dict[str, SetError], Meta(max_length=200)] = {}
 
 
 # SCIM, whose clients may send more than anybody knows; what names and filters mean is said by the service
@@ -224,20 +224,14 @@ class ScimPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     excluded_attributes: str | None = None
 
 
-class ScimFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Discovery has nothing to filter (RFC 7644, section 4): whoever does is refused."""
-
-    filter: Annotated[str, Meta(max_length=0)] | None = None
-
-
 class ScimQuery(ScimPart, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Which resources, and which part of them."""
 
     filter: Annotated[str, Meta(max_length=4000)] | None = None
     sort_by: Annotated[str, Meta(max_length=255)] | None = None
-    sort_order: Literal["ascending", "descending"] | None = None
-    start_index: int | None = None
-    count: int | None = None
+    sort_order: Literal["ascending", "descending"] = "ascending"
+    start_index: int = 1
+    count: int = 100
 
 
 # AuthZEN, which tells everybody to ignore what they do not know

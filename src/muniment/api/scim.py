@@ -13,7 +13,7 @@ import msgspec
 from muniment.api import bodies
 from muniment.api.dialects import SCIM
 from muniment.api.routes import Call, Plain, Routes, decoded
-from muniment.core.errors import NotFound
+from muniment.core.errors import NotFound, Refused
 
 BASE = "/scim/v2"
 #: bytes; a group comes with all its members
@@ -105,9 +105,10 @@ def scim_config(call: Call) -> Any:
     return _scim(call).config()
 
 
-@routes.get(f"{BASE}/ResourceTypes", **_COMMON, answer=Document, query=bodies.ScimFilter)
+@routes.get(f"{BASE}/ResourceTypes", **_COMMON, answer=Document)
 def scim_resource_types(call: Call) -> Any:
     """Get which kinds of resources there are."""
+    _require_unfiltered(call)
     return _listed(_scim(call).resource_types())
 
 
@@ -117,9 +118,10 @@ def scim_resource_type(call: Call) -> Any:
     return _found(_scim(call).resource_types(), call.names["ident"])
 
 
-@routes.get(f"{BASE}/Schemas", **_COMMON, answer=Document, query=bodies.ScimFilter)
+@routes.get(f"{BASE}/Schemas", **_COMMON, answer=Document)
 def scim_schemas(call: Call) -> Any:
     """Get which attributes there are."""
+    _require_unfiltered(call)
     return _listed(_scim(call).schemas())
 
 
@@ -127,6 +129,14 @@ def scim_schemas(call: Call) -> Any:
 def scim_schema(call: Call) -> Any:
     """Get the attributes of one schema."""
     return _found(_scim(call).schemas(), call.names["ident"])
+
+
+def _require_unfiltered(call: Call) -> None:
+    """RFC 7644, section 4: who filters what is on offer is refused, so that nobody takes a part for the whole."""
+    if "filter" in call.parameters:
+        raise Refused(
+            "what is on offer is not filtered", remedy="Leave the filter out.", code="refused.scim-filter"
+        )
 
 
 def _listed(found: list[Document]) -> Document:
