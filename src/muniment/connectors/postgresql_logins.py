@@ -16,8 +16,6 @@ counts as no expiry of the target's own.
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,6 +29,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from muniment import delivery
 from muniment.connectors import postgresql_changes as c
+from muniment.connectors import postgresql_login_roles as r
 from muniment.connectors import postgresql_queries as q
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.postgresql_check import report
@@ -43,9 +42,7 @@ from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
-PREFIX = "muniment_"
 MAX_ACCOUNT = 200  # characters; it is the beneficiary's name here, and no role's
-_TICKET = re.compile(rf"[A-Za-z0-9_-]{{1,{c.MAX_NAME - len(PREFIX)}}}", re.ASCII)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,14 +56,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = ""  # What beneficiaries connect to, if it is another than in `dsn`.
     port: int = 0  # Likewise.
     database: str = ""  # Likewise.
-
-
-class _Login(msgspec.Struct, frozen=True, kw_only=True):
-    """A role that a ticket made, by its comment."""
-
-    role: str
-    ticket: str
-    account: str
 
 
 def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Connector:
@@ -143,14 +132,14 @@ class PostgreSQLLogins:
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
         """See `Connector.observe`. A login that is locked and could not be dropped still holds what it holds."""
-        with self._sessions.begin(self._sessions.deadline(), lambda session: session.ask(_MEMBERSHIPS)) as (
+        with self._sessions.begin(self._sessions.deadline(), lambda session: session.ask(r.MEMBERSHIPS)) as (
             _,
             (rows,),
         ):
             found = [
                 Holding(account=login.account, privilege=role, grantor=grantor, ticket=login.ticket)
                 for name, comment, role, grantor in rows
-                if (login := _marked(name, comment)) and (accounts is None or login.account in accounts)
+                if (login := r.marked(name, comment)) and (accounts is None or login.account in accounts)
             ]
         return Observation(holdings=tuple(found))
 
@@ -161,8 +150,8 @@ class PostgreSQLLogins:
         names = sorted(
             {item.privilege for order in orders for item in order.scope if c.possible(item.privilege)}
         )
-        with self._turn(orders, _known(_logins(orders)), _existing(names)) as (session, (rows, existing)):
-            known, roles = _by_role(rows), {name for (name,) in existing}
+        with self._turn(orders, r.known(r.logins(orders)), r.existing(names)) as (session, (rows, existing)):
+            known, roles = r.by_role(rows), {name for (name,) in existing}
             plans = [self._refusal(order, known, roles) for order in orders]
             confirmed(session, confirm)
             outcomes = [
@@ -175,13 +164,13 @@ class PostgreSQLLogins:
         """See `Connector.revoke`. The whole login goes, also if the order names only some of its privileges."""
         if not orders:
             return []
-        with self._turn(orders, _known(_logins(orders))) as (session, (rows,)):
-            known = _by_role(rows)
+        with self._turn(orders, r.known(r.logins(orders))) as (session, (rows,)):
+            known = r.by_role(rows)
             confirmed(session, confirm)
             mine = {
                 order.ticket: login
                 for order in orders
-                if (name := _login_of(order.ticket))
+                if (name := r.login_of(order.ticket))
                 and (login := known.get(name))
                 and login.ticket == order.ticket
             }
@@ -205,26 +194,26 @@ class PostgreSQLLogins:
         return turn(self._sessions, tickets, queries, timeout=self._timeout, pause=self._pause)
 
     def _refusal(
-        self, order: Order, known: Mapping[str, _Login | None], roles: Collection[str]
+        self, order: Order, known: Mapping[str, r.Login | None], roles: Collection[str]
     ) -> Outcome | None:
         """Why an order cannot be carried out, as far as can be seen beforehand."""
-        login = _login_of(order.ticket)
+        login = r.login_of(order.ticket)
         try:
             self.validate(order.account, order.scope, order.public_key or "")
         except Invalid as error:
             return c.no(order, "bad-name", error.message)
         if login is None:
             return c.no(order, "bad-name", "the ticket's id cannot stand in the name of a role")
-        if login in known and known[login] != _Login(role=login, ticket=order.ticket, account=order.account):
+        if login in known and known[login] != r.Login(role=login, ticket=order.ticket, account=order.account):
             return c.no(order, "name-taken", f"{self._name} has a role {login} that is not this ticket's")
         for item in order.scope:
             if item.privilege not in roles:
                 return c.no(order, "no-such-privilege", f"{self._name} has no role {item.privilege}")
         return None
 
-    def _create(self, session: Session, order: Order, known: Mapping[str, _Login | None]) -> Outcome:
+    def _create(self, session: Session, order: Order, known: Mapping[str, r.Login | None]) -> Outcome:
         """Make the login, or give the one that is there another password."""
-        role = f"{PREFIX}{order.ticket.lower()}"
+        role = r.name_of(order.ticket)
         password = self._password()
         issued = delivery.Issued(
             kind="login",
@@ -233,7 +222,7 @@ class PostgreSQLLogins:
         )
         sealed = delivery.seal(issued, order.public_key or "")
         name = sql.Identifier(role)
-        comment = json.dumps({"muniment": 1, "ticket": order.ticket, "account": order.account})
+        comment = r.comment(order.ticket, order.account)
         verb = sql.SQL("ALTER" if role in known else "CREATE")
         statements = [
             sql.SQL("{} ROLE {} LOGIN INHERIT PASSWORD {} VALID UNTIL {}").format(
@@ -269,7 +258,7 @@ class PostgreSQLLogins:
                 ticket=order.ticket, result="unknown", code="target.session-survives", message=sentence
             )
         try:
-            [owning] = session.ask(_owning(role))
+            [owning] = session.ask(r.owning(role))
             for database, owns in owning:
                 if owns and not self._heir:
                     sentence = (
@@ -312,63 +301,6 @@ class PostgreSQLLogins:
             there.close()
 
 
-_COMMENT = "shobj_description(r.oid, 'pg_authid')"
-_PATTERN = PREFIX.replace("_", "\\_") + "%%"
-_MEMBERSHIPS: Query = (
-    sql.SQL(
-        f"SELECT r.rolname, {_COMMENT}, pg_get_userbyid(a.roleid), g.rolname"  # noqa: S608  our own constants
-        " FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_auth_members a ON a.member = r.oid"
-        f" LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantor WHERE r.rolname LIKE '{_PATTERN}' ORDER BY 1, 3, 4"
-    ),
-    {},
-)
-
-
-def _known(roles: Sequence[str]) -> Query:
-    text = (
-        f"SELECT r.rolname, {_COMMENT} FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (%(names)s::name[])"  # noqa: S608
-    )
-    return sql.SQL(text), {"names": list(roles)}
-
-
-def _existing(roles: Sequence[str]) -> Query:
-    return sql.SQL("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%(names)s::name[])"), {
-        "names": list(roles)
-    }
-
-
-def _owning(role: str) -> Query:
-    """Rows (database or None for the server itself, whether it owns anything there)."""
-    return sql.SQL("""
-        SELECT d.datname, bool_or(s.deptype = 'o') FROM pg_catalog.pg_shdepend s
-        LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid
-        WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.classid <> 'pg_catalog.pg_auth_members'::regclass
-        AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %(role)s)
-        GROUP BY 1 ORDER BY 1"""), {"role": role}  # fmt: skip
-
-
-def _login_of(ticket: str) -> str | None:
-    return f"{PREFIX}{ticket.lower()}" if _TICKET.fullmatch(ticket) else None
-
-
-def _logins(orders: Sequence[Order]) -> list[str]:
-    return sorted({login for order in orders if (login := _login_of(order.ticket))})
-
-
-def _by_role(rows: Sequence[Row]) -> dict[str, _Login | None]:
-    return {name: _marked(name, comment) for name, comment in rows}
-
-
-def _marked(role: str, comment: str | None) -> _Login | None:
-    """Whose login this is; None for a role that we did not make."""
-    try:
-        said = json.loads(comment or "")
-        found = _Login(role=role, ticket=said["ticket"], account=said["account"])
-        return found if said["muniment"] == 1 and _login_of(found.ticket) == role else None
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
 def _check_names(account: str, scope: Scope) -> None:
     """Raise `Invalid` unless every name would reach PostgreSQL as it is."""
     clean_name(account, "the account", limit=MAX_ACCOUNT)
@@ -379,7 +311,7 @@ def _check_names(account: str, scope: Scope) -> None:
                 f"a role has no resource, and {item.privilege} was asked for with one",
                 remedy="Ask for the role alone.",
             )
-        if item.privilege.startswith(("pg_", PREFIX)):
+        if item.privilege.startswith(("pg_", r.PREFIX)):
             raise Invalid(f"{item.privilege} is no role to be given", remedy="Ask for a role of your own.")
 
 

@@ -12,7 +12,8 @@ import pyrage
 from muniment import delivery
 from muniment.conformance.grounds.postgresql import HOW, TIMEOUT, PostgresGround, PostgresHarness, Session
 from muniment.conformance.harness import Ground, Harness, NotApplicable, NotInstalled
-from muniment.connectors.postgresql_logins import PREFIX, PostgreSQLLogins
+from muniment.connectors.postgresql_login_roles import PREFIX
+from muniment.connectors.postgresql_logins import PostgreSQLLogins
 from muniment.core.scope import Privilege, Scope, scope
 from muniment.demo.postgres import TemporaryPostgres, installed
 from muniment.ports import Order, Outcome
