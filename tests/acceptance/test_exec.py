@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from acceptance.conftest import ANN, CYD, PROGRAM, Muniment, environment
 from muniment import delivery
-from muniment.cli.executing import run
+from muniment.cli.executing import _wait, run
 from muniment.core.errors import Invalid, Misconfigured, Refused
 
 pytestmark = pytest.mark.server("sshd")
@@ -160,13 +161,32 @@ def test_signals_reach_the_command_and_its_end_is_ours(muniment: Muniment, key: 
     script = "trap 'echo heard; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
     words = ("--config", muniment.config, "--as", ANN, "exec", ticket, "--key", key, "--", "sh", "-c", script)
     process = subprocess.Popen(
-        [*PROGRAM, *map(str, words)], stdout=subprocess.PIPE, text=True, env=environment()
+        [*PROGRAM, *map(str, words)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert (process.returncode, process.stdout.read()) == (3, "heard\n")
-    process.stdout.close()
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 3
+        assert process.stdout.read() == "heard\n"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the command, too, should it be alone
+        process.stdout.close()
+
+
+def test_a_signal_before_the_command_is_there_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.Popen
+
+    def slow_start(*given: Any, **options: Any) -> subprocess.Popen[bytes]:
+        os.kill(os.getpid(), signal.SIGTERM)  # while the command is being started
+        return real(*given, **options)
+
+    monkeypatch.setattr("muniment.cli.executing.subprocess.Popen", slow_start)
+    before = signal.getsignal(signal.SIGTERM)
+    assert _wait(["sleep", "30"], dict(os.environ)) == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from getpass import getpass
@@ -99,27 +99,34 @@ def _readable(path: Path) -> Path:
 
 
 def _wait(command_line: Sequence[str], environment: dict[str, str]) -> int:
-    """As a shell would: the terminal's signals are the command's alone, and others are handed on."""
-    ours = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGQUIT)]
-    process = subprocess.Popen(command_line, env=environment)
-    handlers = [
-        (number, signal.signal(number, _hand_on(process))) for number in (signal.SIGTERM, signal.SIGHUP)
-    ]
-    for number, _ in ours:
-        signal.signal(number, signal.SIG_IGN)
+    """As a shell would: the terminal's signals are the command's alone, and others are handed on.
+
+    The handlers are there before the command is, so that none of these ends us and leaves it alone. They are functions,
+    since the command would inherit that a signal is ignored.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def hand_on(number: int, _: object) -> None:
+        if process is None:
+            early.append(number)
+        else:
+            process.send_signal(number)
+
+    def leave(_number: int, _: object) -> None:
+        """The terminal has sent it to the command, too."""
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before |= {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGQUIT)}
     try:
+        process = subprocess.Popen(command_line, env=environment)
+        for number in early:
+            process.send_signal(number)
         status = process.wait()
     finally:
-        for number, handler in (*ours, *handlers):
+        for number, handler in before.items():
             signal.signal(number, handler)
     return 128 - status if status < 0 else status
-
-
-def _hand_on(process: subprocess.Popen[bytes]) -> Callable[[int, object], None]:
-    def handler(number: int, _: object) -> None:
-        process.send_signal(number)
-
-    return handler
 
 
 @contextmanager
