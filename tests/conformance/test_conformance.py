@@ -10,6 +10,7 @@ import servers
 from muniment.conformance import CHECKS, NeedsRoot, NotApplicable, NotInstalled
 from muniment.conformance.running import grounds
 from muniment.connectors.kinds import registered
+from muniment.core.errors import MunimentError
 
 #: starting one takes long
 SLOW = {"active-directory"}
@@ -31,6 +32,8 @@ def running():
                     made[kind, name] = stack.enter_context(grounds(kind)[name]())
                 except NotInstalled as how:
                     made[kind, name] = how
+                except MunimentError as trouble:  # said by each check, and not tried again for each
+                    made[kind, name] = trouble
             return made[kind, name]
 
         yield start
@@ -49,6 +52,8 @@ def running():
 )
 def test_conformance(check, kind, name, running):
     ground = running(kind, name)
+    if isinstance(ground, MunimentError):
+        pytest.fail(ground.message)
     if isinstance(ground, NeedsRoot):
         pytest.skip(f"root only: {ground}")
     if isinstance(ground, NotInstalled):

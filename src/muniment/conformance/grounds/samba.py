@@ -98,6 +98,7 @@ class Samba(TemporaryServer):
         options = {
             "server services": "ldap", "tls keyfile": folder / "key.pem", "tls certfile": folder / "cert.pem",
             "tls cafile": folder / "cert.pem", "log file": folder / "samba.log", "tls dh params file": "",
+            "pid directory": folder,
         }  # fmt: skip
         return [f"--option={name}={value}" for name, value in options.items() if value]
 
