@@ -11,7 +11,7 @@ import threading
 import time
 
 #: seconds to wait for them at most
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 def foreign_threads() -> set[int]:

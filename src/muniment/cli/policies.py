@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muniment.cli.commands import command, group
-from muniment.cli.session import Usage, of
+from muniment.cli.session import of
 from muniment.core.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -79,8 +79,6 @@ def adopt(
     from muniment.cli import governing
 
     session = of(context)
-    if change is None and not reason:
-        raise Usage("nobody says why", remedy='Add --reason "…", or name the change to agree to.')
     backend = session.backend(writes=True)
     document = backend.propose(reason or "") if change is None else backend.adopt(change)
     session.emit(document, lambda: governing.render(document))

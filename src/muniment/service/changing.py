@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from muniment.core.errors import NotFound
+from muniment.core.errors import Invalid, NotFound
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.checking import TRIAL, errors
 from muniment.policy.loading import read_folder
@@ -19,6 +19,12 @@ def propose(desk: Desk, caller: Caller, folder: Path, reason: str) -> Document:
     """Propose what lies in the policy folder and the configuration. In a single-person trial it holds already."""
     if desk.governed is None:
         return in_trial(desk)
+    if not reason:
+        raise Invalid(
+            "nobody says why",
+            remedy="Give a reason (--reason), or name the change to agree to.",
+            code="usage",
+        )
     files = read_folder(folder)
     proposed = changes.propose(
         desk, caller, files=files, settings=desk.governed.settings(CedarPolicy(files)), reason=reason,
