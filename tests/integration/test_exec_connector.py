@@ -63,7 +63,7 @@ def test_what_is_no_answer(doors: DoorsHarness, program: str, message: str):
         doors.connector.observe(["ann"])
     assert message in caught.value.message
     assert SECRET not in f"{caught.value!r} {caught.value.remedy} {caught.value.__cause__!r}"
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 50  # the program would sleep for longer
     report = doors.connector.check()
     assert report.reachable is (program == ASK + "print('{}')")  # to that question, it is an answer
     assert SECRET not in str(report)

@@ -629,7 +629,7 @@ import os, signal, sys, time
 from datetime import datetime
 from pathlib import Path
 from muniment.connectors import krl as lists
-from muniment.connectors.openssh import build
+from muniment.connectors.kinds import build_connector
 from muniment.core.scope import Privilege
 from muniment.ports import Order
 

@@ -137,7 +137,7 @@ def test_f5_two_approvals_and_a_rejection_at_once_one_wins(office: Office) -> No
 
 def test_f6_an_approval_has_no_field_for_scope_type_or_end() -> None:
     """discord/access 455: the approver changed the type while approving."""
-    assert set(DecisionBody.__struct_fields__) == {"decision", "digest", "comment", "signature"}
+    assert set(DecisionBody.__struct_fields__) == {"decision", "digest", "comment", "signature", "passkey"}
     assert DecisionBody.__struct_config__.forbid_unknown_fields
     assert set(c.Approve.__struct_fields__) == {"digest", "comment", "signature"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,7 @@ class HandClock:
 
 def empty_postgres(server: TemporaryPostgres, template: str = "template0") -> str:
     """A fresh database, as the store's URL."""
-    name = f"store_{next(_numbers)}"
+    name = f"store_{os.getpid()}_{next(_numbers)}"  # processes of one test share the server, too
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return postgres_url(server, name)
