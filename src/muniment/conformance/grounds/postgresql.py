@@ -163,15 +163,17 @@ class PostgresHarness(Harness):
 class PostgresGround:
     """One server."""
 
-    def __init__(self, server: TemporaryPostgres) -> None:
-        self.server = server
+    def __init__(
+        self, server: TemporaryPostgres, made: Callable[[TemporaryPostgres], PostgresHarness]
+    ) -> None:
+        self.server, self._made = server, made
         with psycopg.connect(server.dsn()) as connection:
             self.version = f"PostgreSQL {connection.info.parameter_status('server_version')}"
 
     @contextmanager
     def harness(self) -> Iterator[Harness]:
         """Roles of its own."""
-        made = PostgresHarness(self.server)
+        made = self._made(self.server)
         try:
             yield made
         finally:
@@ -179,12 +181,15 @@ class PostgresGround:
 
 
 @contextmanager
-def _ground(major: int) -> Iterator[Ground]:
+def ground(
+    major: int, made: Callable[[TemporaryPostgres], PostgresHarness] = PostgresHarness
+) -> Iterator[Ground]:
+    """A server of this version, and harnesses of one kind on it."""
     binaries = installed().get(major)
     if binaries is None:
         raise NotInstalled(HOW[major])
     with TemporaryPostgres(binaries, fsync=False) as server:
-        yield PostgresGround(server)
+        yield PostgresGround(server, made)
 
 
-GROUNDS = {f"postgresql-{major}": partial(_ground, major) for major in HOW}
+GROUNDS = {f"postgresql-{major}": partial(ground, major) for major in HOW}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import pyrage
 
 from muniment import delivery
-from muniment.conformance.grounds.postgresql import HOW, TIMEOUT, PostgresGround, PostgresHarness, Session
-from muniment.conformance.harness import Ground, Harness, NotApplicable, NotInstalled
+from muniment.conformance.grounds.postgresql import HOW, TIMEOUT, PostgresHarness, Session, ground
+from muniment.conformance.harness import Ground, NotApplicable
 from muniment.connectors.postgresql_login_roles import PREFIX
 from muniment.connectors.postgresql_logins import PostgreSQLLogins
 from muniment.core.scope import Privilege, Scope, scope
-from muniment.demo.postgres import TemporaryPostgres, installed
+from muniment.demo.postgres import TemporaryPostgres
 from muniment.ports import Order, Outcome
 
 
@@ -104,28 +104,6 @@ class LoginHarness(PostgresHarness):
         return Session(dsn, privilege.privilege)
 
 
-class LoginGround(PostgresGround):
-    """One server."""
-
-    @contextmanager
-    def harness(self) -> Iterator[Harness]:
-        """Roles of its own."""
-        made = LoginHarness(self.server)
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-@contextmanager
-def _ground(major: int) -> Iterator[Ground]:
-    binaries = installed().get(major)
-    if binaries is None:
-        raise NotInstalled(HOW[major])
-    with TemporaryPostgres(binaries, fsync=False) as server:
-        yield LoginGround(server)
-
-
 GROUNDS: dict[str, Callable[[], AbstractContextManager[Ground]]] = {
-    f"postgresql-logins-{major}": partial(_ground, major) for major in HOW
+    f"postgresql-logins-{major}": partial(ground, major, LoginHarness) for major in HOW
 }
