@@ -117,6 +117,12 @@ class Reason(Body, frozen=True, kw_only=True):
     reason: Text
 
 
+class Proposal(Body, frozen=True, kw_only=True):
+    """Why a change is proposed; in a single-person trial nobody has to say."""
+
+    reason: Annotated[str, Meta(max_length=4000)] = ""
+
+
 class Delegation(Body, frozen=True, kw_only=True):
     """To whom, and for how long: one of ``until`` and ``duration``."""
 

@@ -56,12 +56,12 @@ def get_change(call: Call) -> Document:
     return changing.shown(call.desk, call.caller, call.names["change"])
 
 
-@routes.post("/v1/policy/changes", body=bodies.Reason, answer=answers.Proposed, status=201)
+@routes.post("/v1/policy/changes", body=bodies.Proposal, answer=answers.Proposed, status=201)
 def propose_change(call: Call) -> Document:
     """Propose what lies in the server's policy folder and configuration. Nothing of it holds before somebody agrees."""
     if call.office.policies is None:
         raise NotFound("this server has no policy folder", remedy="Propose where the files are.")
-    asked: bodies.Reason = call.body
+    asked: bodies.Proposal = call.body
     return changing.propose(call.desk, call.caller, call.office.policies, asked.reason)
 
 
