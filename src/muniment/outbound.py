@@ -49,6 +49,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def trusting(ca: Path | None) -> ssl.SSLContext:
+    """TLS 1.2 or later to whom the system's authorities vouch for, or only those in the PEM file ``ca``.
+
+    Raises:
+        Misconfigured: ``ca`` holds no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(
+            f"{ca} is not a file of certificates: {error}",
+            remedy="Name a PEM file with the authority's certificate.",
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 class Http:
     """A client for one kind of server. Threads may share it; it holds no connection.
 
@@ -70,14 +87,7 @@ class Http:
             Misconfigured: ``ca`` holds no certificate.
         """
         self._timeout, self._largest, self._connect = timeout, largest, connect
-        try:
-            self._tls = ssl.create_default_context(cafile=str(ca) if ca else None)
-        except (OSError, ssl.SSLError) as error:
-            raise Misconfigured(
-                f"{ca} is not a file of certificates: {error}",
-                remedy="Name a PEM file with the authority's certificate.",
-            ) from error
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._tls = trusting(ca)
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for what is at ``url``."""

@@ -28,18 +28,12 @@ LEASE_SECONDS = 120
 log = structlog.get_logger("muniment.controllers")
 
 
-class Feeds:
-    """Looks after all sinks."""
+class _Loops:
+    """Threads that go on until they are stopped."""
 
-    def __init__(self, desk: Desk, sinks: Sequence[Sink], node: str) -> None:
-        """``node`` names this process in leases."""
-        self._desk, self._node = desk, node
-        self._deliveries = SqlDeliveries(desk.store.engine)
+    def __init__(self, threads: Sequence[threading.Thread]) -> None:
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(sink,), name=f"muniment-sink {sink.name}", daemon=True)
-            for sink in sinks
-        ]
+        self._threads = threads
 
     def start(self) -> None:
         """Begin."""
@@ -47,11 +41,28 @@ class Feeds:
             thread.start()
 
     def stop(self, timeout: float = 30.0) -> bool:
-        """Send no more; return whether what was being sent ended in time. Nothing is lost by it."""
+        """Begin nothing more; return whether what was under way ended in time. Nothing is lost by it."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout)
         return not any(thread.is_alive() for thread in self._threads)
+
+
+class Feeds(_Loops):
+    """Looks after all sinks."""
+
+    def __init__(self, desk: Desk, sinks: Sequence[Sink], node: str) -> None:
+        """``node`` names this process in leases."""
+        self._desk, self._node = desk, node
+        self._deliveries = SqlDeliveries(desk.store.engine)
+        super().__init__(
+            [
+                threading.Thread(
+                    target=self._run, args=(sink,), name=f"muniment-sink {sink.name}", daemon=True
+                )
+                for sink in sinks
+            ]
+        )
 
     def _run(self, sink: Sink) -> None:
         while not self._stopping.is_set():
@@ -68,29 +79,18 @@ class Feeds:
                 self._stopping.wait(BEAT)
 
 
-class Fetching:
+class Fetching(_Loops):
     """Fetches signals (RFC 8936). One is acknowledged once it is on record: what was lost in between comes again."""
 
     def __init__(self, signals: Signals, polled: Mapping[str, Polled], desk: Desk, node: str) -> None:
         """``polled`` by issuer; ``node`` names this process in leases."""
         self._signals, self._desk, self._node = signals, desk, node
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=each, name=f"muniment-fetch {each[0]}", daemon=True)
-            for each in polled.items()
-        ]
-
-    def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, timeout: float = 30.0) -> bool:
-        """Fetch no more; return whether the last question ended in time."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(timeout)
-        return not any(thread.is_alive() for thread in self._threads)
+        super().__init__(
+            [
+                threading.Thread(target=self._run, args=each, name=f"muniment-fetch {each[0]}", daemon=True)
+                for each in polled.items()
+            ]
+        )
 
     def _run(self, issuer: str, polled: Polled) -> None:
         done: list[str] = []

@@ -10,7 +10,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from muniment.core.errors import Misconfigured, Unavailable
+from muniment.core.errors import Unavailable
+from muniment.outbound import trusting
 
 #: seconds
 TIMEOUT = 10.0
@@ -43,15 +44,7 @@ class Syslog:
         self._scheme, self._address = scheme, (host.strip("[]"), int(port))
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._tls: ssl.SSLContext | None = None
-        if scheme == "tls":
-            try:
-                self._tls = ssl.create_default_context(cafile=str(ca) if ca else None)
-            except (OSError, ssl.SSLError) as error:
-                raise Misconfigured(
-                    f"{ca} is not a file of certificates: {error}",
-                    remedy="Name a PEM file with the authority's certificate.",
-                ) from error
+        self._tls = trusting(ca) if scheme == "tls" else None
 
     def send(self, message: bytes) -> None:
         """Hand one over. Raises `Unavailable`."""

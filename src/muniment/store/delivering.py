@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import ColumnElement, Engine, delete, func, select, update
 
 from muniment.core.instants import wire
 from muniment.store import tables as t
@@ -75,28 +75,15 @@ class SqlDeliveries:
 
     def due(self, sink: str, now: datetime, limit: int) -> list[Delivery]:
         """What is to be sent now, in the ledger's order."""
-        d = t.delivery.c
-        query = (
-            select(d.idx, d.attempts, d.error)
-            .where(d.sink == sink, d.due_at <= wire(now))
-            .order_by(d.idx)
-            .limit(limit)
-        )
-        with reading(self._engine) as connection:
-            return [
-                Delivery(index=row.idx, attempts=row.attempts, error=row.error)
-                for row in connection.execute(query)
-            ]
+        return self._read(sink, t.delivery.c.due_at <= wire(now), limit)
 
     def lost(self, sink: str, limit: int = 1000) -> list[Delivery]:
         """What was given up, in the ledger's order."""
+        return self._read(sink, t.delivery.c.due_at.is_(None), limit)
+
+    def _read(self, sink: str, which: ColumnElement[bool], limit: int) -> list[Delivery]:
         d = t.delivery.c
-        query = (
-            select(d.idx, d.attempts, d.error)
-            .where(d.sink == sink, d.due_at.is_(None))
-            .order_by(d.idx)
-            .limit(limit)
-        )
+        query = select(d.idx, d.attempts, d.error).where(d.sink == sink, which).order_by(d.idx).limit(limit)
         with reading(self._engine) as connection:
             return [
                 Delivery(index=row.idx, attempts=row.attempts, error=row.error)
