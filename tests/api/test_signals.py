@@ -345,6 +345,7 @@ def test_streams_are_fetched_and_acknowledged(api: Api) -> None:
 
 @pytest.mark.parametrize("name", ["session-revoked", "token-claims-change"])
 def test_sessions_here_end_with_the_one_there(api: Api, name: str) -> None:
+    act(api)  # what other tests have sent about the same person
     now = api.desk.clock.now()
     rows = SqlSessions(api.desk.store.engine, api.desk.store.marker)
     login = Login(method="oidc", issuer=ISSUER, subject="1", at=wire(now), level=1, acr=None)
