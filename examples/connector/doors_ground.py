@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import tempfile
 from collections.abc import Iterator
@@ -23,8 +24,10 @@ class House(Harness):
         self.file, self.connector = file, Doors(file)
 
     def everything(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = json.loads(self.file.read_text())
-        return found
+        with self.file.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # never what the connector has half written
+            found: dict[str, list[str]] = json.load(file)
+            return found
 
     def holds(self, account: str) -> Scope:
         return scope(Privilege(privilege=door) for door in self.everything().get(account, []))
@@ -47,7 +50,10 @@ class House(Harness):
         aside.rename(self.file)
 
     def _write(self, held: dict[str, list[str]]) -> None:
-        self.file.write_text(json.dumps(held, sort_keys=True))
+        with self.file.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate()
+            file.write(json.dumps(held, sort_keys=True))
 
 
 class Houses:
