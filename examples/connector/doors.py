@@ -89,17 +89,24 @@ class Doors:
     @contextmanager
     def _attention(self) -> Iterator[dict[str, list[str]]]:
         try:
-            with self._file.open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                held = json.load(file)
+            with self._file.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                text = self._file.read_text()
+                held = json.loads(text)
                 yield held
-                file.seek(0)
-                file.write(json.dumps(held, sort_keys=True))
-                file.truncate()
+                if held != json.loads(text):
+                    put(self._file, held)
         except OSError as error:
             raise TargetUnavailable(
                 f"the doors did not answer: {error.strerror}", remedy="It is tried again."
             ) from error
+
+
+def put(file: Path, held: dict[str, list[str]]) -> None:
+    """By rename, so that nobody reads a half of it, locked out or not."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(held, sort_keys=True))
+    new.replace(file)
 
 
 def build(_name: str, settings: Settings, _catalogue: Sequence[Privilege]) -> Doors:

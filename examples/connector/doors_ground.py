@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from doors import Doors
+from doors import Doors, put
 
 from muniment.conformance import Harness
 from muniment.core.scope import Privilege, Scope, scope
@@ -24,10 +23,8 @@ class House(Harness):
         self.file, self.connector = file, Doors(file)
 
     def everything(self) -> dict[str, list[str]]:
-        with self.file.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # never what the connector has half written
-            found: dict[str, list[str]] = json.load(file)
-            return found
+        found: dict[str, list[str]] = json.loads(self.file.read_text())
+        return found
 
     def holds(self, account: str) -> Scope:
         return scope(Privilege(privilege=door) for door in self.everything().get(account, []))
@@ -50,10 +47,7 @@ class House(Harness):
         aside.rename(self.file)
 
     def _write(self, held: dict[str, list[str]]) -> None:
-        with self.file.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate()
-            file.write(json.dumps(held, sort_keys=True))
+        put(self.file, held)
 
 
 class Houses:
