@@ -13,6 +13,7 @@ Every answer that came whole is returned, whatever its status: what it means is 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 import ssl
@@ -89,36 +90,47 @@ class Http:
         self._timeout, self._largest, self._connect = timeout, largest, connect
         self._tls = trusting(ca)
 
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """Ask for what is at ``url``."""
-        return self._exchange("GET", url, None, dict(headers or {}))
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, *, timeout: float | None = None
+    ) -> Answer:
+        """Ask for what is at ``url``; within ``timeout`` seconds, if that is less than the client's own."""
+        return self._exchange("GET", url, None, dict(headers or {}), timeout)
 
     def post(
-        self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        body: bytes,
+        *,
+        content_type: str,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> Answer:
         """Send ``body`` to ``url``. After `Unavailable` it may or may not have had its effect."""
-        return self._exchange("POST", url, body, {**(headers or {}), "Content-Type": content_type})
+        return self._exchange("POST", url, body, {**(headers or {}), "Content-Type": content_type}, timeout)
 
-    def _exchange(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    def _exchange(
+        self, method: str, url: str, body: bytes | None, headers: dict[str, str], timeout: float | None
+    ) -> Answer:
         parts = split_url(url)
         where = f"{parts.scheme}://{parts.netloc}"
         late = threading.Event()
-        connection = self._connection(parts)
+        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        connection = self._connection(parts, limit)
         try:
-            with self._deadline(connection, late):
+            with self._deadline(connection, late, limit):
                 target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
                 connection.request(method, target, body, {"Accept-Encoding": "identity", **headers})
                 with connection.getresponse() as response:
                     content = self._body(response, where)
         except (OSError, HTTPException) as error:
-            raise self._no_answer(where, late, _reason(error)) from error
+            raise _no_answer(where, late, limit, _reason(error)) from error
         except ValueError as error:  # not repeated: the header may be a token
             raise Misconfigured(
                 f"what is sent to {where} has a character that no header may have",
                 remedy="Check the secret: it is one line of ASCII.",
             ) from error
         if late.is_set():  # a body without a length ends where it was cut
-            raise self._no_answer(where, late)
+            raise _no_answer(where, late, limit)
         if 300 <= response.status < 400:
             raise Unavailable(
                 f"{where} answered {response.status}, a redirect, which is not followed",
@@ -127,19 +139,19 @@ class Http:
         found = {name.lower(): value for name, value in response.getheaders()}
         return Answer(status=response.status, headers=found, body=content)
 
-    def _connection(self, parts: SplitResult) -> HTTPConnection:
+    def _connection(self, parts: SplitResult, limit: float) -> HTTPConnection:
         host, port = parts.hostname or "", parts.port
         if parts.scheme == "https":
-            return HTTPSConnection(host, port, timeout=self._timeout, context=self._tls)
-        return HTTPConnection(host, port, timeout=self._timeout)
+            return HTTPSConnection(host, port, timeout=limit, context=self._tls)
+        return HTTPConnection(host, port, timeout=limit)
 
     @contextmanager
-    def _deadline(self, connection: HTTPConnection, late: threading.Event) -> Iterator[None]:
+    def _deadline(self, connection: HTTPConnection, late: threading.Event, limit: float) -> Iterator[None]:
         """Connect, and cut the connection when the time is over: TLS sets up under the same deadline."""
         address = (connection.host, connection.port)
-        raw = self._connect(address, self._timeout)
+        raw = self._connect(address, limit)
         with raw.dup() as handle:
-            cut = threading.Timer(self._timeout, _cut, (handle, late))
+            cut = threading.Timer(limit, _cut, (handle, late))
             cut.daemon = True
             cut.start()
             try:
@@ -150,14 +162,6 @@ class Http:
                 cut.cancel()
                 connection.close()
                 raw.close()
-
-    def _no_answer(self, where: str, late: threading.Event, why: str = "") -> Unavailable:
-        if late.is_set():
-            why = f"no whole answer within {self._timeout:g} seconds"
-        return Unavailable(
-            f"{where} did not answer: {why}",
-            remedy="Check that it runs, and that it can be reached from here.",
-        )
 
     def _body(self, response: HTTPResponse, where: str) -> bytes:
         content = bytearray()
@@ -194,6 +198,43 @@ def split_url(url: str) -> SplitResult:
             remedy="Write it like https://host.example.com/path, without a name or password in it.",
         )
     return parts
+
+
+def private_base(address: str, whose: str, *, setting: str) -> str:
+    """The address of a server that secrets are sent to, without a final slash: TLS, but for one on this machine.
+
+    Raises:
+        Misconfigured: it is not such an address.
+    """
+    remedy = f"Write {setting} like https://bao.example.com:8200."
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise Misconfigured(f"{whose} address is not a URL", remedy=remedy) from error
+    if parts.scheme not in {"http", "https"} or not host or parts.username is not None:
+        raise Misconfigured(f"{whose} address is not an http(s) URL of a host", remedy=remedy)
+    if parts.query or parts.fragment or not address.isprintable() or " " in address:
+        raise Misconfigured(f"{whose} address has more than a host, a port and a path", remedy=remedy)
+    if parts.scheme == "http" and not _is_here(host):
+        raise Misconfigured(f"{whose} token would go over the network in clear text", remedy=remedy)
+    return address.rstrip("/")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _no_answer(where: str, late: threading.Event, limit: float, why: str = "") -> Unavailable:
+    if late.is_set():
+        why = f"no whole answer within {limit:g} seconds"
+    return Unavailable(
+        f"{where} did not answer: {why}",
+        remedy="Check that it runs, and that it can be reached from here.",
+    )
 
 
 def _cut(handle: socket.socket, late: threading.Event) -> None:

@@ -53,7 +53,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a kind of target can and cannot do. Shown by `muniment check`; policy obligations rest on it."""
 
     native_expiry: bool  # the target ends each grant by itself, at the instant it is told
-    ends_sessions: bool  # revoke also ends sessions that were opened with the grant
+    #: after revoke no session that was opened with the grant has it: it ended, or the target asks at each request
+    ends_sessions: bool
     issues_credential: bool  # provisioning yields something the beneficiary must collect
     needs_public_key: bool  # the request must carry the beneficiary's public key
     lists_everything: bool  # observe(None) sees every holding on the target, ours or not

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import json
 import re
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
 from muniment.anchors.signing import SignerElsewhere, public_half
 from muniment.core.errors import KeyChanged, Misconfigured, SignerRefused, SignerUnavailable, Unavailable
-from muniment.outbound import Answer, Http
+from muniment.outbound import Answer, Http, private_base
 
 SCHEME = "openbao:"
 
@@ -218,26 +216,7 @@ def checked_address(address: str) -> str:
     Raises:
         Misconfigured: it is not such an address.
     """
-    remedy = "Write [ledger] openbao_address like https://bao.example.com:8200."
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise Misconfigured("OpenBao's address is not a URL", remedy=remedy) from error
-    if parts.scheme not in {"http", "https"} or not host or parts.username is not None:
-        raise Misconfigured("OpenBao's address is not an http(s) URL of a host", remedy=remedy)
-    if parts.query or parts.fragment or not address.isprintable() or " " in address:
-        raise Misconfigured("OpenBao's address has more than a host, a port and a path", remedy=remedy)
-    if parts.scheme == "http" and not _is_here(host):
-        raise Misconfigured("OpenBao's token would go over the network in clear text", remedy=remedy)
-    return address.rstrip("/")
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return private_base(address, "OpenBao's", setting="[ledger] openbao_address")
 
 
 def _reasons(body: bytes) -> str:

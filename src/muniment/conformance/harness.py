@@ -58,6 +58,8 @@ class Harness(ABC):
     impossible: tuple[str, Scope] | None = None
     timeout: timedelta = timedelta(seconds=10)  # for one call, of the connector that waits for an outage
     secrets: Sequence[str] = ()  # what may appear in no message
+    #: the target asks at each request what is held: a session loses it at once, and there is none to end or to count
+    asked_each_time: bool = False
 
     @abstractmethod
     def holds(self, account: str) -> Scope:
