@@ -51,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ends_sessions: bool = False  # `revoke` also ends sessions that were opened with the grant.
     lists_everything: bool = True  # `observe` with `accounts: null` shows every holding.
     usage_log: bool = False  # The target's own log names account or ticket at each use.
+    separate: bool = False  # Each ticket's grant is a thing of its own; holdings have `ticket`.
 
 
 class _Ready(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +69,7 @@ class _Holding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     privilege: str
     resource: str | None = None
     grantor: str | None = None
+    ticket: str | None = None
 
 
 class _Observed(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +107,8 @@ def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Conn
 class Exec:
     """See `muniment.ports.Connector`; what an account and a privilege are, the program knows."""
 
+    _call: type[Call] = Call
+
     def __init__(self, name: str, settings: Settings, *, timeout: float) -> None:
         """Starts nothing. ``timeout`` is in seconds."""
         self._name, self._settings, self._timeout = name, settings, timeout
@@ -115,6 +119,7 @@ class Exec:
             needs_public_key=False,
             lists_everything=settings.lists_everything,
             usage_log=settings.usage_log,
+            separate=settings.separate,
         )
 
     def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
@@ -154,7 +159,13 @@ class Exec:
             raise nonsense(self._name, "it says nothing of holdings")
         return Observation(
             holdings=tuple(
-                Holding(account=h.account, privilege=h.privilege, resource=h.resource, grantor=h.grantor)
+                Holding(
+                    account=h.account,
+                    privilege=h.privilege,
+                    resource=h.resource,
+                    grantor=h.grantor,
+                    ticket=h.ticket,
+                )
                 for h in found.holdings
                 if names is None or h.account in names
             ),
@@ -226,7 +237,7 @@ class Exec:
     def _ask(self, what: str, **more: Any) -> Call:
         secrets = {name: secret.reveal() for name, secret in self._settings.secrets.items()}
         question = {"muniment": 1, "do": what, "options": self._settings.options, "secrets": secrets, **more}
-        return Call(self._name, self._settings.command, question, time.monotonic() + self._timeout)
+        return self._call(self._name, self._settings.command, question, time.monotonic() + self._timeout)
 
     def _said(self, text: str, *, limit: int = _MAX_MESSAGE) -> str:
         """Foreign text, as it may be shown: never a secret that the program was given (I31)."""
