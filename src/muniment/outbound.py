@@ -70,7 +70,7 @@ def trusting(ca: Path | None) -> ssl.SSLContext:
 class Http:
     """A client for one kind of server. Threads may share it; it holds no connection.
 
-    Raises, from `get` and `post`: `Unavailable` when no whole answer came, and `Misconfigured` for a URL that cannot
+    Raises, from `get`, `post` and `delete`: `Unavailable` when no whole answer came, and `Misconfigured` for a URL that cannot
     be asked.
     """
 
@@ -107,6 +107,12 @@ class Http:
     ) -> Answer:
         """Send ``body`` to ``url``. After `Unavailable` it may or may not have had its effect."""
         return self._exchange("POST", url, body, {**(headers or {}), "Content-Type": content_type}, timeout)
+
+    def delete(
+        self, url: str, headers: Mapping[str, str] | None = None, *, timeout: float | None = None
+    ) -> Answer:
+        """Have what is at ``url`` removed. After `Unavailable` it may or may not be gone."""
+        return self._exchange("DELETE", url, None, dict(headers or {}), timeout)
 
     def _exchange(
         self, method: str, url: str, body: bytes | None, headers: dict[str, str], timeout: float | None

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -61,6 +62,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Connector:
     """Make the connector of one target; nothing is reached. Raises `Invalid` or `Misconfigured`."""
+    made = OpenBao(reach(name, settings), catalogue=[each.privilege for each in catalogue])
+    for privilege in catalogue:
+        made.validate("any", (privilege,))
+    return made
+
+
+def reach(name: str, settings: Any) -> Bao:
+    """Where it is, and how we sign in there: of what both connectors of OpenBao have among their settings."""
     if (settings.token is None) is (not settings.role_id):
         raise Misconfigured(
             "either a token or an AppRole signs us in", remedy="Write role_id and secret_id, or token."
@@ -78,15 +87,11 @@ def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Conn
     if not path:
         raise Misconfigured("lock names no secret", remedy="Write it like muniment/lock: engine, then path.")
     timeout = parse_duration(settings.timeout) / timedelta(seconds=1)
-    bao = Bao(
+    return Bao(
         name=name, base=private_base(settings.url, f"{name}'s", setting="url"), timeout=timeout,
         http=Http(ca=settings.ca, timeout=timeout, largest=_LARGEST), namespace=settings.namespace, lock=(engine, path),
         token=settings.token, approle=settings.approle, role_id=settings.role_id, secret_id=settings.secret_id,
     )  # fmt: skip
-    made = OpenBao(bao, catalogue=[each.privilege for each in catalogue])
-    for privilege in catalogue:
-        made.validate("any", (privilege,))
-    return made
 
 
 class OpenBao:
@@ -229,6 +234,7 @@ class OpenBao:
                 return None
             status = session.put_members(now, members, fence=fence)
             if status not in {200, 204}:
+                session.require(fence)
                 return _refused(status, group.name)
             after = session.group(group.id, token=fence)
             there = set(after.members) if after else set()

@@ -128,8 +128,13 @@ class Session:
         """Not signed in yet."""
         self._bao, self.until, self.token = bao, until, ""
 
-    def ask(self, path: str, body: Mapping[str, Any] | None = None, *, token: str = "") -> Answer:
-        """POST with a body, else GET. A sealed server is none."""
+    def ask(
+        self, path: str, body: Mapping[str, Any] | None = None, *, token: str = "", wrap: int = 0, delete: bool = False
+    ) -> Answer:  # fmt: skip
+        """POST with a body, else GET or DELETE. ``wrap`` has the answer kept for so many seconds, for whoever unwraps it.
+
+        A sealed server is none.
+        """
         left = self.until - time.monotonic()
         if left <= 0:
             raise self._late()
@@ -138,9 +143,13 @@ class Session:
             headers["X-Vault-Token"] = token or self.token
         if self._bao.namespace:
             headers["X-Vault-Namespace"] = self._bao.namespace
+        if wrap:
+            headers["X-Vault-Wrap-TTL"] = f"{wrap}s"
         url = f"{self._bao.base}/v1/{path}"
         try:
-            if body is None:
+            if delete:
+                answer = self._bao.http.delete(url, headers, timeout=left)
+            elif body is None:
                 answer = self._bao.http.get(url, headers, timeout=left)
             else:
                 answer = self._bao.http.post(
@@ -196,6 +205,12 @@ class Session:
         """The status of the answer. The whole list is replaced, and nothing else of the group."""
         path = f"identity/group/id/{quote(group.id, safe='')}"
         return self.ask(path, {"member_entity_ids": members}, token=fence).status
+
+    def require(self, token: str) -> None:
+        """Whether a no can have been meant: who was paused hears one as well, and then nothing is known."""
+        answer = self.ask("auth/token/lookup-self", token=token)
+        if answer.status != 200:
+            raise self._late()
 
     @contextmanager
     def locked(self) -> Iterator[str]:

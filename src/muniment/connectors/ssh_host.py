@@ -174,7 +174,7 @@ class SshHost(programs.Exec):
         with suppress(OSError, subprocess.TimeoutExpired):
             done = subprocess.run(
                 self._settings.command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                timeout=self._timeout, env={"PATH": "/usr/bin:/bin", "LANG": "C"}, errors="replace",
+                timeout=min(2.0, self._timeout), env={"PATH": "/usr/bin:/bin", "LANG": "C"}, errors="replace",
             )  # fmt: skip
             return tuple(why for words, why in _WHY.items() if words in done.stderr)
         return ()

@@ -38,6 +38,9 @@ listener "tcp" {{
   cluster_address = "{host}:{cluster}"
   tls_disable = true
 }}
+audit "file" "log" {{
+  options = {{ file_path = "{folder}/audit" }}
+}}
 seal "static" {{
   current_key_id = "one"
   current_key = "{key}"

@@ -1,0 +1,195 @@
+"""Tokens of tickets on OpenBao. A session is a token that was unsealed and unwrapped, as the beneficiary would."""
+
+from __future__ import annotations
+
+import itertools
+import urllib.error
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import pyrage
+
+from muniment import delivery
+from muniment.conformance.grounds.openbao import TIMEOUT, BaoGround, Server, Session
+from muniment.conformance.harness import Ground, Harness, Outage
+from muniment.conformance.proxy import HOST, Proxy
+from muniment.connectors.kinds import build_connector
+from muniment.core.scope import Privilege, Scope, scope
+from muniment.ports import Connector, Order, Outcome
+
+_numbers = itertools.count(1)
+
+#: what our account may do, and nothing else: the same as `KIND.least_privilege` documents
+POLICY = """\
+path "auth/token/create" {{
+  capabilities = ["update"]
+  required_parameters = ["explicit_max_ttl"]
+  allowed_parameters = {{ "explicit_max_ttl" = ["5s"], "ttl" = ["5s"] }}
+}}
+path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
+path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
+path "muniment/data/lock{n}" {{ capabilities = ["create", "read", "update"] }}
+path "muniment/metadata/lock{n}" {{ capabilities = ["create", "update"] }}
+path "muniment/data/tokens{n}/*" {{ capabilities = ["create", "read", "update"] }}
+path "muniment/metadata/tokens{n}/*" {{ capabilities = ["list", "delete"] }}
+"""
+ROLE_POLICY = """\
+path "auth/token/roles/{role}" {{ capabilities = ["read"] }}
+path "auth/token/create/{role}" {{ capabilities = ["update"] }}
+"""
+
+
+class _Collecting:
+    """Keeps what was issued, as the beneficiary would."""
+
+    def __init__(self, real: Any) -> None:
+        self._real, self.collected = real, dict[str, bytes]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
+        outcomes: list[Outcome] = self._real.provision(orders, confirm)
+        for order, outcome in zip(orders, outcomes, strict=True):
+            if outcome.credential is not None:
+                self.collected[order.account] = outcome.credential
+        return outcomes
+
+
+class TokenHarness(Harness):
+    """Our AppRole with the least rights, two people, two roles of tokens: with names nobody used before."""
+
+    timeout = TIMEOUT
+
+    def __init__(self, server: Server, proxy: Proxy) -> None:
+        number = next(_numbers)
+        self.server, self.proxy, self.n = server, proxy, number
+        self.accounts = (f"ann{number}", f'Bob, "x" ../y * ö {number}')
+        self.roles = (f"readers{number}", f"ops.x-{number}")
+        self.privileges = (Privilege(privilege=self.roles[0]), Privilege(privilege=self.roles[1]))
+        self.impossible = (self.accounts[0], scope([Privilege(privilege=f"none{number}")]))
+        self.us, self.key = f"muniment-t{number}", pyrage.x25519.Identity.generate()
+        self.path = f"secret/of-t{number}"
+        server.call("POST", self.path, {"value": "x"})
+        rule = f'path "{self.path}" {{ capabilities = ["read"] }}'
+        server.call("POST", f"sys/policies/acl/opens-t{number}", {"policy": rule})
+        for role in self.roles:
+            self.make_role(role)
+        text = POLICY.format(n=f"-t{number}") + "".join(
+            ROLE_POLICY.format(role=role) for role in (*self.roles, f"none{number}")
+        )
+        server.call("POST", f"sys/policies/acl/{self.us}", {"policy": text})
+        approle = {"token_policies": [self.us], "token_ttl": "1m", "token_max_ttl": "1m"}
+        server.call("POST", f"auth/approle/role/{self.us}", approle)
+        self.role_id = server.call("GET", f"auth/approle/role/{self.us}/role-id")["data"]["role_id"]
+        self.secret_id = server.call("POST", f"auth/approle/role/{self.us}/secret-id", {})["data"][
+            "secret_id"
+        ]
+        self.secrets = (self.secret_id,)
+        self.real = _Collecting(self.make(timeout="20s"))  # a machine that is busy is no outage
+        self.connector: Connector = self.real
+
+    def make_role(self, name: str, **more: Any) -> None:
+        """Tokens that open the secret."""
+        body = {"allowed_policies": [f"opens-t{self.n}"], "orphan": True, "renewable": False} | more
+        self.server.call("POST", f"auth/token/roles/{name}", body)
+
+    def make(self, **settings: Any) -> Any:
+        """A connector to this server."""
+        given = {
+            "url": f"http://{HOST}:{self.proxy.port}", "role_id": self.role_id, "secret_id": "env:SECRET_ID",
+            "lock": f"muniment/lock-t{self.n}", "register": f"muniment/tokens-t{self.n}", "timeout": "2s",
+        }  # fmt: skip
+        return build_connector(
+            "openbao-tokens", name="bao-test", settings=given | settings, secret=lambda _: self.secret_id, path=Path,
+            catalogue=self.privileges,
+        )  # fmt: skip
+
+    def impatient(self) -> Any:
+        """With the short time that outages are waited for."""
+        return self.make()
+
+    def public_key(self, account: str) -> str:
+        """One for all."""
+        del account
+        return str(self.key.to_public())
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Every token that is there and carries a ticket of this harness's roles."""
+        found = []
+        for accessor in self.server.call("LIST", "auth/token/accessors")["data"]["keys"]:
+            with suppress(urllib.error.HTTPError):  # it ended meanwhile
+                token = self.server.call("POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"]
+                if token.get("role") in self.roles:
+                    found.append(token)
+        return found
+
+    def everything(self) -> Any:
+        """Tokens by account and role; roles; and the register."""
+        held = sorted((each["meta"]["account"], each["role"]) for each in self.tokens())
+        kept: list[str] = []
+        with suppress(urllib.error.HTTPError):
+            kept = self.server.call("LIST", f"muniment/metadata/tokens-t{self.n}")["data"]["keys"]
+        return held, len(kept), self.server.call("LIST", "auth/token/roles")["data"]["keys"]
+
+    def holds(self, account: str) -> Scope:
+        """From the tokens themselves."""
+        return scope(Privilege(privilege=t["role"]) for t in self.tokens() if t["meta"]["account"] == account)
+
+    def take(self, account: str, privilege: Privilege) -> None:
+        """Root revokes the token."""
+        for token in self.tokens():
+            if (token["meta"]["account"], token["role"]) == (account, privilege.privilege):
+                self.server.call("POST", "auth/token/revoke-accessor", {"accessor": token["accessor"]})
+
+    def env(self, account: str) -> dict[str, str]:
+        """What the beneficiary unseals."""
+        return delivery.unseal(self.real.collected[account], str(self.key).encode(), lambda: b"").env
+
+    def open_session(self, account: str, privilege: Privilege) -> Session:
+        """The token, unwrapped."""
+        del privilege
+        wrapped = self.env(account)["BAO_TOKEN"]
+        token = self.server.call("POST", "sys/wrapping/unwrap", {}, token=wrapped)["auth"]["client_token"]
+        return _Token(self.server, token, self.path)
+
+    def outage(self, kind: Outage) -> AbstractContextManager[None]:
+        """The server itself stops; or the way to it is silent or slow."""
+        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
+
+    def pass_time(self, until: datetime) -> bool:
+        """Really."""
+        sleep(max(0.0, (until - self.now()) / timedelta(seconds=1)))
+        return True
+
+
+class _Token(Session):
+    """One that may be gone by the end."""
+
+    def close(self) -> None:
+        """Give it back, if it is there."""
+        with suppress(urllib.error.HTTPError):
+            super().close()
+
+
+class TokenGround(BaoGround):
+    """The same server."""
+
+    @contextmanager
+    def harness(self) -> Iterator[Harness]:
+        """Roles of its own."""
+        with Proxy(self.server.port) as proxy:
+            yield TokenHarness(self.server, proxy)
+
+
+@contextmanager
+def _ground() -> Iterator[Ground]:
+    with Server() as server:
+        yield TokenGround(server)
+
+
+GROUNDS = {"openbao-tokens": _ground}
