@@ -23,7 +23,7 @@ from muniment.connectors.kinds import build_connector
 from muniment.core.scope import Privilege, Scope, scope
 from muniment.demo.postgres import free_port
 
-TIMEOUT = timedelta(seconds=2)
+TIMEOUT = timedelta(seconds=1)
 
 _numbers = itertools.count(1)
 
@@ -179,7 +179,7 @@ class BaoHarness(Harness):
         """A connector to this server."""
         given = {
             "url": f"http://{HOST}:{self.proxy.port}", "role_id": self.role_id, "secret_id": "env:SECRET_ID",
-            "lock": f"muniment/lock{self.n}", "timeout": "2s",
+            "lock": f"muniment/lock{self.n}", "timeout": "1s",
         }  # fmt: skip
         return build_connector(
             "openbao", name="bao-test", settings={k: v for k, v in (given | settings).items() if v is not None},
@@ -241,6 +241,12 @@ class BaoHarness(Harness):
         now = self.group(privilege.privilege)["member_entity_ids"] or []
         path = f"identity/group/id/{self.numbers[privilege.privilege]}"
         self.server.call("POST", path, {"member_entity_ids": change(now)})
+
+    def clear(self) -> None:
+        """Leave nothing that the next would have to look through."""
+        for what, numbers in (("group", self.numbers), ("entity", self.entities)):
+            for number in numbers.values():
+                self.server.call("DELETE", f"identity/{what}/id/{number}")
 
     def hold(self, account: str, privilege: Privilege) -> None:
         """Root puts it into the group; nobody sees who did."""
@@ -306,7 +312,9 @@ class BaoGround:
     def harness(self) -> Iterator[Harness]:
         """Entities and groups of its own."""
         with Proxy(self.server.port) as proxy:
-            yield BaoHarness(self.server, proxy)
+            made = BaoHarness(self.server, proxy)
+            yield made
+            made.clear()
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class TokenHarness(Harness):
         """A connector to this server."""
         given = {
             "url": f"http://{HOST}:{self.proxy.port}", "role_id": self.role_id, "secret_id": "env:SECRET_ID",
-            "lock": f"muniment/lock-t{self.n}", "register": f"muniment/tokens-t{self.n}", "timeout": "2s",
+            "lock": f"muniment/lock-t{self.n}", "register": f"muniment/tokens-t{self.n}", "timeout": "1s",
         }  # fmt: skip
         return build_connector(
             "openbao-tokens", name="bao-test", settings=given | settings, secret=lambda _: self.secret_id, path=Path,

@@ -25,7 +25,7 @@ from muniment.connectors import ssh_host_remote
 from muniment.connectors.kinds import build_connector
 from muniment.core.scope import Privilege, Scope, scope
 
-TIMEOUT = timedelta(seconds=2)
+TIMEOUT = timedelta(seconds=1)
 
 _HOW = "as root, on Debian: apt-get install openssh-server openssh-client sudo"
 _numbers = itertools.count(1)
@@ -201,7 +201,7 @@ class SshHostHarness(Harness):
         folder = self.server.folder
         given = {
             "host": HOST, "port": self.proxy.port, "key": str(folder / "us"), "known_hosts": str(folder / "known_hosts"),
-            "timeout": "2s",
+            "timeout": "1s",
         }  # fmt: skip
         return build_connector(
             "ssh-host", name="host-test", settings=given | settings, secret=str, path=Path, catalogue=()
