@@ -22,7 +22,7 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([Zz]|[
 def wire(instant: datetime) -> str:
     """RFC 3339 in UTC with microseconds: the one form that is hashed."""
     # not strftime: its %Y has fewer than four digits before the year 1000, and databases compare instants as texts
-    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_instant(text: str, what: str = "the time") -> datetime:

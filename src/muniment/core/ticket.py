@@ -276,6 +276,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
     def reached_stages(self) -> tuple[Stage, ...]:
         """Stages that may be decided: the ones before them are satisfied."""
+        if not any(s.after for s in self.stages):
+            return self.stages
         satisfied = {s.name for s in self.stages if not self.short_of(s)}
         return tuple(s for s in self.stages if satisfied.issuperset(s.after or ()))
 

@@ -28,9 +28,12 @@ def new_id(prefix: str, now: datetime, chance: bytes) -> str:
 
 def spent(desk: Desk, identities: Iterable[Identity], now: datetime) -> tuple[Spent, ...]:
     """Of each that is not a person, once."""
+    machines = {each.id: each for each in identities if not is_human(each.id)}
+    if not machines:
+        return ()
     since = new_id("req", now - HOUR, bytes(10))
     found = []
-    for identity in {each.id: each for each in identities if not is_human(each.id)}.values():
+    for identity in machines.values():
         held = desk.views.held_by(identity.id)
         found.append(
             Spent(

@@ -364,6 +364,8 @@ class Desk:
         """Say that a ticket changed, and to people what they may want to know of it."""
         for listener in self.changed:
             listener(ticket)
+        if not self.notifiers:
+            return
         target = self.targets.get(ticket.terms.target)
         for notice in notices(ticket, events, target.owners if target else ()):
             for notifier in self.notifiers:

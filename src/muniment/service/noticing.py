@@ -17,12 +17,12 @@ def notices(ticket: Ticket, events: Iterable[e.Event], owners: tuple[str, ...] =
         events: what happened, in order.
         owners: of the target: who could see to it that somebody can decide.
     """
-    waiting = tuple(dict.fromkeys(a for s in ticket.open_stages() for a in s.approvers))
     own = tuple(dict.fromkeys((ticket.terms.requester, ticket.terms.beneficiary)))
     told = (ticket.obligations.notify or ()) if ticket.obligations else ()
     for event in events:
         match event:
             case e.RequestSubmitted() if ticket.status == "pending":
+                waiting = (a for s in ticket.open_stages() for a in s.approvers)
                 yield _notice(ticket, "filed", (*waiting, *told), "waits for a decision")
             case e.ApproversReminded():
                 yield _notice(ticket, "reminded", event.approvers, "still waits for a decision")

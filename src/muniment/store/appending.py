@@ -55,12 +55,12 @@ class _Waiting:
         self.result: Appended | MunimentError | None = None
         self.bodies: list[bytes] = []
         self.head = prev = append.stream.head
-        actor = EntryActor(id=append.actor.id, via=append.actor.via)
+        actor, at = EntryActor(id=append.actor.id, via=append.actor.via), wire(append.at)
         for offset, event in enumerate(append.events):
             try:
                 entry = Entry(
                     log=origin, ticket=append.stream.id, seq=append.stream.version + offset, prev=prev, type=event.kind,
-                    actor=actor, at=wire(append.at), data=msgspec.Raw(encode_data(event)),
+                    actor=actor, at=at, data=msgspec.Raw(encode_data(event)),
                 )  # fmt: skip
                 body = entry.encode()
             except (LedgerFault, UnicodeEncodeError) as fault:  # a lone surrogate has no UTF-8
