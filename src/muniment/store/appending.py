@@ -32,7 +32,7 @@ from muniment.store.engine import unavailable, writers_turn
 from muniment.store.families import counting
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
-from muniment.store.projecting import registry_row, tickets_to_list, viewers_of
+from muniment.store.projecting import FIXED, registry_row, tickets_to_list, viewers_of
 from muniment.store.rows import Into, put, run
 
 #: entries in one commit; more wait for the next
@@ -272,7 +272,7 @@ class Appender:
             connection,
             Into(t.event, entries),
             Into(t.outbox, [{"stream": e["stream"], "seq": e["seq"]} for e in entries]),
-            tickets_to_list(a.ticket for a in told if a.ticket),
+            tickets_to_list((a.ticket for a in told if a.ticket), FIXED),
             # what controllers see in targets shows a ticket to nobody new
             viewers_of(a.ticket for a in told if a.ticket and a.actor.via != "controller"),
             Into(

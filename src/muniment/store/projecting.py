@@ -15,12 +15,15 @@ from muniment.ports import Stream
 from muniment.store import tables as t
 from muniment.store.rows import Into
 
+#: what a ticket is about, from its filing to its end
+FIXED = ("requester", "beneficiary", "target", "account")
+
 _encode_state = msgspec.json.Encoder(order="sorted").encode
 
 
-def tickets_to_list(tickets: Iterable[Ticket]) -> Into:
-    """The read model's rows of these tickets, in place of earlier ones."""
-    return Into(t.ticket, [ticket_row(each) for each in tickets], "replace")
+def tickets_to_list(tickets: Iterable[Ticket], fixed: tuple[str, ...] = ()) -> Into:
+    """The read model's rows of these tickets, in place of earlier ones. Of those, ``fixed`` columns are believed."""
+    return Into(t.ticket, [ticket_row(each) for each in tickets], "replace", fixed)
 
 
 def viewers_of(tickets: Iterable[Ticket]) -> Into:

@@ -36,17 +36,21 @@ _encode = msgspec.json.Encoder().encode  # bytes as base64
 
 
 class Into(NamedTuple):
-    """Into for one table, with the same columns; of two that replace each other the last one stays."""
+    """Into for one table, with the same columns; of two that replace each other the last one stays.
+
+    ``fixed`` columns stay as they are in a row that is replaced: their indexes need not be written again.
+    """
 
     table: Table
     rows: Sequence[Mapping[str, Any]]
     there: There = "refuse"
+    fixed: tuple[str, ...] = ()
 
 
 def put(connection: Connection, *several: Into) -> None:
     """Insert rows, those of each table in their order. On PostgreSQL all of it is one statement."""
-    given = [Into(each.table, _once(each), each.there) for each in several if each.rows]
-    shapes = tuple(_Shape(each.table, tuple(each.rows[0]), each.there) for each in given)
+    given = [each._replace(rows=_once(each)) for each in several if each.rows]
+    shapes = tuple(_Shape(each.table, tuple(each.rows[0]), each.there, each.fixed) for each in given)
     if connection.dialect.name == "sqlite":
         for shape, each in zip(shapes, given, strict=True):
             connection.exec_driver_sql(_putting(shape), list(each.rows))
@@ -67,6 +71,7 @@ class _Shape(NamedTuple):
     table: Table
     columns: tuple[str, ...]
     there: There
+    fixed: tuple[str, ...]
 
 
 def run(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
@@ -108,7 +113,7 @@ def _conflicting(insert: _Insert, shape: _Shape) -> _Insert:
     if shape.there == "refuse":
         return insert
     key = [column.name for column in shape.table.primary_key]
-    replaced = {name: insert.excluded[name] for name in shape.columns if name not in key}
+    replaced = {name: insert.excluded[name] for name in shape.columns if name not in (*key, *shape.fixed)}
     return insert.on_conflict_do_update(index_elements=key, set_=replaced)
 
 
