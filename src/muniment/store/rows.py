@@ -112,8 +112,9 @@ def _conflicting(insert: _Insert, shape: _Shape) -> _Insert:
         return insert.on_conflict_do_nothing()
     if shape.there == "refuse":
         return insert
-    key = [column.name for column in shape.table.primary_key]
-    replaced = {name: insert.excluded[name] for name in shape.columns if name not in (*key, *shape.fixed)}
+    key: list[str] = [column.name for column in shape.table.primary_key]
+    kept = (*key, *shape.fixed)
+    replaced = {name: insert.excluded[name] for name in shape.columns if name not in kept}
     return insert.on_conflict_do_update(index_elements=key, set_=replaced)
 
 
