@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 #: seconds to wait for them at most
 PATIENCE = 20.0
@@ -21,6 +23,15 @@ def foreign_threads() -> set[int]:
     except OSError:
         return set()
     return every - {thread.native_id for thread in threading.enumerate() if thread.native_id}
+
+
+def names_of(threads: set[int]) -> list[str]:
+    """What the system calls these threads of this process; of one that has ended meanwhile, nothing."""
+    found = []
+    for number in threads:
+        with suppress(OSError):
+            found.append(Path(f"/proc/self/task/{number}/comm").read_text().strip())
+    return sorted(found)
 
 
 def wait_for_others(before: set[int], patience: float = PATIENCE) -> bool:

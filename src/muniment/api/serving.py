@@ -9,16 +9,19 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
 from muniment.api.app import Office, application
 from muniment.core.errors import Misconfigured, Unavailable
-from muniment.native import foreign_threads, wait_for_others
+from muniment.native import foreign_threads, names_of, wait_for_others
 
 #: seconds until it must listen
 START_SECONDS = 30
 BACKLOG = 1024
+
+log = structlog.get_logger("muniment.api")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +74,19 @@ class ApiServer:
         ) from self._failure
 
     def stop(self, timeout: float) -> bool:
-        """Take no more requests, answer those under way; return whether that ended in time."""
+        """Take no more requests, answer those under way; return whether that ended in time.
+
+        Threads of granian's own that outlast it answer nobody any more: they are waited for, and named in the log.
+        """
         self._office.closing = True  # streams end
         if self._loop is not None and self._server is not None:
             self._loop.call_soon_threadsafe(self._server.stop)
         self._thread.join(timeout)
-        return not self._thread.is_alive() and wait_for_others(self._before)
+        if self._thread.is_alive():
+            return False
+        if not wait_for_others(self._before):
+            log.warning("threads outlast the server", threads=names_of(foreign_threads() - self._before))
+        return True
 
     def _require_free(self) -> None:
         """Granian shares a port with whoever shares it, too; two servers on one would each get half of the requests."""
