@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from muniment.connectors.answering import fault, no, unreachable
 from muniment.connectors.exec_process import A, Answer, Call, nonsense
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
@@ -139,8 +140,7 @@ class Exec:
             with self._ask("check") as call:
                 found = self._answer(call, _Report)
         except TargetUnavailable as error:
-            problem = f"{error.message}. {error.remedy}".strip()
-            return CheckReport(reachable=False, details=(), problems=(problem,))
+            return unreachable(error)
         return CheckReport(
             reachable=True,
             details=(f"{self._settings.command[0]} answers.", *map(self._said, found.details)),
@@ -150,7 +150,7 @@ class Exec:
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
         """See `Connector.observe`."""
-        names = None if accounts is None else sorted(filter(self._possible, accounts))
+        names = None if accounts is None else sorted(a for a in accounts if fault(self, a, ()) is None)
         if names is not None and not names:
             return Observation(holdings=())
         with self._ask("observe", accounts=names) as call:
@@ -219,20 +219,8 @@ class Exec:
         )  # fmt: skip
 
     def _refusal(self, order: Order) -> Outcome | None:
-        try:
-            self.validate(order.account, order.scope)
-        except Invalid as error:
-            return Outcome(
-                ticket=order.ticket, result="rejected", code="target.bad-name", message=error.message
-            )
-        return None
-
-    def _possible(self, account: str) -> bool:
-        try:
-            self.validate(account, ())
-        except Invalid:
-            return False
-        return True
+        why = fault(self, order.account, order.scope)
+        return None if why is None else no(order, "bad-name", why)
 
     def _ask(self, what: str, **more: Any) -> Call:
         secrets = {name: secret.reveal() for name, secret in self._settings.secrets.items()}

@@ -30,6 +30,7 @@ from typing import Literal
 import msgspec
 
 from muniment.connectors import ldap_session as d
+from muniment.connectors.answering import no, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.ldap_check import LEAST_PRIVILEGE, report
 from muniment.connectors.ldap_names import Names, equal, member_names, rdn, require_names
@@ -118,8 +119,7 @@ class Ldap:
             with self._directory.session() as session:
                 return report(session, self._names, self._settings, self._catalogue)
         except TargetUnavailable as error:
-            problem = f"{error.message}. {error.remedy}".strip()
-            return CheckReport(reachable=False, details=(), problems=(problem,))
+            return unreachable(error)
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
         """See `Connector.observe`. A member that is nobody below ``people`` is shown by its DN."""
@@ -196,13 +196,13 @@ class Ldap:
         try:
             require_names(order.account, order.scope)
         except Invalid as error:
-            return _no(order, "bad-name", error.message)
+            return no(order, "bad-name", error.message)
         name = self._directory.name
         if len(known.people.get(order.account, ())) != 1:
-            return _no(order, "no-such-account", f"{name} has no account {order.account}, or several")
+            return no(order, "no-such-account", f"{name} has no account {order.account}, or several")
         for item in order.scope:
             if len(known.groups.get(item.privilege, ())) != 1:
-                return _no(order, "no-such-privilege", f"{name} has no group {item.privilege}, or several")
+                return no(order, "no-such-privilege", f"{name} has no group {item.privilege}, or several")
         return None
 
     def _members(
@@ -227,7 +227,7 @@ class Ldap:
                     if code not in _DONE[operation]:
                         word, sentence = _WHY.get(code, ("rejected", f"the directory answered {code}"))
                         for at in members[person]:
-                            answers[at] = _no(orders[at], word, f"{sentence}: {group}")
+                            answers[at] = no(orders[at], word, f"{sentence}: {group}")
         return answers
 
     def _change(
@@ -256,7 +256,7 @@ class Ldap:
             _in_time(until)
             seconds = math.ceil((order.expires_at - datetime.now(UTC)) / timedelta(seconds=1))
             if seconds < 1:
-                return _no(order, "too-late", "the access is over already")
+                return no(order, "too-late", "the access is over already")
             dn = self._grant_dn(order, item)
             attributes = {"objectClass": ["groupOfNames", "dynamicObject"], "member": person}
             code = session.add(dn, attributes)
@@ -264,7 +264,7 @@ class Ldap:
                 code = session.refresh(dn, seconds)
             if code != d.OK:
                 word, sentence = _WHY.get(code, ("rejected", f"the directory answered {code}"))
-                return _no(order, word, f"{sentence}: {dn}")
+                return no(order, word, f"{sentence}: {dn}")
         return Outcome(ticket=order.ticket, result="done", native_expiry=order.expires_at)
 
     def _take_entry(self, session: d.Session, order: Order, until: float) -> Outcome:
@@ -273,7 +273,7 @@ class Ldap:
             code = session.delete(self._grant_dn(order, item))
             if code not in {d.OK, d.NO_SUCH_OBJECT}:
                 word, sentence = _WHY.get(code, ("rejected", f"the directory answered {code}"))
-                return _no(order, word, sentence)
+                return no(order, word, sentence)
         return Outcome(ticket=order.ticket, result="done")
 
     def _grant_dn(self, order: Order, item: Privilege) -> str:
@@ -316,10 +316,6 @@ def _possible(account: str, wanted: Scope = ()) -> bool:
 def _ticket(entry: d.Entry) -> str | None:
     marks = [value for value in entry.values("description") if value.startswith(_MARK)]
     return marks[0].removeprefix(_MARK) if marks else None
-
-
-def _no(order: Order, code: str, message: str) -> Outcome:
-    return Outcome(ticket=order.ticket, result="rejected", code=f"target.{code}", message=message)
 
 
 KIND = Kind(

@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 import pymysql
 
+from muniment.connectors.answering import fault, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.instants import parse_duration
@@ -122,9 +123,7 @@ class MariaDB:
                     if yes == "Y"
                 }  # fmt: skip
         except TargetUnavailable as error:
-            return CheckReport(
-                reachable=False, details=(), problems=(f"{error.message}. {error.remedy}".strip(),)
-            )
+            return unreachable(error)
         problems = []
         for name in sorted(set(self._catalogue)):
             if name not in roles:
@@ -143,7 +142,7 @@ class MariaDB:
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
         """See `Connector.observe`. Roles that are in roles are not shown: who is in one is in the others."""
-        names = None if accounts is None else sorted({a for a in accounts if self._refusal(a, ()) is None})
+        names = None if accounts is None else sorted({a for a in accounts if fault(self, a, ()) is None})
         if names is not None and not names:
             return Observation(holdings=())
         with self._session() as s:
@@ -159,12 +158,12 @@ class MariaDB:
             s.lock(_LOCK)
             users, roles = s.names(self._settings.account_host)
             for at, order in enumerate(orders):
-                if why := self._refusal(order.account, order.scope):
-                    answers[at] = _no(order, "bad-name", why)
+                if why := fault(self, order.account, order.scope):
+                    answers[at] = no(order, "bad-name", why)
                 elif order.account not in users:
-                    answers[at] = _no(order, "no-such-account", f"{self._name} has no user {order.account}")
+                    answers[at] = no(order, "no-such-account", f"{self._name} has no user {order.account}")
                 elif missing := [i.privilege for i in order.scope if i.privilege not in roles]:
-                    answers[at] = _no(order, "no-such-privilege", f"{self._name} has no role {missing[0]}")
+                    answers[at] = no(order, "no-such-privilege", f"{self._name} has no role {missing[0]}")
             s.confirm(confirm, _PAUSE)
             for at, order in enumerate(orders):
                 if at not in answers:
@@ -175,7 +174,7 @@ class MariaDB:
         """See `Connector.revoke`. Ends every session of the accounts, since none says what it still uses."""
         if not orders:
             return []
-        possible = {at: o for at, o in enumerate(orders) if self._refusal(o.account, o.scope) is None}
+        possible = {at: o for at, o in enumerate(orders) if fault(self, o.account, o.scope) is None}
         answers = {at: Outcome(ticket=o.ticket, result="done") for at, o in enumerate(orders)}
         with self._session() as s:
             s.lock(_LOCK)
@@ -201,7 +200,7 @@ class MariaDB:
         for item in order.scope:
             code = s.change(statement.format(role=_quoted(item.privilege), user=user))
             if code and code not in nothing:
-                return _no(
+                return no(
                     order,
                     "not-allowed" if code in {1044, 1142, 1227, 1698} else "rejected",
                     f"the server answered {code}",
@@ -215,13 +214,6 @@ class MariaDB:
             ticket=order.ticket, result="unknown", code="target.session-survives", sessions_ended=ended,
             message=f"{alive} sessions of {order.account} did not end in time",
         )  # fmt: skip
-
-    def _refusal(self, account: str, scope: Scope) -> str | None:
-        try:
-            self.validate(account, scope)
-        except Invalid as error:
-            return error.message
-        return None
 
     @contextmanager
     def _session(self) -> Iterator[_Session]:
@@ -367,10 +359,6 @@ def _quoted(name: str) -> str:
 def _text(value: str) -> str:
     """A string, in NO_BACKSLASH_ESCAPES."""
     return "'" + value.replace("'", "''") + "'"
-
-
-def _no(order: Order, code: str, message: str) -> Outcome:
-    return Outcome(ticket=order.ticket, result="rejected", code=f"target.{code}", message=message)
 
 
 KIND = Kind(

@@ -30,6 +30,7 @@ from typing import Any
 
 import msgspec
 
+from muniment.connectors.answering import fault, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.openbao_check import LEAST_PRIVILEGE, report
 from muniment.connectors.openbao_session import Bao, Group, Session
@@ -128,12 +129,11 @@ class OpenBao:
             with self._bao.session() as session:
                 return report(session, self._bao, self._catalogue)
         except TargetUnavailable as error:
-            problem = f"{error.message}. {error.remedy}".strip()
-            return CheckReport(reachable=False, details=(), problems=(problem,))
+            return unreachable(error)
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
         """See `Connector.observe`."""
-        wanted = None if accounts is None else sorted({a for a in accounts if self._refusal(a, ()) is None})
+        wanted = None if accounts is None else sorted({a for a in accounts if fault(self, a, ()) is None})
         if wanted is not None and not wanted:
             return Observation(holdings=())
         with self._bao.session() as session:
@@ -181,8 +181,8 @@ class OpenBao:
         if not orders:
             return []
         with self._bao.session() as session:
-            known = _Known(session, [o for o in orders if self._refusal(o.account, o.scope) is None])
-            answers = {at: no for at, order in enumerate(orders) if (no := self._impossible(order, known))}
+            known = _Known(session, [o for o in orders if fault(self, o.account, o.scope) is None])
+            answers = {at: why for at, order in enumerate(orders) if (why := self._impossible(order, known))}
             wanted = {at: order for at, order in enumerate(orders) if at not in answers}
             answers |= self._change(session, wanted, known, confirm, give=True)
         return [answers[at] for at in range(len(orders))]
@@ -192,7 +192,7 @@ class OpenBao:
         if not orders:
             return []
         with self._bao.session() as session:
-            possible = {at: o for at, o in enumerate(orders) if self._refusal(o.account, o.scope) is None}
+            possible = {at: o for at, o in enumerate(orders) if fault(self, o.account, o.scope) is None}
             known = _Known(session, list(possible.values()))
             answers = self._change(session, possible, known, confirm, give=False)
         return [answers.get(at) or Outcome(ticket=o.ticket, result="done") for at, o in enumerate(orders)]
@@ -212,10 +212,10 @@ class OpenBao:
             confirm()
             session.until += time.monotonic() - started  # the time it takes is not the target's
             for name, members in sorted(changes.items()):
-                no = self._members(session, fence, known.groups[name], set(members), give=give)
+                failed = self._members(session, fence, known.groups[name], set(members), give=give)
                 for at in (at for ats in members.values() for at in ats):
-                    if no is not None:
-                        answers[at] = msgspec.structs.replace(no, ticket=orders[at].ticket)
+                    if failed is not None:
+                        answers[at] = msgspec.structs.replace(failed, ticket=orders[at].ticket)
         return answers
 
     def _members(
@@ -226,7 +226,9 @@ class OpenBao:
             now = session.group(group.id, token=fence)
             if now is None or now.name != group.name:
                 return (
-                    _no("", "no-such-privilege", f"there is no group {group.name} any more") if give else None
+                    _of_group("no-such-privilege", f"there is no group {group.name} any more")
+                    if give
+                    else None
                 )
             kept = tuple(member for member in now.members if member not in people)
             members = (*now.members, *sorted(people - set(now.members))) if give else kept
@@ -249,26 +251,19 @@ class OpenBao:
 
     def _impossible(self, order: Order, known: _Known) -> Outcome | None:
         """Why an order cannot be carried out, as far as can be seen beforehand."""
-        if why := self._refusal(order.account, order.scope):
-            return _no(order.ticket, "bad-name", why)
+        if why := fault(self, order.account, order.scope):
+            return no(order, "bad-name", why)
         name = self._bao.name
         if order.account not in known.entities:
-            return _no(order.ticket, "no-such-account", f"{name} has no entity {order.account}")
+            return no(order, "no-such-account", f"{name} has no entity {order.account}")
         for item in order.scope:
             group = known.groups.get(item.privilege)
             if group is None:
-                return _no(order.ticket, "no-such-privilege", f"{name} has no group {item.privilege}")
+                return no(order, "no-such-privilege", f"{name} has no group {item.privilege}")
             if group.type != "internal":
-                return _no(
-                    order.ticket, "not-allowed", f"who is in {item.privilege} is decided elsewhere: it is {group.type}"
+                return no(
+                    order, "not-allowed", f"who is in {item.privilege} is decided elsewhere: it is {group.type}"
                 )  # fmt: skip
-        return None
-
-    def _refusal(self, account: str, scope: Scope) -> str | None:
-        try:
-            self.validate(account, scope)
-        except Invalid as error:
-            return error.message
         return None
 
 
@@ -284,12 +279,13 @@ class _Known:
 
 def _refused(status: int, name: str) -> Outcome:
     if status == 403:
-        return _no("", "not-allowed", f"our token may not change who is in {name}")
-    return _no("", "rejected", f"OpenBao answered {status} for {name}")
+        return _of_group("not-allowed", f"our token may not change who is in {name}")
+    return _of_group("rejected", f"OpenBao answered {status} for {name}")
 
 
-def _no(ticket: str, code: str, message: str) -> Outcome:
-    return Outcome(ticket=ticket, result="rejected", code=f"target.{code}", message=message)
+def _of_group(code: str, message: str) -> Outcome:
+    """A no to all orders for a group, whichever they are."""
+    return Outcome(ticket="", result="rejected", code=f"target.{code}", message=message)
 
 
 KIND = Kind(

@@ -29,6 +29,7 @@ from urllib.parse import quote
 import msgspec
 
 from muniment import delivery
+from muniment.connectors.answering import fault, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.openbao import reach
 from muniment.connectors.openbao_session import FENCE, Bao, Session
@@ -179,8 +180,7 @@ class OpenBaoTokens:
                 with session.locked():  # the one way to find out that lock and fence are ours to have
                     self._tickets(session)
         except TargetUnavailable as error:
-            problem = f"{error.message}. {error.remedy}".strip()
-            return CheckReport(reachable=False, details=(), problems=(problem,))
+            return unreachable(error)
         return CheckReport(
             reachable=True,
             details=(
@@ -219,7 +219,8 @@ class OpenBaoTokens:
             with session.locked() as fence:
                 _confirmed(session, confirm)
                 return [
-                    no or self._issue(session, fence, order) for order, no in zip(orders, plans, strict=True)
+                    refused or self._issue(session, fence, order)
+                    for order, refused in zip(orders, plans, strict=True)
                 ]
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
@@ -233,13 +234,13 @@ class OpenBaoTokens:
     def _issue(self, session: Session, fence: str, order: Order) -> Outcome:
         old = self._entry(session, order.ticket)
         if old is not None and old.account != order.account:
-            return _no(
+            return no(
                 order, "name-taken", f"{self._bao.name} has tokens of {order.ticket} that are for another"
             )
         self._revoke_all(session, order.ticket, old)
         left = order.expires_at - datetime.now(UTC)
         if left <= timedelta(0) or left > _LONGEST:
-            return _no(order, "too-late", "the access is over already, or lasts for more than a year")
+            return no(order, "too-late", "the access is over already, or lasts for more than a year")
         seconds = math.ceil(left / timedelta(seconds=1))
         env, tokens = {"BAO_ADDR": self._bao.base}, dict[str, str]()
         for number, item in enumerate(order.scope, 1):
@@ -251,7 +252,7 @@ class OpenBaoTokens:
             if made.status in {400, 403, 404}:
                 session.require(fence)
                 self._revoke_all(session, order.ticket, _Entry(account=order.account, tokens=tokens))
-                return _no(
+                return no(
                     order, "not-allowed", f"our token may not make one of {item.privilege}: {made.status}"
                 )
             wrapped = session.read(made, _Wrapped, "wrap_info")
@@ -278,7 +279,7 @@ class OpenBaoTokens:
         if entry is None:
             return Outcome(ticket=order.ticket, result="done")
         if entry.account != order.account:
-            return _no(
+            return no(
                 order, "name-taken", f"{self._bao.name} has tokens of {order.ticket} that are for another"
             )
         ended = self._revoke_all(session, order.ticket, entry)
@@ -349,17 +350,15 @@ class OpenBaoTokens:
 
     def _refusal(self, order: Order, unfit: Mapping[str, tuple[str, str] | None]) -> Outcome | None:
         if (bad := self._bad(order)) is not None:
-            return _no(order, "bad-name", bad)
+            return no(order, "bad-name", bad)
         for item in order.scope:
             if (why := unfit[item.privilege]) is not None:
-                return _no(order, why[0], why[1])
+                return no(order, why[0], why[1])
         return None
 
     def _bad(self, order: Order) -> str | None:
-        try:
-            self.validate(order.account, order.scope, order.public_key or "")
-        except Invalid as error:
-            return error.message
+        if (why := fault(self, order.account, order.scope, order.public_key or "")) is not None:
+            return why
         return None if _TICKET.fullmatch(order.ticket) else "the ticket's id cannot stand in a path"
 
 
@@ -380,10 +379,6 @@ def _is_its_own(answer: Answer) -> bool:
         said = msgspec.json.decode(answer.body, type=dict[str, object])
         return "errors" in said or "data" in said
     return False
-
-
-def _no(order: Order, code: str, message: str) -> Outcome:
-    return Outcome(ticket=order.ticket, result="rejected", code=f"target.{code}", message=message)
 
 
 KIND = Kind(

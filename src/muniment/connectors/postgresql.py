@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from muniment.connectors import postgresql_changes as c
 from muniment.connectors import postgresql_queries as q
+from muniment.connectors.answering import fault, no
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.postgresql_check import report
 from muniment.connectors.postgresql_ending import Ended, end_sessions
@@ -180,17 +181,15 @@ class PostgreSQL:
 
     def _refusal(self, order: Order, known: c.Facts) -> Outcome | None:
         """Why an order cannot be carried out, as far as can be seen beforehand."""
-        try:
-            self.validate(order.account, order.scope)
-        except Invalid as error:
-            return c.no(order, "bad-name", error.message)
+        if (why := fault(self, order.account, order.scope)) is not None:
+            return no(order, "bad-name", why)
         if order.account not in known.roles:
-            return c.no(order, "no-such-account", f"{self._name} has no role {order.account}")
+            return no(order, "no-such-account", f"{self._name} has no role {order.account}")
         for item in order.scope:
             if item.privilege not in known.roles:
-                return c.no(order, "no-such-privilege", f"{self._name} has no role {item.privilege}")
+                return no(order, "no-such-privilege", f"{self._name} has no role {item.privilege}")
         if known.version < q.FIRST_WITH_OPTIONS and not self._set_role:
-            return c.no(order, "rejected", f"{self._name} is too old for set_role = false")
+            return no(order, "rejected", f"{self._name} is too old for set_role = false")
         return None
 
     def _revoked(self, order: Order, remaining: Sequence[Holding], ended: Ended) -> Outcome:
@@ -199,10 +198,10 @@ class PostgreSQL:
             what = ", ".join(sorted({str(h.what) for h in remaining}))
             givers = sorted({h.grantor for h in remaining if h.grantor is not None})
             by = f", given by {', '.join(givers)}" if givers else ""
-            answer = c.no(order, "still-held", f"{order.account} still holds {what}{by}; we end what we gave")
+            answer = no(order, "still-held", f"{order.account} still holds {what}{by}; we end what we gave")
         elif ended.forbidden:
             sentence = f"we may not end the sessions of {order.account}; our role needs pg_signal_backend"
-            answer = c.no(order, "session-survives", sentence)
+            answer = no(order, "session-survives", sentence)
         elif ended.alive:
             sentence = f"{ended.alive} sessions of {order.account} did not end in time"
             answer = replace(answer, result="unknown", code="target.session-survives", message=sentence)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from psycopg import sql
 
+from muniment.connectors.answering import no
 from muniment.connectors.postgresql_session import Busy, Query, Row, Session, StatementRefused
 from muniment.core.scope import Holding
 from muniment.ports import Order, Outcome
@@ -169,8 +170,3 @@ def apply(
                 ticket=order.ticket, result="unknown", code=error.code, message=error.message
             )
     return failed, session.run(sql.SQL("COMMIT"), then=then)
-
-
-def no(order: Order, kind: str, message: str) -> Outcome:
-    """The target's no to one order."""
-    return Outcome(ticket=order.ticket, result="rejected", code=f"target.{kind}", message=message)

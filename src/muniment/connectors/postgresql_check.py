@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from muniment.connectors import postgresql_queries as q
+from muniment.connectors.answering import unreachable
 from muniment.connectors.postgresql_session import Row, Sessions
 from muniment.core.errors import TargetUnavailable
 from muniment.ports import CheckReport
@@ -33,8 +34,7 @@ def report(sessions: Sessions, until: float, catalogue: Sequence[str], *, set_ro
         ):
             version, ((me,), roles) = session.version, found
     except TargetUnavailable as error:
-        problem = f"{error.message}. {error.remedy}".strip()
-        return CheckReport(reachable=False, details=(), problems=(problem,))
+        return unreachable(error)
     us = _Us(*me)
     return CheckReport(
         reachable=True,

@@ -31,6 +31,7 @@ from muniment import delivery
 from muniment.connectors import postgresql_changes as c
 from muniment.connectors import postgresql_login_roles as r
 from muniment.connectors import postgresql_queries as q
+from muniment.connectors.answering import fault, no
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.postgresql_check import report
 from muniment.connectors.postgresql_ending import Ended, end_sessions
@@ -198,17 +199,15 @@ class PostgreSQLLogins:
     ) -> Outcome | None:
         """Why an order cannot be carried out, as far as can be seen beforehand."""
         login = r.login_of(order.ticket)
-        try:
-            self.validate(order.account, order.scope, order.public_key or "")
-        except Invalid as error:
-            return c.no(order, "bad-name", error.message)
+        if (why := fault(self, order.account, order.scope, order.public_key or "")) is not None:
+            return no(order, "bad-name", why)
         if login is None:
-            return c.no(order, "bad-name", "the ticket's id cannot stand in the name of a role")
+            return no(order, "bad-name", "the ticket's id cannot stand in the name of a role")
         if login in known and known[login] != r.Login(role=login, ticket=order.ticket, account=order.account):
-            return c.no(order, "name-taken", f"{self._name} has a role {login} that is not this ticket's")
+            return no(order, "name-taken", f"{self._name} has a role {login} that is not this ticket's")
         for item in order.scope:
             if item.privilege not in roles:
-                return c.no(order, "no-such-privilege", f"{self._name} has no role {item.privilege}")
+                return no(order, "no-such-privilege", f"{self._name} has no role {item.privilege}")
         return None
 
     def _create(self, session: Session, order: Order, known: Mapping[str, r.Login | None]) -> Outcome:
@@ -235,9 +234,7 @@ class PostgreSQLLogins:
             session.run(sql.SQL("SAVEPOINT one"), *statements, sql.SQL("RELEASE one"))
         except StatementRefused as error:
             session.run(sql.SQL("ROLLBACK TO one"))
-            return c.no(
-                order, "not-allowed" if error.sqlstate == c.NOT_ALLOWED else "rejected", error.message
-            )
+            return no(order, "not-allowed" if error.sqlstate == c.NOT_ALLOWED else "rejected", error.message)
         except Busy as error:
             session.run(sql.SQL("ROLLBACK TO one"))
             return Outcome(ticket=order.ticket, result="unknown", code=error.code, message=error.message)
@@ -251,7 +248,7 @@ class PostgreSQLLogins:
     def _dropped(self, session: Session, order: Order, role: str, ended: Ended) -> Outcome:
         if ended.forbidden:
             sentence = f"we may not end the sessions of {role}; our role needs pg_signal_backend"
-            return c.no(order, "session-survives", sentence)
+            return no(order, "session-survives", sentence)
         if ended.alive:
             sentence = f"{ended.alive} sessions of {role} did not end in time"
             return Outcome(
@@ -265,11 +262,11 @@ class PostgreSQLLogins:
                         f"{role} is locked, and owns objects in {database or 'the whole server'}; "
                         "set reassign_to, or give them to somebody by hand"
                     )
-                    return c.no(order, "owns-objects", sentence)
+                    return no(order, "owns-objects", sentence)
                 self._clear(session, role, database)
             session.run(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
         except StatementRefused as error:
-            return c.no(order, "owns-objects", f"{role} is locked, and cannot be dropped: {error.message}")
+            return no(order, "owns-objects", f"{role} is locked, and cannot be dropped: {error.message}")
         except Busy as error:
             return Outcome(ticket=order.ticket, result="unknown", code=error.code, message=error.message)
         return Outcome(ticket=order.ticket, result="done")

@@ -1,0 +1,27 @@
+"""What several connectors answer in the same way."""
+
+from __future__ import annotations
+
+from muniment.core.errors import Invalid, TargetUnavailable
+from muniment.core.scope import Scope
+from muniment.ports import CheckReport, Connector, Order, Outcome
+
+
+def no(order: Order, code: str, message: str) -> Outcome:
+    """The target's no to one order; ``code`` without "target."."""
+    return Outcome(ticket=order.ticket, result="rejected", code=f"target.{code}", message=message)
+
+
+def fault(connector: Connector, account: str, scope: Scope, key: str | None = None) -> str | None:
+    """Why the connector's target cannot have such names, or such a key; None if it can."""
+    try:
+        connector.validate(account, scope, key)
+    except Invalid as error:
+        return error.message
+    return None
+
+
+def unreachable(error: TargetUnavailable) -> CheckReport:
+    """Of a target that did not answer."""
+    problem = f"{error.message}. {error.remedy}".strip()
+    return CheckReport(reachable=False, details=(), problems=(problem,))
