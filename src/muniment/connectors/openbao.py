@@ -22,7 +22,6 @@ Who put somebody into a group OpenBao does not say: what somebody else gave as w
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -208,9 +207,7 @@ class OpenBao:
                     changes.setdefault(item.privilege, {}).setdefault(entity, []).append(at)
         answers = {at: Outcome(ticket=order.ticket, result="done") for at, order in orders.items()}
         with session.locked() as fence:
-            started = time.monotonic()
-            confirm()
-            session.until += time.monotonic() - started  # the time it takes is not the target's
+            session.confirmed(confirm)
             for name, members in sorted(changes.items()):
                 failed = self._members(session, fence, known.groups[name], set(members), give=give)
                 for at in (at for ats in members.values() for at in ats):

@@ -6,42 +6,54 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from muniment.connectors.openbao_session import FENCE, Bao, Group, Session
+from muniment.connectors.openbao_session import (
+    FENCE,
+    FENCE_POLICY,
+    ROOTS,
+    Bao,
+    Group,
+    Session,
+    Us,
+    lock_policy,
+)
 from muniment.core.errors import TargetUnavailable
 from muniment.core.text import visible
 from muniment.ports import CheckReport
 
-_POLICY = f"""\
-path "identity/lookup/entity" {{ capabilities = ["update"] }}
-path "identity/lookup/group" {{ capabilities = ["update"] }}
-path "identity/entity/id" {{ capabilities = ["list"] }}
-path "identity/group/id" {{ capabilities = ["list"] }}
-path "identity/group/id/*" {{ capabilities = ["read"] }}
-path "auth/token/create" {{
-  capabilities = ["update"]
-  required_parameters = ["explicit_max_ttl"]
-  allowed_parameters = {{ "explicit_max_ttl" = ["{FENCE}"], "ttl" = ["{FENCE}"] }}
-}}
-path "ENGINE/data/LOCK" {{ capabilities = ["create", "read", "update"] }}
-path "ENGINE/metadata/LOCK" {{ capabilities = ["create", "update"] }}
-"""
-_GROUP = """\
-path "identity/group/id/ID" {
-  capabilities = ["read", "update"]
-  allowed_parameters = { "member_entity_ids" = [] }
-}
-"""
 _SETUP = """\
 bao secrets enable -path=ENGINE -version=2 kv
 bao auth enable approle
 bao policy write muniment muniment.hcl
 bao write auth/approle/role/muniment token_policies=muniment token_ttl=1m token_max_ttl=1m
 """
+
+
+def policy(engine: str, lock: str) -> str:
+    """What we need beside the groups."""
+    return f"""\
+path "identity/lookup/entity" {{ capabilities = ["update"] }}
+path "identity/lookup/group" {{ capabilities = ["update"] }}
+path "identity/entity/id" {{ capabilities = ["list"] }}
+path "identity/group/id" {{ capabilities = ["list"] }}
+path "identity/group/id/*" {{ capabilities = ["read"] }}
+{FENCE_POLICY}{lock_policy(engine, lock)}"""
+
+
+def group_policy(number: str) -> str:
+    """What we need to change who is in the group with this id."""
+    return f"""\
+path "identity/group/id/{number}" {{
+  capabilities = ["read", "update"]
+  allowed_parameters = {{ "member_entity_ids" = [] }}
+}}
+"""
+
+
 LEAST_PRIVILEGE = (
     "# muniment.hcl: our own policy. It may change who is in a group, and neither its policies nor its name\n"
-    + _POLICY.replace("ENGINE", "muniment").replace("LOCK", "lock")
+    + policy("muniment", "lock")
     + "# for each group in the catalogue, by its id\n"
-    + _GROUP
+    + group_policy("ID")
     + "\n# then\n"
     + _SETUP.replace("ENGINE", "muniment")
 )
@@ -62,20 +74,13 @@ _TOO_MUCH = {
 _CHANGING = {"create", "update", "delete", "sudo", "root"}
 
 
-class _Self(msgspec.Struct, frozen=True, kw_only=True):
-    policies: tuple[str, ...] = ()
-    identity_policies: tuple[str, ...] = ()
-    display_name: str = ""
-    type: str = "service"
-
-
 class _Health(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
 
 
 def report(session: Session, bao: Bao, catalogue: Sequence[str]) -> CheckReport:
     """Say what works. Raises `TargetUnavailable`."""
-    us = session.read(session.ask("auth/token/lookup-self"), _Self)
+    us = session.us()
     groups = {name: session.group_named(name) for name in sorted(set(catalogue))}
     may = _capabilities(session, bao, [group.id for group in groups.values() if group])
     details = [
@@ -112,11 +117,11 @@ def _version(session: Session) -> str:
     return visible(said[:40])
 
 
-def _about_us(us: _Self, may: Mapping[str, set[str]]) -> Iterator[str]:
+def _about_us(us: Us, may: Mapping[str, set[str]]) -> Iterator[str]:
     if us.type == "batch":
         yield f"Our token is a batch token, which makes no token of {FENCE}, so nothing can be changed."
-    if "root" in (*us.policies, *us.identity_policies):
-        yield "Our token is root's, and may do everything: use an AppRole with the policy below."
+    if us.is_root:
+        yield ROOTS
         return
     for path, needed in _NEEDED.items():
         if not may[path] & {needed, "root"}:
@@ -148,8 +153,8 @@ def _about_lock(bao: Bao, may: Mapping[str, set[str]]) -> Iterator[str]:
 
 def _setup(bao: Bao, groups: Mapping[str, Group | None]) -> str:
     engine, path = bao.lock
-    text = _POLICY.replace("LOCK", path)
+    text = policy(engine, path)
     for name, group in groups.items():
         if group is not None:
-            text += f"# {name}\n{_GROUP.replace('/ID', f'/{group.id}')}"
-    return f"# muniment.hcl\n{text}\n# then\n{_SETUP}".replace("ENGINE", engine)
+            text += f"# {name}\n{group_policy(group.id)}"
+    return f"# muniment.hcl\n{text}\n# then\n{_SETUP.replace('ENGINE', engine)}"

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -32,12 +30,11 @@ from muniment import delivery
 from muniment.connectors.answering import fault, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.openbao import reach
-from muniment.connectors.openbao_session import FENCE, Bao, Session
+from muniment.connectors.openbao_session import FENCE_POLICY, ROOTS, Bao, Session, is_not_there, lock_policy
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
 from muniment.core.instants import wire
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
-from muniment.outbound import Answer
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
 _ROLE = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
@@ -46,23 +43,29 @@ _PATH = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)+", re.ASCII)
 _MAX_ACCOUNT = 255  # characters
 _LONGEST = timedelta(days=365)
 
+
+def policy(lock: str, register: str) -> str:
+    """What we need beside the roles, with both in the engine ``muniment``."""
+    return f"""\
+{FENCE_POLICY}path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
+path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
+{lock_policy("muniment", lock)}path "muniment/data/{register}/*" {{ capabilities = ["create", "read", "update"] }}
+path "muniment/metadata/{register}/*" {{ capabilities = ["list", "delete"] }}
+"""
+
+
+def role_policy(role: str) -> str:
+    """What we need for one role."""
+    return f"""\
+path "auth/token/roles/{role}" {{ capabilities = ["read"] }}
+path "auth/token/create/{role}" {{ capabilities = ["update"] }}
+"""
+
+
 LEAST_PRIVILEGE = f"""\
 # muniment.hcl: our own policy
-path "auth/token/create" {{
-  capabilities = ["update"]
-  required_parameters = ["explicit_max_ttl"]
-  allowed_parameters = {{ "explicit_max_ttl" = ["{FENCE}"], "ttl" = ["{FENCE}"] }}
-}}
-path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
-path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
-path "muniment/data/lock" {{ capabilities = ["create", "read", "update"] }}
-path "muniment/metadata/lock" {{ capabilities = ["create", "update"] }}
-path "muniment/data/tokens/*" {{ capabilities = ["create", "read", "update"] }}
-path "muniment/metadata/tokens/*" {{ capabilities = ["list", "delete"] }}
-# for each role in the catalogue
-path "auth/token/roles/db-admins" {{ capabilities = ["read"] }}
-path "auth/token/create/db-admins" {{ capabilities = ["update"] }}
-
+{policy("lock", "tokens")}# for each role in the catalogue
+{role_policy("db-admins")}
 # then
 bao secrets enable -path=muniment -version=2 kv
 bao policy write muniment muniment.hcl
@@ -172,11 +175,8 @@ class OpenBaoTokens:
             with self._bao.session() as session:
                 unfit = (self._unfit(session, name) for name in sorted(set(self._catalogue)))
                 problems = [f"{why[1]}." for why in unfit if why is not None]
-                us = session.read(session.ask("auth/token/lookup-self"), dict[str, object])
-                if "root" in str(us.get("policies")):
-                    problems.append(
-                        "Our token is root's, and may do everything: use an AppRole with the policy below."
-                    )
+                if session.us().is_root:
+                    problems.append(ROOTS)
                 with session.locked():  # the one way to find out that lock and fence are ours to have
                     self._tickets(session)
         except TargetUnavailable as error:
@@ -217,7 +217,7 @@ class OpenBaoTokens:
             why = {name: self._unfit(session, name) for name in roles}
             plans = [self._refusal(order, why) for order in orders]
             with session.locked() as fence:
-                _confirmed(session, confirm)
+                session.confirmed(confirm)
                 return [
                     refused or self._issue(session, fence, order)
                     for order, refused in zip(orders, plans, strict=True)
@@ -228,7 +228,7 @@ class OpenBaoTokens:
         if not orders:
             return []
         with self._bao.session() as session, session.locked() as fence:
-            _confirmed(session, confirm)
+            session.confirmed(confirm)
             return [self._end(session, fence, order) for order in orders]
 
     def _issue(self, session: Session, fence: str, order: Order) -> Outcome:
@@ -320,13 +320,13 @@ class OpenBaoTokens:
 
     def _entry(self, session: Session, ticket: str) -> _Entry | None:
         answer = session.ask(self._at("data", ticket))
-        if answer.status == 404 and _is_its_own(answer):
+        if is_not_there(answer, "data"):
             return None
         return session.read(answer, _Stored).data
 
     def _tickets(self, session: Session) -> list[str]:
         answer = session.ask(f"{self._engine}/metadata/{self._folder}/?list=true")
-        if answer.status == 404 and _is_its_own(answer):
+        if is_not_there(answer, "data"):
             return []
         return [key for key in session.read(answer, _Keys).keys if _TICKET.fullmatch(key)]
 
@@ -336,7 +336,7 @@ class OpenBaoTokens:
     def _unfit(self, session: Session, role: str) -> tuple[str, str] | None:
         """Why no token of this role can be made, or taken back."""
         answer = session.ask(f"auth/token/roles/{quote(role)}")
-        if answer.status == 404 and _is_its_own(answer):
+        if is_not_there(answer, "data"):
             return "no-such-privilege", f"{self._bao.name} has no role {role} of tokens"
         if answer.status == 403:
             session.require(session.token)
@@ -362,23 +362,9 @@ class OpenBaoTokens:
         return None if _TICKET.fullmatch(order.ticket) else "the ticket's id cannot stand in a path"
 
 
-def _confirmed(session: Session, confirm: Callable[[], None]) -> None:
-    started = time.monotonic()
-    confirm()
-    session.until += time.monotonic() - started  # the time it takes is not the target's
-
-
 def _data_of(entry: _Entry) -> dict[str, object]:
     """As the register keeps it: nothing of it opens anything."""
     return {"account": entry.account, "tokens": entry.tokens}
-
-
-def _is_its_own(answer: Answer) -> bool:
-    """A proxy says 404, too, and that proves nothing."""
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = msgspec.json.decode(answer.body, type=dict[str, object])
-        return "errors" in said or "data" in said
-    return False
 
 
 KIND = Kind(

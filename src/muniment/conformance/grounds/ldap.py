@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muniment.conformance.grounds.servers import TemporaryServer, program
-from muniment.conformance.harness import Ground, Harness, Outage
+from muniment.conformance.grounds.servers import Served, TemporaryServer, program
+from muniment.conformance.harness import Ground, Harness
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import Secret, build_connector
 from muniment.connectors.ldap_session import (
@@ -166,9 +166,10 @@ def directory(port: int, dn: str, password: str, *, url: str = "", ca: Path | No
     )  # fmt: skip
 
 
-class LdapHarness(Harness):
+class LdapHarness(Served):
     """Two people and two groups with names nobody used before. Nobody is in them but somebody's placeholder."""
 
+    server: Slapd
     timeout = TIMEOUT
     secrets = (SECRET,)
 
@@ -203,10 +204,6 @@ class LdapHarness(Harness):
             path=Path,
             catalogue=(),
         )
-
-    def impatient(self) -> Any:
-        """With the short time that outages are waited for."""
-        return self.make()
 
     def person(self, name: str) -> str:
         """The DN of an account."""
@@ -289,10 +286,6 @@ class LdapHarness(Harness):
         change = {"member": [("MODIFY_ADD", [self.group(inner.privilege)])]}
         with self.server.manager() as session:
             must(session.modify(self.group(outer.privilege), change))
-
-    def outage(self, kind: Outage) -> AbstractContextManager[None]:
-        """The server itself stops; or the way to it is silent or slow."""
-        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
 
 
 def escaped(name: str) -> str:

@@ -6,15 +6,15 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
-from muniment.conformance.grounds.servers import TemporaryServer, program
-from muniment.conformance.harness import Ground, Harness, Outage
+from muniment.conformance.grounds.servers import Served, TemporaryServer, program
+from muniment.conformance.harness import Ground, Harness
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector
 from muniment.core.scope import Privilege, Scope, scope
@@ -96,9 +96,10 @@ class Session:
             self.connection.close()
 
 
-class MariaHarness(Harness):
+class MariaHarness(Served):
     """Our account with the least rights, two users, two roles: with names nobody used before."""
 
+    server: Server
     timeout = TIMEOUT
     secrets: Sequence[str] = (SECRET,)
 
@@ -138,10 +139,6 @@ class MariaHarness(Harness):
             path=Path,
             catalogue=(),
         )
-
-    def impatient(self) -> Any:
-        """With the short time that outages are waited for."""
-        return self.make()
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Do something past us, as root."""
@@ -194,10 +191,6 @@ class MariaHarness(Harness):
             charset="utf8mb4",
         )
         return Session(connection, privilege.privilege)
-
-    def outage(self, kind: Outage) -> AbstractContextManager[None]:
-        """The server itself stops; or the way to it is silent or slow."""
-        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
 
 
 def quoted(name: str) -> str:

@@ -9,17 +9,18 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from muniment.conformance.grounds.servers import TemporaryServer
-from muniment.conformance.harness import Ground, Harness, NotInstalled, Outage
+from muniment.conformance.grounds.servers import Served, TemporaryServer
+from muniment.conformance.harness import Ground, Harness, NotInstalled
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector
+from muniment.connectors.openbao_check import group_policy, policy
 from muniment.core.scope import Privilege, Scope, scope
 from muniment.demo.postgres import free_port
 
@@ -47,27 +48,6 @@ seal "static" {{
 }}
 api_addr = "http://{host}:{port}"
 cluster_addr = "https://{host}:{cluster}"
-"""
-#: what our account may do, and nothing else: the same as `KIND.least_privilege` documents
-POLICY = """\
-path "identity/lookup/entity" {{ capabilities = ["update"] }}
-path "identity/lookup/group" {{ capabilities = ["update"] }}
-path "identity/entity/id" {{ capabilities = ["list"] }}
-path "identity/group/id" {{ capabilities = ["list"] }}
-path "identity/group/id/*" {{ capabilities = ["read"] }}
-path "auth/token/create" {{
-  capabilities = ["update"]
-  required_parameters = ["explicit_max_ttl"]
-  allowed_parameters = {{ "explicit_max_ttl" = ["5s"], "ttl" = ["5s"] }}
-}}
-path "muniment/data/{lock}" {{ capabilities = ["create", "read", "update"] }}
-path "muniment/metadata/{lock}" {{ capabilities = ["create", "update"] }}
-"""
-GROUP_POLICY = """\
-path "identity/group/id/{number}" {{
-  capabilities = ["read", "update"]
-  allowed_parameters = {{ "member_entity_ids" = [] }}
-}}
 """
 
 
@@ -100,6 +80,14 @@ class Server(TemporaryServer):
         with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
             found = answer.read()
         return json.loads(found) if found else {}
+
+    def approle(self, name: str) -> tuple[str, str]:
+        """Somebody with the policy of the same name: its role_id and secret_id."""
+        path = f"auth/approle/role/{name}"
+        self.call("POST", path, {"token_policies": [name], "token_ttl": "1m", "token_max_ttl": "1m"})
+        role_id: str = self.call("GET", f"{path}/role-id")["data"]["role_id"]
+        secret_id: str = self.call("POST", f"{path}/secret-id", {})["data"]["secret_id"]
+        return role_id, secret_id
 
     @property
     def url(self) -> str:
@@ -149,9 +137,10 @@ class Session:
         self._server.call("POST", "auth/token/revoke-self", {}, token=self.token)
 
 
-class BaoHarness(Harness):
+class BaoHarness(Served):
     """Our AppRole with the least rights, two entities, two groups: with names nobody used before."""
 
+    server: Server
     timeout = TIMEOUT
     asked_each_time = True
 
@@ -165,13 +154,8 @@ class BaoHarness(Harness):
         self.entities = {name: self.make_entity(name) for name in self.accounts}
         self.numbers = {name: self.make_group(name) for name in self.groups}
         self.us = f"muniment{number}"
-        self.rights(POLICY.format(lock=f"lock{number}") + "".join(map(self.group_rights, self.groups)))
-        role = {"token_policies": [self.us], "token_ttl": "1m", "token_max_ttl": "1m"}
-        server.call("POST", f"auth/approle/role/{self.us}", role)
-        self.role_id = server.call("GET", f"auth/approle/role/{self.us}/role-id")["data"]["role_id"]
-        self.secret_id = server.call("POST", f"auth/approle/role/{self.us}/secret-id", {})["data"][
-            "secret_id"
-        ]
+        self.rights(policy("muniment", f"lock{number}") + "".join(map(self.group_rights, self.groups)))
+        self.role_id, self.secret_id = server.approle(self.us)
         self.secrets = (self.secret_id,)
         self.connector = self.make(timeout="20s")  # a machine that is busy is no outage
 
@@ -187,10 +171,6 @@ class BaoHarness(Harness):
             catalogue=self.privileges,
         )  # fmt: skip
 
-    def impatient(self) -> Any:
-        """With the short time that outages are waited for."""
-        return self.make()
-
     def make_entity(self, name: str) -> str:
         """Its id."""
         made: str = self.server.call("POST", "identity/entity", {"name": name})["data"]["id"]
@@ -203,7 +183,7 @@ class BaoHarness(Harness):
 
     def group_rights(self, name: str) -> str:
         """To change its members."""
-        return GROUP_POLICY.format(number=self.numbers[name])
+        return group_policy(self.numbers[name])
 
     def rights(self, policy: str) -> None:
         """What we may do."""
@@ -295,10 +275,6 @@ class BaoHarness(Harness):
     def open_session(self, account: str, privilege: Privilege) -> Session:
         """A token, and a secret that only the group opens."""
         return Session(self.server, self.sign_in(account), self.give_policy(privilege))
-
-    def outage(self, kind: Outage) -> AbstractContextManager[None]:
-        """The server itself stops; or the way to it is silent or slow."""
-        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
 
 
 class BaoGround:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import urllib.error
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import sleep
@@ -15,32 +15,15 @@ import pyrage
 
 from muniment import delivery
 from muniment.conformance.grounds.openbao import TIMEOUT, BaoGround, Server, Session
-from muniment.conformance.harness import Ground, Harness, Outage
+from muniment.conformance.grounds.servers import Served
+from muniment.conformance.harness import Ground, Harness
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector
+from muniment.connectors.openbao_tokens import policy, role_policy
 from muniment.core.scope import Privilege, Scope, scope
 from muniment.ports import Connector, Order, Outcome
 
 _numbers = itertools.count(1)
-
-#: what our account may do, and nothing else: the same as `KIND.least_privilege` documents
-POLICY = """\
-path "auth/token/create" {{
-  capabilities = ["update"]
-  required_parameters = ["explicit_max_ttl"]
-  allowed_parameters = {{ "explicit_max_ttl" = ["5s"], "ttl" = ["5s"] }}
-}}
-path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
-path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
-path "muniment/data/lock{n}" {{ capabilities = ["create", "read", "update"] }}
-path "muniment/metadata/lock{n}" {{ capabilities = ["create", "update"] }}
-path "muniment/data/tokens{n}/*" {{ capabilities = ["create", "read", "update"] }}
-path "muniment/metadata/tokens{n}/*" {{ capabilities = ["list", "delete"] }}
-"""
-ROLE_POLICY = """\
-path "auth/token/roles/{role}" {{ capabilities = ["read"] }}
-path "auth/token/create/{role}" {{ capabilities = ["update"] }}
-"""
 
 
 class _Collecting:
@@ -60,9 +43,10 @@ class _Collecting:
         return outcomes
 
 
-class TokenHarness(Harness):
+class TokenHarness(Served):
     """Our AppRole with the least rights, two people, two roles of tokens: with names nobody used before."""
 
+    server: Server
     timeout = TIMEOUT
 
     def __init__(self, server: Server, proxy: Proxy) -> None:
@@ -79,16 +63,10 @@ class TokenHarness(Harness):
         server.call("POST", f"sys/policies/acl/opens-t{number}", {"policy": rule})
         for role in self.roles:
             self.make_role(role)
-        text = POLICY.format(n=f"-t{number}") + "".join(
-            ROLE_POLICY.format(role=role) for role in (*self.roles, f"none{number}")
-        )
-        server.call("POST", f"sys/policies/acl/{self.us}", {"policy": text})
-        approle = {"token_policies": [self.us], "token_ttl": "1m", "token_max_ttl": "1m"}
-        server.call("POST", f"auth/approle/role/{self.us}", approle)
-        self.role_id = server.call("GET", f"auth/approle/role/{self.us}/role-id")["data"]["role_id"]
-        self.secret_id = server.call("POST", f"auth/approle/role/{self.us}/secret-id", {})["data"][
-            "secret_id"
-        ]
+        mine = map(role_policy, (*self.roles, f"none{number}"))
+        rights = policy(f"lock-t{number}", f"tokens-t{number}") + "".join(mine)
+        server.call("POST", f"sys/policies/acl/{self.us}", {"policy": rights})
+        self.role_id, self.secret_id = server.approle(self.us)
         self.secrets = (self.secret_id,)
         self.real = _Collecting(self.make(timeout="20s"))  # a machine that is busy is no outage
         self.connector: Connector = self.real
@@ -108,10 +86,6 @@ class TokenHarness(Harness):
             "openbao-tokens", name="bao-test", settings=given | settings, secret=lambda _: self.secret_id, path=Path,
             catalogue=self.privileges,
         )  # fmt: skip
-
-    def impatient(self) -> Any:
-        """With the short time that outages are waited for."""
-        return self.make()
 
     def public_key(self, account: str) -> str:
         """One for all."""
@@ -156,10 +130,6 @@ class TokenHarness(Harness):
         wrapped = self.env(account)["BAO_TOKEN"]
         token = self.server.call("POST", "sys/wrapping/unwrap", {}, token=wrapped)["auth"]["client_token"]
         return _Token(self.server, token, self.path)
-
-    def outage(self, kind: Outage) -> AbstractContextManager[None]:
-        """The server itself stops; or the way to it is silent or slow."""
-        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
 
     def pass_time(self, until: datetime) -> bool:
         """Really."""

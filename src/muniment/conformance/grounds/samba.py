@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from muniment.conformance.grounds.ldap import directory, escaped, must
-from muniment.conformance.grounds.servers import TemporaryServer, program
-from muniment.conformance.harness import Ground, Harness, NeedsRoot, Outage
+from muniment.conformance.grounds.servers import Served, TemporaryServer, program
+from muniment.conformance.harness import Ground, Harness, NeedsRoot
 from muniment.conformance.proxy import Proxy
 from muniment.connectors.kinds import build_connector
 from muniment.connectors.ldap_session import EXISTS, NO_SUCH_ATTRIBUTE, UNWILLING, Entry, Session
@@ -129,9 +129,10 @@ class Samba(TemporaryServer):
             return bool(session.search(DOMAIN, "(objectClass=*)", ["objectClass"], scope="BASE"))
 
 
-class AdHarness(Harness):
+class AdHarness(Served):
     """Two people and two groups with names nobody used before."""
 
+    server: Samba
     timeout = TIMEOUT
     secrets = (SECRET,)
 
@@ -167,10 +168,6 @@ class AdHarness(Harness):
             path=Path,
             catalogue=(),
         )
-
-    def impatient(self) -> Any:
-        """With the short time that outages are waited for."""
-        return self.make()
 
     def person(self, name: str) -> str:
         """The DN of an account."""
@@ -234,10 +231,6 @@ class AdHarness(Harness):
         with self.server.administrator() as session:
             change = {"member": [("MODIFY_ADD", [self.group(inner.privilege)])]}
             must(session.modify(self.group(outer.privilege), change))
-
-    def outage(self, kind: Outage) -> AbstractContextManager[None]:
-        """The server itself stops; or the way to it is silent or slow."""
-        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
 
     def close(self) -> None:
         """Leave the domain as it was found."""

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import tempfile
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from muniment.conformance.harness import NotInstalled
+from muniment.conformance.harness import Harness, NotInstalled, Outage
+from muniment.conformance.proxy import Proxy
 from muniment.core.errors import Unavailable
 from muniment.demo.postgres import free_port, spawn
 
@@ -148,6 +150,25 @@ class TemporaryServer:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+class Served(Harness):
+    """On such a server, which is reached by way of a proxy."""
+
+    server: TemporaryServer
+    proxy: Proxy
+
+    @abstractmethod
+    def make(self, **settings: Any) -> Any:
+        """A connector to the server, as it would be by these settings, with little time for a call."""
+
+    def impatient(self) -> Any:
+        """With the short time that outages are waited for."""
+        return self.make()
+
+    def outage(self, kind: Outage) -> AbstractContextManager[None]:
+        """The server itself stops; or the way to it is silent or slow."""
+        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
 
 
 def program(name: str, how: str) -> Path:

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from muniment.conformance.grounds.servers import TemporaryServer, program
-from muniment.conformance.harness import Ground, Harness, NeedsRoot, NotInstalled, Outage
+from muniment.conformance.grounds.servers import Served, TemporaryServer, program
+from muniment.conformance.harness import Ground, Harness, NeedsRoot, NotInstalled
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors import ssh_host_remote
 from muniment.connectors.kinds import build_connector
@@ -167,9 +167,10 @@ class Session:
         self._process.communicate()
 
 
-class SshHostHarness(Harness):
+class SshHostHarness(Served):
     """Two people with certificates, a login and a command of sudo: with names nobody used before."""
 
+    server: Server
     timeout = TIMEOUT
 
     def __init__(self, server: Server, proxy: Proxy) -> None:
@@ -206,10 +207,6 @@ class SshHostHarness(Harness):
         return build_connector(
             "ssh-host", name="host-test", settings=given | settings, secret=str, path=Path, catalogue=()
         )
-
-    def impatient(self) -> Any:
-        """With the short time that outages are waited for."""
-        return self.make()
 
     @property
     def principals(self) -> Path:
@@ -328,10 +325,6 @@ class SshHostHarness(Harness):
         if process.stdout is None or process.stdout.readline() != "begun\n":
             raise AssertionError(f"no login: {self.server.log[-500:]}")
         return Session(process)
-
-    def outage(self, kind: Outage) -> AbstractContextManager[None]:
-        """The server itself stops; or the way to it is silent or slow."""
-        return self.server.away() if kind == "stopped" else self.proxy.being(kind)
 
     def pass_time(self, until: datetime) -> bool:
         """Really."""
