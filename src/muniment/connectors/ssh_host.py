@@ -65,6 +65,14 @@ install -o muniment -m 700 -d ~muniment/.ssh
 echo 'restrict,command="sudo -n /usr/local/sbin/muniment-host" ssh-ed25519 AAAA… muniment' >~muniment/.ssh/authorized_keys
 echo 'muniment ALL=(root) NOPASSWD: /usr/local/sbin/muniment-host ""' >/etc/sudoers.d/muniment
 """
+CAPABILITIES = Capabilities(
+    native_expiry=True,
+    ends_sessions=True,
+    issues_credential=False,
+    needs_public_key=False,
+    lists_everything=True,
+    separate=True,
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,14 +137,7 @@ class SshHost(programs.Exec):
         command = _command(settings, int(timeout) or 1)
         super().__init__(name, programs.Settings(command=command, separate=True), timeout=timeout)
         self._where = f"{settings.user}@{settings.host}"
-        self.capabilities = Capabilities(
-            native_expiry=True,
-            ends_sessions=True,
-            issues_credential=False,
-            needs_public_key=False,
-            lists_everything=True,
-            separate=True,
-        )
+        self.capabilities = CAPABILITIES
 
     def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
         """See `Connector.validate`. What these names are at most, the host's configuration has yet to allow."""
@@ -198,8 +199,6 @@ KIND = Kind(
     summary="a privilege is a login to an account of the host, or a command with sudo, with an end of its own",
     settings=Settings,
     build=build,
-    capabilities=SshHost(
-        "", Settings(host="h", key=Path("/"), known_hosts=Path("/")), timeout=1
-    ).capabilities,
+    capabilities=CAPABILITIES,
     least_privilege=LEAST_PRIVILEGE,
 )

@@ -375,13 +375,11 @@ def check(host: Host) -> dict[str, Any]:
     if host.logins and (not version or tuple(map(int, version[0].split("."))) < (9, 1)):
         problems.append("Logins end in UTC, which sshd knows from 9.1 on: with this one nobody gets in.")
     for name in host.sudo:
-        path = None
         with tempfile.NamedTemporaryFile("w", suffix=".muniment") as file:
-            path = Path(file.name)
             order = {"ticket": "check", "account": "nobody"}
             file.write(sudo_text(host, order, name, "20380101000000Z"))
             file.flush()
-            if run("visudo", "-c", "-q", "-f", str(path)).returncode:
+            if run("visudo", "-c", "-q", "-f", file.name).returncode:
                 problems.append(f"sudo cannot read the rule of {name}.")
     problems += [
         f"{folder} is no folder that can be written."
@@ -428,10 +426,8 @@ def provision(host: Host, order: dict[str, Any]) -> dict[str, Any]:
 
 def revoke(host: Host, order: dict[str, Any]) -> dict[str, Any]:
     """What is not there is not taken. Sessions end before, so that a crash leaves none of before; and after."""
-    mine = [
-        item["privilege"] for item in order["scope"]
-        if (order["account"], item["privilege"]) in given(host, order["ticket"])
-    ]  # fmt: skip
+    there = given(host, order["ticket"])
+    mine = [i["privilege"] for i in order["scope"] if (order["account"], i["privilege"]) in there]
     ended = sum(end_sessions(name)[0] for name in sorted(losing(host, order, mine)))
     for item in order["scope"]:
         kind, _, name = item["privilege"].partition(":")
@@ -463,18 +459,19 @@ def given(host: Host, ticket: str) -> set[tuple[str, str]]:
 def losing(host: Host, order: dict[str, Any], privileges: list[str]) -> set[str]:
     """Accounts of this host whose sessions must end: not where another grant of the same is there."""
     found = set()
-    for privilege in privileges:
-        kind, _, name = privilege.partition(":")
+    wanted = [privilege.partition(":") for privilege in privileges]
+    commands = list(held_sudo(host)) if any(kind == "sudo" for kind, _, _ in wanted) else []
+    for kind, _, name in wanted:
         if kind == "login":
-            others = [
-                True for _, who, ticket, until in login_lines(host.principals / name)
-                if who == order["account"] and ticket != order["ticket"] and not over(until)
-            ]  # fmt: skip
+            others = any(
+                who == order["account"] and ticket != order["ticket"] and not over(until)
+                for _, who, ticket, until in login_lines(host.principals / name)
+            )
         else:
-            others = [
-                True for who, what, ticket in held_sudo(host)
-                if (who, what) == (order["account"], name) and ticket != order["ticket"]
-            ]  # fmt: skip
+            others = any(
+                (who, what) == (order["account"], name) and ticket != order["ticket"]
+                for who, what, ticket in commands
+            )
         if not others:
             found.add(name if kind == "login" else order["account"])
     return found
