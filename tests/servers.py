@@ -10,12 +10,17 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeVar
 
 import pytest
 
+from muniment.conformance import NeedsRoot, NotInstalled
 from muniment.demo.postgres import HOST, TemporaryPostgres, free_port, installed, spawn
+
+T = TypeVar("T")
 
 #: how to get each server, shown when its tests are skipped
 HOW = {
@@ -48,6 +53,18 @@ def absent(name: str, how: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)
+
+
+@contextmanager
+def running(server: Callable[[], AbstractContextManager[T]], name: str) -> Iterator[T]:
+    """A ground's server, for a file of tests; without it they are skipped, or fail as above."""
+    try:
+        with server() as made:
+            yield made
+    except NeedsRoot as why:
+        pytest.skip(f"root only: {why}")
+    except NotInstalled as how:
+        absent(name, str(how))
 
 
 def postgres(major: int) -> TemporaryPostgres:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from muniment.conformance.grounds.exec import SECRET, DoorsHarness
+from muniment.conformance.harness import yes
 from muniment.connectors.exec_process import MAX_ANSWER
 from muniment.core.errors import LeaseLost, Misconfigured, TargetUnavailable
 from muniment.core.scope import Privilege, scope
@@ -23,10 +24,6 @@ ORDER = Order(
     expires_at=datetime.now(UTC) + timedelta(hours=1),
 )
 ASK = "import json, sys; question = json.loads(sys.stdin.readline())\n"
-
-
-def yes() -> None:
-    """The lease is ours."""
 
 
 @pytest.fixture

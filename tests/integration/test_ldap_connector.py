@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import servers
-from muniment.conformance import NotInstalled
 from muniment.conformance.grounds.ldap import (
     GROUPS,
     MANAGER,
@@ -20,6 +19,7 @@ from muniment.conformance.grounds.ldap import (
     directory,
     must,
 )
+from muniment.conformance.harness import yes
 from muniment.conformance.office import office
 from muniment.conformance.proxy import Proxy
 from muniment.connectors.kinds import build_connector
@@ -29,17 +29,10 @@ from muniment.ports import Order
 from muniment.service.filing import Ask, preview
 
 
-def yes() -> None:
-    """The lease is ours."""
-
-
 @pytest.fixture(scope="module")
 def slapd():
-    try:
-        with Slapd() as server:
-            yield server
-    except NotInstalled as how:
-        servers.absent("slapd", str(how))
+    with servers.running(Slapd, "slapd") as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import servers
-from muniment.conformance import NotInstalled
 from muniment.conformance.grounds.mariadb import ROOTS, MariaHarness, Server, quoted
+from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
 from muniment.connectors import mariadb
 from muniment.connectors.kinds import build_connector
@@ -18,17 +18,10 @@ from muniment.core.scope import Privilege, scope
 from muniment.ports import Order
 
 
-def yes() -> None:
-    """The lease is ours."""
-
-
 @pytest.fixture(scope="module")
 def server():
-    try:
-        with Server() as made:
-            yield made
-    except NotInstalled as how:
-        servers.absent("mariadb", str(how))
+    with servers.running(Server, "mariadb") as made:
+        yield made
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import servers
-from muniment.conformance import NotInstalled
 from muniment.conformance.grounds.openbao import BaoHarness, Server
+from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
 from muniment.core.errors import Misconfigured, TargetUnavailable
 from muniment.core.scope import Privilege, scope
@@ -20,17 +20,10 @@ from muniment.outbound import Http
 from muniment.ports import Order
 
 
-def yes() -> None:
-    """The lease is ours."""
-
-
 @pytest.fixture(scope="module")
 def server():
-    try:
-        with Server() as made:
-            yield made
-    except NotInstalled as how:
-        servers.absent("openbao", str(how))
+    with servers.running(Server, "openbao") as made:
+        yield made
 
 
 @pytest.fixture

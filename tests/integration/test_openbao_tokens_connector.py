@@ -13,26 +13,19 @@ import pytest
 
 import servers
 from muniment import delivery
-from muniment.conformance import NotInstalled
 from muniment.conformance.grounds.openbao import Server
 from muniment.conformance.grounds.openbao_tokens import TokenHarness
+from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
 from muniment.core.errors import Misconfigured, TargetUnavailable
 from muniment.core.scope import Privilege, scope
 from muniment.ports import Order
 
 
-def yes() -> None:
-    """The lease is ours."""
-
-
 @pytest.fixture(scope="module")
 def server():
-    try:
-        with Server() as made:
-            yield made
-    except NotInstalled as how:
-        servers.absent("openbao", str(how))
+    with servers.running(Server, "openbao") as made:
+        yield made
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 import servers
 from muniment.config import read_secret_file
+from muniment.conformance.harness import yes
 from muniment.connectors import krl as lists
 from muniment.connectors import openssh, openssh_certificates
 from muniment.connectors.kinds import build_connector
@@ -75,10 +76,6 @@ class Confirm:
         self.calls += 1
         if self.error:
             raise self.error
-
-
-def yes() -> None:
-    """The lease is ours."""
 
 
 class Authority:

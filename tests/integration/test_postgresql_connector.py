@@ -22,6 +22,7 @@ import faulty
 from faulty import FaultyConnector
 from muniment.conformance import CHECKS, NotApplicable, run
 from muniment.conformance.grounds.postgresql import SECRET, TIMEOUT, PostgresHarness, Session
+from muniment.conformance.harness import yes
 from muniment.connectors.kinds import build_connector, registered
 from muniment.connectors.postgresql import PostgreSQL
 from muniment.core.errors import Invalid, LeaseLost, Misconfigured, TargetUnavailable
@@ -29,10 +30,6 @@ from muniment.core.scope import Holding, Privilege, scope
 from muniment.ports import Order
 
 NUMBERS = itertools.count(1)
-
-
-def yes() -> None:
-    """The lease is ours."""
 
 
 def lost() -> None:

@@ -9,16 +9,13 @@ import psycopg
 import pytest
 
 from muniment.conformance.grounds.postgresql_logins import LoginHarness
+from muniment.conformance.harness import yes
 from muniment.core.errors import Invalid
 from muniment.core.scope import Privilege, scope
 from muniment.ports import Order, Outcome
 
 NUMBERS = itertools.count(1)
 LONG = timedelta(hours=1)
-
-
-def yes() -> None:
-    """The lease is ours."""
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import servers
-from muniment.conformance import NeedsRoot, NotInstalled
 from muniment.conformance.grounds.ssh_host import Server, Session, SshHostHarness
+from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
 from muniment.connectors import ssh_host_remote
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
@@ -22,19 +22,10 @@ from muniment.core.scope import Privilege, scope
 from muniment.ports import Order
 
 
-def yes() -> None:
-    """The lease is ours."""
-
-
 @pytest.fixture(scope="module")
 def server():
-    try:
-        with Server() as made:
-            yield made
-    except NeedsRoot as why:
-        pytest.skip(f"root only: {why}")
-    except NotInstalled as how:
-        servers.absent("ssh-host", str(how))
+    with servers.running(Server, "ssh-host") as made:
+        yield made
 
 
 @pytest.fixture
