@@ -36,19 +36,23 @@ class Server(TemporaryServer):
         super().__init__(
             "mariadb",
             lambda folder, port: (
-                server, "--no-defaults", *user, f"--datadir={folder}/data", f"--port={port}", f"--bind-address={HOST}",
-                f"--socket={folder}/data/socket", f"--pid-file={folder}/data/pid", "--skip-name-resolve", "--innodb-flush-method=fsync",
+                server, "--no-defaults", *user, f"--datadir={folder}/data", f"--tmpdir={folder}/tmp", f"--port={port}",
+                f"--bind-address={HOST}", f"--socket={folder}/data/socket", f"--pid-file={folder}/data/pid", "--skip-name-resolve", "--innodb-flush-method=fsync",
                 "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M",
             ),
             self._answers, user="mysql",
         )  # fmt: skip
 
     def prepare(self) -> None:
-        """The system tables, and root's password before anybody can connect."""
-        data = self.make("data")
+        """The system tables, and root's password before anybody can connect.
+
+        The temporary folder is this server's own: one that starts deletes every ``#sql*`` file where it keeps its
+        own, those of another server included, and that one then gives up.
+        """
+        data, temporary = self.make("data"), self.make("tmp")
         self.run(
-            self._install, "--no-defaults", *self._user_option, f"--datadir={data}", "--skip-test-db",
-            "--auth-root-authentication-method=normal", "--skip-name-resolve", "--innodb-log-file-size=8M",
+            self._install, "--no-defaults", *self._user_option, f"--datadir={data}", f"--tmpdir={temporary}",
+            "--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve", "--innodb-log-file-size=8M",
         )  # fmt: skip
 
     def root(self) -> Any:
