@@ -36,7 +36,7 @@ class Server(TemporaryServer):
         super().__init__(
             "mariadb",
             lambda folder, port: (
-                server, "--no-defaults", *user, f"--datadir={folder}/data", f"--tmpdir={folder}/tmp", f"--port={port}",
+                server, "--no-defaults", *user, f"--datadir={folder}/data", f"--tmpdir={folder}/scratch", f"--port={port}",
                 f"--bind-address={HOST}", f"--socket={folder}/data/socket", f"--pid-file={folder}/data/pid", "--skip-name-resolve", "--innodb-flush-method=fsync",
                 "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M",
             ),
@@ -49,7 +49,7 @@ class Server(TemporaryServer):
         The temporary folder is this server's own: one that starts deletes every ``#sql*`` file where it keeps its
         own, those of another server included, and that one then gives up.
         """
-        data, temporary = self.make("data"), self.make("tmp")
+        data, temporary = self.make("data"), self.make("scratch")
         self.run(
             self._install, "--no-defaults", *self._user_option, f"--datadir={data}", f"--tmpdir={temporary}",
             "--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve", "--innodb-log-file-size=8M",
