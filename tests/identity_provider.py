@@ -45,9 +45,12 @@ class TemporaryProvider:
         secret: str | None = SECRET,
         claims_parameter: bool = True,
         algorithm: str = "ES256",
+        sessions_named: bool = True,
     ) -> None:
         self.muniment, self.secret = muniment, secret
-        self._more = {"claims_parameter": claims_parameter, "algorithm": algorithm}
+        self._more = {
+            "claims_parameter": claims_parameter, "algorithm": algorithm, "sessions_named": sessions_named,
+        }  # fmt: skip
         self.port = free_port()
         self.issuer = f"http://{HOST}:{self.port}"
         self.rotate()

@@ -319,7 +319,8 @@ class SignedOut(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str
     subject: str | None
     session: str | None
-    id: str  # of the message
+    id: str  # of the message: it counts once
+    until: datetime  # after which it would be too old, so that nobody need remember it
 
 
 class IdentityProvider(Protocol):

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +26,7 @@ from muniment.config import load
 from muniment.core.errors import Unauthenticated
 from muniment.evidence.rules import LOGINS
 from muniment.main import open_api, open_desk
+from muniment.ports import SignedOut
 from muniment.service.logins import unlink
 from muniment.service.sealing import seal
 from muniment.service.sessions import csrf_token
@@ -110,6 +111,7 @@ leads = "platform"
 def opened(folder: Path, port: int, provider: TemporaryProvider, demand: str = '@assurance("2")') -> Api:
     config = initialised(folder)
     text = config.read_text().replace("127.0.0.1:8642", f"127.0.0.1:{port}")
+    text = text.replace("[server]\n", "[server]\nrate = 100000\n")  # strangers share one
     said = SIGNIN.format(issuer=provider.issuer)
     config.write_text(text + said)
     people = folder / "policies/people.cedar"
@@ -494,6 +496,40 @@ def test_who_signs_out_at_the_provider_is_signed_out_here_at_once(place: Place) 
     assert code(first.get("/v1/whoami")) == "unauthenticated.revoked"
     assert second.get("/v1/whoami").status_code == 200  # another session there
     assert other.get("/v1/whoami").status_code == 200
+
+
+def test_a_logout_token_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider's own token, which names no session: a copy of it would end those that were begun since."""
+    port = free_port()
+    monkeypatch.setenv("MUNIMENT_TEST_SECRET", SECRET)
+    with TemporaryProvider(f"http://127.0.0.1:{port}", sessions_named=False) as provider:
+        place = Place(opened(tmp_path / "access", port, provider), provider)
+        try:
+            signin = place.api.office.signin
+            assert signin is not None
+            heard: list[str] = []
+            verify = signin.provider.signed_out
+
+            def overhear(token: str, now: datetime) -> SignedOut:
+                heard.append(token)
+                return verify(token, now)
+
+            monkeypatch.setattr(signin.provider, "signed_out", overhear)
+            before = place.signed_in("a-1")
+            place.signed_out_at_provider(before)
+            assert code(before.get("/v1/whoami")) == "unauthenticated.revoked"
+            (token,) = heard
+            since = place.signed_in("a-1")
+            for _ in range(2):
+                again = place.api.http.post("/auth/backchannel-logout", data={"logout_token": token})
+                assert (again.status_code, code(again)) == (400, "invalid.logout-token")
+            assert since.get("/v1/whoami").status_code == 200
+            place.signed_out_at_provider(since)  # another token, which counts
+            assert code(since.get("/v1/whoami")) == "unauthenticated.revoked"
+        finally:
+            place.api.http.close()
+            assert place.api.server.stop(30)  # type: ignore[attr-defined]
+            place.api.desk.store.engine.dispose()
 
 
 def test_a_logout_token_that_is_not_one_ends_nothing(place: Place) -> None:

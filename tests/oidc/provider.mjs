@@ -17,7 +17,7 @@ const provider = new Provider(settings.issuer, {
     redirect_uris: [`${settings.muniment}/auth/callback`],
     post_logout_redirect_uris: [settings.muniment],
     backchannel_logout_uri: `${settings.muniment}/auth/backchannel-logout`,
-    backchannel_logout_session_required: true,
+    backchannel_logout_session_required: settings.sessions_named,
     id_token_signed_response_alg: settings.algorithm,
   }],
   acrValues: ["pwd", "phr"],

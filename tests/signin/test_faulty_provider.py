@@ -243,7 +243,7 @@ def test_keys_are_asked_for_seldom_whatever_tokens_name() -> None:
 LOGOUTS: list[dict[str, Any]] = [
     {"iss": "https://other.example"}, {"aud": "other"}, {"nonce": NONCE}, {"events": None}, {"events": {}},
     {"events": {LOGOUT: 1}}, {"events": {"https://other": {}}}, {"events": [LOGOUT]}, {"sub": None, "sid": None},
-    {"jti": None}, {"iat": None}, {"iat": AT - 301}, {"iat": AT + 61}, {"exp": AT - 61}, {"sub": 1},
+    {"jti": None}, {"jti": ""}, {"iat": None}, {"iat": AT - 300}, {"iat": AT + 61}, {"exp": AT - 61}, {"sub": 1},
 ]  # fmt: skip
 
 
@@ -261,6 +261,9 @@ def test_a_sound_logout_token_names_an_account_a_session_or_both() -> None:
             (SIGNED_OUT | changes)["sub"],
             (SIGNED_OUT | changes)["sid"],
         )
+    for changes, seconds in (({"exp": AT + 30}, 90), ({"exp": AT + 3600}, 300), ({"iat": AT - 200}, 100)):
+        found = at.signed_out(token(SIGNED_OUT | changes, typ="logout+jwt"), NOW)
+        assert found.until == NOW + timedelta(seconds=seconds), changes  # then it would be refused
     with pytest.raises(MunimentError):
         at.signed_out(token(SIGNED_OUT, key=OTHER), NOW)
 

@@ -23,7 +23,7 @@ from muniment.ledger.entry import Actor as EntryActor
 from muniment.ledger.entry import Entry, entry_ref
 from muniment.ledger.verify import verify_log
 from muniment.main import SystemRandom
-from muniment.ports import SignedIn, Stream
+from muniment.ports import SignedIn, SignedOut, Stream
 from muniment.service import recovering, sealing
 from muniment.service.sessions import Sessions
 from muniment.service.tokens import TokenAuthenticator
@@ -467,6 +467,12 @@ def enters(store: SqlStore, credential: str, at: datetime = NOW) -> str | None:
     return None if found is None else found.identity
 
 
+def signed_out(subject: str | None, session: str | None) -> SignedOut:
+    name = f"{subject} {session}"
+    later = NOW + timedelta(minutes=5)
+    return SignedOut(issuer="https://idp.example", subject=subject, session=session, id=name, until=later)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -495,13 +501,13 @@ def test_the_end_of_a_session_is_not_undone_by_sql(store: SqlStore) -> None:
         enters(store, credential)
     assert enters(store, other, NOW + timedelta(minutes=59)) == REQUESTER  # and was used, which is kept …
     assert enters(store, other, NOW + timedelta(minutes=117)) == REQUESTER
-    ended = rows.end_all("https://idp.example", "1", None, NOW)
+    ended = rows.end_all(signed_out("1", None), NOW)
     assert set(ended) == {made, other.split("_")[1]}  # whoever undid the end of the first
     with pytest.raises(Unauthenticated, match="ended"):
         enters(store, other)
     a_session(store)
-    assert rows.end_all("https://other.example", "1", None, NOW) == []
-    assert len(rows.end_all("https://idp.example", None, "s", NOW)) == 1
+    assert rows.end_all(replace(signed_out("1", None), issuer="https://other.example"), NOW) == []
+    assert len(rows.end_all(signed_out(None, "s"), NOW)) == 1
 
 
 def test_a_revocation_is_not_undone_by_sql(store: SqlStore) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from muniment.api import answers, bodies, pages
 from muniment.api.routes import Call, Plain, Routes
-from muniment.core.errors import Invalid, NotFound, Refused, Unauthenticated
+from muniment.core.errors import Invalid, NotFound, Refused, Repeated, Unauthenticated
 from muniment.core.instants import parse_instant
 from muniment.core.login import FRESH
 from muniment.service.documents import Document
@@ -99,7 +99,7 @@ def end_sessions(call: Call) -> Document:
     said: bodies.LogoutToken = call.body
     try:
         return {"ended": require_signin(call).signed_out(said.logout_token)}
-    except Unauthenticated as error:
+    except (Unauthenticated, Repeated) as error:
         raise Invalid(error.message, remedy=error.remedy, code="invalid.logout-token") from error
 
 

@@ -83,8 +83,8 @@ class Sessions:
             self._forget(self._rows.end(found[1], now))
 
     def end_all(self, who: SignedOut, now: datetime) -> int:
-        """End those of an account of a provider; how many."""
-        return self._forget(self._rows.end_all(who.issuer, who.subject, who.session, now))
+        """End those of an account of a provider; how many. Raises `Repeated`: this message came before."""
+        return self._forget(self._rows.end_all(who, now))
 
     def _forget(self, ended: list[str]) -> int:
         for each in ended:

@@ -123,7 +123,7 @@ class SignIn:
         return Entered(identity=identity, credential=credential, back=begun.back)
 
     def signed_out(self, token: str) -> int:
-        """Sessions that ended because the provider says so; how many."""
+        """Sessions that ended because the provider says so; how many. Raises `Repeated`: this message came before."""
         now = self.desk.clock.now()
         who: SignedOut = self.provider.signed_out(token, now)
         ended = self.sessions.end_all(who, now)

@@ -31,6 +31,8 @@ _FORM = "application/x-www-form-urlencoded"
 _LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 #: how long what a provider says of itself is believed before it is asked again
 _OLD = timedelta(hours=1)
+#: how old a logout token may be
+_HEARD = 5 * SKEW
 _LEVELS = (1, 2, 3)
 
 
@@ -148,7 +150,8 @@ class OidcProvider:
         expires = claims.instant(said, "exp") if "exp" in said else issued + 2 * SKEW
         if not (isinstance(events, dict) and isinstance(events.get(_LOGOUT), dict)) or "nonce" in said:
             raise claims.wrong("events")
-        if issued > now + SKEW or expires + SKEW <= now or now - issued > 5 * SKEW:
+        until = min(expires + SKEW, issued + _HEARD)
+        if issued > now + SKEW or until <= now:
             raise Unauthenticated(
                 "the logout token is too old or not yet good",
                 remedy="Compare the clocks.",
@@ -158,7 +161,7 @@ class OidcProvider:
         session = claims.text(said, "sid") if "sid" in said else None
         if subject is None and session is None:
             raise claims.wrong("sub")
-        return SignedOut(issuer=self.issuer, subject=subject, session=session, id=jti)
+        return SignedOut(issuer=self.issuer, subject=subject, session=session, id=jti, until=until)
 
     def leave(self, back: str, now: datetime) -> str | None:
         """See `ports.IdentityProvider`."""

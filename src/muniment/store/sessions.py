@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 import structlog
-from sqlalchemy import ColumnElement, Engine, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, select, update
 
 from muniment.core.instants import parse_instant, wire
 from muniment.core.login import Login
+from muniment.ports import SignedOut
 from muniment.store import tables as t
 from muniment.store.engine import blob, reading, writing
+from muniment.store.hearing import hear
 from muniment.store.marking import Marker
 
 log = structlog.get_logger("muniment.store")
@@ -68,32 +70,41 @@ class SqlSessions:
 
     def end(self, session_id: str, at: datetime) -> list[str]:
         """End one; its id, if it was not over."""
-        return self._end(t.session.c.id == session_id, at)
+        with writing(self._engine) as connection:
+            return self._end(connection, t.session.c.id == session_id, at)
 
-    def end_all(self, issuer: str, subject: str | None, sid: str | None, at: datetime) -> list[str]:
-        """End every session of an account of a provider, or that it calls ``sid``; their ids."""
-        named = t.session.c.issuer == issuer
-        if subject is not None:
-            named &= t.session.c.subject == subject
-        if sid is not None:
-            named &= t.session.c.sid == sid
-        return self._end(named, at)
+    def end_all(self, who: SignedOut, at: datetime) -> list[str]:
+        """End every session of an account of a provider, or that it calls so, on a message that counts once; their ids.
+
+        That it was heard is written with what it did: a crash leaves both or neither.
+
+        Raises:
+            Repeated: the message was heard before. Nothing is ended by it again.
+        """
+        named = t.session.c.issuer == who.issuer
+        if who.subject is not None:
+            named &= t.session.c.subject == who.subject
+        if who.session is not None:
+            named &= t.session.c.sid == who.session
+        with writing(self._engine) as connection:
+            hear(connection, who.issuer, who.id, until=who.until, now=at)
+            return self._end(connection, named, at)
 
     def end_of(self, identity: str, at: datetime) -> list[str]:
         """End every session of somebody here; their ids."""
-        return self._end(t.session.c.identity == identity, at)
-
-    def _end(self, named: ColumnElement[bool], at: datetime) -> list[str]:
         with writing(self._engine) as connection:
-            rows = connection.execute(select(t.session).where(named, t.session.c.ended_at.is_(None))).all()
-            for row in rows:
-                # marked anew also where the mark was not ours: what is over lets nobody in, whoever wrote it
-                values = {name: _plain(getattr(row, name)) for name in _NAMES} | {"ended_at": wire(at)}
-                connection.execute(
-                    update(t.session)
-                    .where(t.session.c.id == row.id)
-                    .values(ended_at=values["ended_at"], mark=self._mark(values))
-                )
+            return self._end(connection, t.session.c.identity == identity, at)
+
+    def _end(self, connection: Connection, named: ColumnElement[bool], at: datetime) -> list[str]:
+        rows = connection.execute(select(t.session).where(named, t.session.c.ended_at.is_(None))).all()
+        for row in rows:
+            # marked anew also where the mark was not ours: what is over lets nobody in, whoever wrote it
+            values = {name: _plain(getattr(row, name)) for name in _NAMES} | {"ended_at": wire(at)}
+            connection.execute(
+                update(t.session)
+                .where(t.session.c.id == row.id)
+                .values(ended_at=values["ended_at"], mark=self._mark(values))
+            )
         return [row.id for row in rows]
 
     def _mark(self, values: dict[str, Any]) -> bytes:

@@ -220,6 +220,16 @@ session = Table(
     Index("session_expires", "expires_at"),
 )
 
+#: messages from outside that count once, until they would be too old anyway (I39)
+heard = Table(
+    "heard",
+    metadata,
+    Column("sender", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # the sender's own name for it
+    Column("until", Text, nullable=False),
+    Index("heard_until", "until"),
+)
+
 #: devices that somebody who signed in said yes to, until they fetch their token
 device = Table(
     "device",
