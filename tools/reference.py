@@ -517,7 +517,7 @@ def configuration() -> str:
         "Configuration",
         "One file, `muniment.toml`; `muniment init` writes one with comments. Paths in it are relative to it. A key"
         " that nobody knows is an error. Secrets are references: `env:NAME`, or `file:PATH` of a file that only its"
-        " owner can read. Durations are like `90m`, `2h`, `1d` or `PT1H30M`.",
+        " owner can read. A password in a URL is refused, wherever it stands. Durations are like `90m`, `2h`, `1d` or `PT1H30M`.",
         *(part for name, kind, words in _SECTIONS for part in (f"## {name}", _settings(kind, words, name))),
         "## [targets.ID]",
         "An id has `a-z 0-9 . _ -`, 63 characters at most.",
@@ -593,6 +593,7 @@ class Code:
 
 #: where the source has no sentence of its own to show, or one that says less
 _MEANINGS = {
+    "config.plaintext": "A secret stands where a reference belongs: in a URL, a connection string, an option. The sentence says where.",
     "config.identities": "The identities file cannot be read, or something in it cannot be meant; the sentence names the key.",
     "config.references": "The file of references cannot be read or used.",
     "config.policy-test": "A table of policy tests cannot be meant; the sentence names file and row.",

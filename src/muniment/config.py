@@ -23,6 +23,7 @@ from muniment.core.instants import parse_duration
 from muniment.core.text import clean_name
 from muniment.settings.experimental import ExperimentalSettings
 from muniment.settings.outbound import OcsfSettings, WebhookSettings, check_outbound
+from muniment.settings.plaintext import require_no_plaintext, require_no_userinfo
 from muniment.settings.scim import ScimSettings, check_scim
 from muniment.settings.section import Section as _Section
 from muniment.settings.signals import SignalSettings, check_signals
@@ -297,6 +298,7 @@ def load(path: Path) -> Config:
         raise Misconfigured(
             f"{path} has an unknown section [{key}]", remedy=f"Known are {', '.join(sorted(known))}."
         )
+    _check_plaintext(raw)
     config = Config(
         base=path.resolve().parent,
         store=_section(raw, "store", StoreSettings),
@@ -347,6 +349,14 @@ def load(path: Path) -> Config:
     if "://" not in config.store.url:
         raise Misconfigured("[store] url is not a URL", remedy="Write sqlite:///path or postgresql://…")
     return config
+
+
+def _check_plaintext(raw: Mapping[str, Any]) -> None:
+    for key, body in raw.items():
+        if key == "store" and isinstance(body, dict):
+            require_no_plaintext(body, "[store]")
+        elif key != "targets":  # each of which is looked through as such
+            require_no_userinfo(body, f"[{key}]")
 
 
 def _check_server(server: ServerSettings) -> None:
@@ -510,6 +520,7 @@ def _target(name: str, body: Any) -> TargetSettings:
         for owner in privilege.owners:
             _checked(parse_group if owner.startswith("group:") else parse_identity, owner, f"{where} owners")
     settings = {key: value for key, value in body.items() if key not in _TargetTable.__struct_fields__}
+    require_no_plaintext(settings, where)
     return TargetSettings(
         id=name, connector=table.connector, environment=table.environment, owners=table.owners,
         privileges=table.privileges, account=table.account, settings=settings,

@@ -9,18 +9,23 @@ The connector ``exec`` runs a program of its own instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import inspect as i
 
 from muniment.core.errors import Invalid, Misconfigured
 from muniment.core.scope import Privilege
 from muniment.ports import Capabilities, Connector
+from muniment.settings.plaintext import says_secret
 
 GROUP = "muniment.connectors"
+
+_STRUCTS = (i.StructType, i.DataclassType, i.TypedDictType, i.NamedTupleType)
+_TEXT = (i.StrType, i.BytesType, i.AnyType, i.LiteralType)
 
 
 class Secret:
@@ -102,7 +107,35 @@ def load(name: str) -> Kind:
             remedy=f"The entry point {found.point.value} must name one.",
             code="config.connector",
         )
+    if plain := _secrets_as_text(i.type_info(kind.settings)):
+        raise Misconfigured(
+            f"the connector {name} of {found.package} takes {plain} as text",
+            remedy="Settings are reviewed and recorded: what is secret has the type `Secret`, and is written as a "
+            "reference.",
+            code="config.connector",
+        )
     return kind
+
+
+def _secrets_as_text(settings: Any) -> str | None:
+    """The first setting that by its name is a secret, and by its type is not."""
+    for field in settings.fields if isinstance(settings, _STRUCTS) else ():
+        types = list(_parts(field.type))
+        if says_secret(field.name) and any(isinstance(each, _TEXT) for each in types):
+            return str(field.name)
+        if inner := next(filter(None, map(_secrets_as_text, types)), None):
+            return inner
+    return None
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """A type, and those that it is made of: of a union each, of a list its items, of a table its values."""
+    yield kind
+    inner = (getattr(kind, name, None) for name in ("types", "item_type", "item_types", "value_type"))
+    for each in inner:
+        for part in each if isinstance(each, tuple) else (each,):
+            if isinstance(part, i.Type):
+                yield from _parts(part)
 
 
 def imported(point: EntryPoint, what: str) -> Any:

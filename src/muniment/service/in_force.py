@@ -38,6 +38,7 @@ from muniment.ports import (
     Target,
 )
 from muniment.service.standing import Adopted, Files
+from muniment.settings.plaintext import require_no_plaintext
 
 TARGETS, GROUPS = "targets.json", "groups.json"
 #: among the groups: who may agree to changes, besides operators
@@ -267,7 +268,12 @@ def settings_of(
 
     ``groups`` are those that policies name as approvers; owners of targets and privileges, and ``adopters``, who agree
     to changes like this one, are added.
+
+    Raises:
+        Misconfigured: a secret itself stands in a target's settings. What is agreed to is in the ledger for ever.
     """
+    for name, target in targets.items():
+        require_no_plaintext(target.settings, f"target {name}:")
     described = {name: _described(target) for name, target in sorted(targets.items())}
     governed = {f"group:{group}" for group in groups} | {a for a in adopters if a.startswith("group:")}
     for target in targets.values():
