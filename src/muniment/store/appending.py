@@ -9,14 +9,13 @@ credential. An append that fails by itself (another writer was first, a lease is
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, bindparam, func, select, text, update
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from muniment.core.errors import Conflict, Invalid, LeaseLost, MunimentError, Repeated, StoreUnavailable
@@ -33,7 +32,7 @@ from muniment.store.families import counting
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
 from muniment.store.projecting import FIXED, registry_row, tickets_to_list, viewers_of
-from muniment.store.rows import Into, put, run
+from muniment.store.rows import Into, listed, one_of, put, run
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -270,8 +269,7 @@ class Appender:
         told = [a for a in appends if a.ticket and a.events]
         put(
             connection,
-            Into(t.event, entries),
-            Into(t.outbox, [{"stream": e["stream"], "seq": e["seq"]} for e in entries]),
+            Into(t.event, entries, queue=t.outbox),
             tickets_to_list((a.ticket for a in told if a.ticket), FIXED),
             # what controllers see in targets shows a ticket to nobody new
             viewers_of(a.ticket for a in told if a.ticket and a.actor.via != "controller"),
@@ -319,8 +317,7 @@ def _beside(appends: list[Append]) -> Iterator[Into]:
 def _versions(connection: Connection, streams: list[str]) -> dict[str, int]:
     """How many entries each of these streams has; none that has none."""
     dialect = connection.dialect.name
-    wanted = json.dumps(streams) if dialect == "sqlite" else streams
-    rows = run(connection, _VERSIONS[dialect], {"streams": wanted})
+    rows = run(connection, _VERSIONS[dialect], {"streams": listed(dialect, streams)})
     return {row.stream: row.last + 1 for row in rows}
 
 
@@ -383,11 +380,7 @@ def _lost(key: str) -> LeaseLost:
 
 
 _LAST = select(t.event.c.stream, func.max(t.event.c.seq).label("last")).group_by(t.event.c.stream)
-#: one text of SQL however many streams, so that it is prepared once
-_VERSIONS = {
-    "sqlite": _LAST.where(t.event.c.stream.in_(text("SELECT value FROM json_each(:streams)"))),
-    "postgresql": _LAST.where(t.event.c.stream == func.any(text("CAST(:streams AS text[])"))),
-}
+_VERSIONS = {dialect: _LAST.where(chosen) for dialect, chosen in one_of(t.event.c.stream, "streams").items()}
 _ANSWERED = select(t.answered.c.who, t.answered.c.key).where(
     t.answered.c.key.in_(bindparam("keys", expanding=True))
 )

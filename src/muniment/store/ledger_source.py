@@ -18,6 +18,7 @@ from muniment.ledger.scan import RANGE, Combined, RangeFound, RangeScan
 from muniment.ledger.tiles import TILE
 from muniment.store import tables as t
 from muniment.store.engine import blob, open_engine, reading
+from muniment.store.sequencer import WAITING
 
 _PAGE = 16 * TILE
 
@@ -87,7 +88,7 @@ class StoreSource:
             with reading(self._engine) as connection:
                 waiting = [
                     *connection.execute(_BEYOND, {"start": self.size}),
-                    *connection.execute(_WAITING),
+                    *connection.execute(WAITING),
                 ]
             yield from ((count + at, blob(row.body)) for at, row in enumerate(waiting))
         except MunimentError as error:
@@ -116,9 +117,4 @@ _BEYOND = (
     .join(t.leaf, t.leaf.c.event_id == t.event.c.id)
     .where(t.leaf.c.idx >= bindparam("start"))
     .order_by(t.leaf.c.idx)
-)
-_WAITING = (
-    select(t.event.c.body)
-    .join(t.outbox, (t.outbox.c.stream == t.event.c.stream) & (t.outbox.c.seq == t.event.c.seq))
-    .order_by(t.event.c.id)
 )

@@ -48,7 +48,7 @@ def put_back(store: SqlStore, entries: Iterable[tuple[int, bytes]], note: str, f
             connection.execute(text("LOCK TABLE head, event, leaf, outbox IN EXCLUSIVE MODE"))
         while chunk := list(islice(source, CHUNK)):
             _put_back(connection, store, chunk)
-        if waiting := connection.execute(select(t.outbox.c.stream, t.outbox.c.seq)).first():
+        if waiting := connection.execute(_WAITING).first():
             raise _other(waiting.stream, waiting.seq)
         connection.execute(
             update(t.head).where(t.head.c.id == 1).values(size=head.size, frontier=frontier.to_bytes())
@@ -71,9 +71,7 @@ def _put_back(connection: Connection, store: SqlStore, chunk: list[tuple[int, by
             (event_id,) = connection.execute(t.event.insert().values(values)).inserted_primary_key or (None,)
         elif blob(row.body) == body:
             event_id = row.id
-            connection.execute(
-                t.outbox.delete().where(t.outbox.c.stream == entry.ticket, t.outbox.c.seq == entry.seq)
-            )
+            connection.execute(t.outbox.delete().where(t.outbox.c.event_id == event_id))
         else:
             raise _other(entry.ticket, entry.seq)
         if entry.type == TextErased.kind:  # the backup is older, and holds the text again
@@ -99,3 +97,8 @@ def _other(stream: str, seq: int) -> RolledBack:
         remedy="Nothing was changed. Keep both, and see docs/how-to/recover-the-ledger.md.",
         code="ledger.forked",
     )
+
+
+_WAITING = (
+    select(t.event.c.stream, t.event.c.seq).join(t.outbox, t.outbox.c.event_id == t.event.c.id).limit(1)
+)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import msgspec
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     CursorResult,
     Integer,
@@ -21,6 +22,9 @@ from sqlalchemy import (
     Table,
     Text,
     TextualSelect,
+    bindparam,
+    func,
+    select,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,22 +42,28 @@ _encode = msgspec.json.Encoder().encode  # bytes as base64
 class Into(NamedTuple):
     """Into for one table, with the same columns; of two that replace each other the last one stays.
 
-    ``fixed`` columns stay as they are in a row that is replaced: their indexes need not be written again.
+    ``fixed`` columns stay as they are in a row that is replaced: their indexes need not be written again. Into the one
+    column of ``queue`` go the ids that the database gives to the rows.
     """
 
     table: Table
     rows: Sequence[Mapping[str, Any]]
     there: There = "refuse"
     fixed: tuple[str, ...] = ()
+    queue: Table | None = None
 
 
 def put(connection: Connection, *several: Into) -> None:
     """Insert rows, those of each table in their order. On PostgreSQL all of it is one statement."""
     given = [each._replace(rows=_once(each)) for each in several if each.rows]
-    shapes = tuple(_Shape(each.table, tuple(each.rows[0]), each.there, each.fixed) for each in given)
+    shapes = tuple(
+        _Shape(each.table, tuple(each.rows[0]), each.there, each.fixed, each.queue) for each in given
+    )
     if connection.dialect.name == "sqlite":
         for shape, each in zip(shapes, given, strict=True):
             connection.exec_driver_sql(_putting(shape), list(each.rows))
+            if shape.queue is not None:
+                connection.exec_driver_sql(_queueing(shape.table, shape.queue), {"rows": len(each.rows)})
     elif given:
         documents = {f"rows_{at}": _encode(each.rows).decode() for at, each in enumerate(given)}
         connection.exec_driver_sql(_putting_together(shapes), documents)
@@ -72,6 +82,24 @@ class _Shape(NamedTuple):
     columns: tuple[str, ...]
     there: There
     fixed: tuple[str, ...]
+    queue: Table | None
+
+
+def one_of(column: ColumnElement[Any], name: str) -> dict[str, ColumnElement[bool]]:
+    """For each kind of database, that a column is among the values `listed` under a name.
+
+    One text of SQL however many they are, so that it is prepared once, and found by the column's index.
+    """
+    kind = next(sql for type_, sql in _TYPES.items() if isinstance(column.type, type_))
+    return {
+        "sqlite": column.in_(text(f"SELECT value FROM json_each(:{name})")),  # noqa: S608  a name of ours
+        "postgresql": column == func.any(text(f"CAST(:{name} AS {kind}[])")),
+    }
+
+
+def listed(dialect: str, values: Sequence[Any]) -> Any:
+    """Values as a statement with `one_of` takes them."""
+    return _encode(values).decode() if dialect == "sqlite" else values
 
 
 def run(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
@@ -95,13 +123,27 @@ def _putting(shape: _Shape) -> str:
 
 
 @cache
+def _queueing(table: Table, queue: Table) -> str:
+    """Queue the newest rows: SQLite has one writer at a time, who gets one id after the other."""
+    before = select(func.max(table.c.id) - bindparam("rows")).scalar_subquery()
+    newest = select(table.c.id).where(table.c.id > before)
+    return sql_of("sqlite", queue.insert().from_select(list(queue.c), newest))
+
+
+@cache
 def _putting_together(shapes: tuple[_Shape, ...]) -> str:
     """Insert the rows of several JSON documents."""
-    parts = []
+    parts: list[str] = []
     for at, shape in enumerate(shapes):
         given = _given(shape, f"rows_{at}")
-        insert = postgresql.insert(shape.table).inline().from_select(shape.columns, given)
-        parts.append(sql_of("postgresql", _conflicting(insert, shape)))
+        insert = _conflicting(
+            postgresql.insert(shape.table).inline().from_select(shape.columns, given), shape
+        )
+        if shape.queue is not None:
+            ids = text(f"SELECT id FROM put_{len(parts)}").columns()  # noqa: S608  a number of ours
+            parts.append(sql_of("postgresql", insert.returning(shape.table.c.id)))
+            insert = postgresql.insert(shape.queue).inline().from_select(list(shape.queue.c), ids)
+        parts.append(sql_of("postgresql", insert))
     *before, last = parts
     named = ", ".join(f"put_{at} AS ({sql})" for at, sql in enumerate(before))
     return f"WITH {named} {last}" if before else last

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from sqlalchemy import Engine, and_, bindparam, func, select, text, tuple_, update
+from sqlalchemy import Engine, bindparam, func, select, text, update
 
 from muniment.core.errors import IntegrityError
 from muniment.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -25,6 +25,7 @@ from muniment.store import tables as t
 from muniment.store.checkpoints import Kept, Published, SqlCheckpoints
 from muniment.store.engine import blob, reading, writing
 from muniment.store.marking import Marker
+from muniment.store.rows import Into, listed, one_of, put, run
 
 #: entries taken up in one transaction
 BATCH = 512
@@ -45,16 +46,23 @@ class SqlLedger:
         Raises:
             IntegrityError: an entry was not written by us. Nothing is taken up past it: fail closed, and loudly.
         """
+        dialect = self._engine.dialect.name
         with writing(self._engine) as connection:
-            if self._engine.dialect.name == "postgresql":
+            if dialect == "postgresql":
                 free = connection.execute(
                     text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}
                 ).scalar()
                 if not free:
                     return 0
-            rows = connection.execute(_WAITING, {"limit": BATCH}).all()
-            if not rows:
+            waiting = connection.execute(_WAITING, {"limit": BATCH}).scalars().all()
+            if not waiting:
                 return 0
+            rows = run(connection, _ENTRIES[dialect], {"ids": listed(dialect, waiting)}).all()
+            if len(rows) != len(waiting):
+                raise IntegrityError(
+                    f"{len(waiting) - len(rows)} entries that waited for the ledger were removed",
+                    remedy="Somebody wrote to the database directly. Keep it as it is and find out who.",
+                )
             size, edge = connection.execute(_HEAD.with_for_update()).one()
             frontier = _frontier(edge, size)
             leaves = []
@@ -67,9 +75,8 @@ class SqlLedger:
                     )
                 leaves.append({"idx": size + offset, "event_id": row.id, "hash": leaf_hash(body)})
             frontier = frontier.extend(leaf["hash"] for leaf in leaves)
-            connection.execute(t.leaf.insert(), leaves)
-            keys = [(row.stream, row.seq) for row in rows]
-            connection.execute(t.outbox.delete().where(tuple_(t.outbox.c.stream, t.outbox.c.seq).in_(keys)))
+            put(connection, Into(t.leaf, leaves))
+            run(connection, _TAKEN_UP[dialect], {"ids": listed(dialect, waiting)})
             moved = connection.execute(
                 _MOVE,
                 {
@@ -166,7 +173,7 @@ class SqlLedger:
     def waiting(self) -> list[bytes]:
         """Entries that no leaf holds yet, oldest first."""
         with reading(self._engine) as connection:
-            return [blob(row.body) for row in connection.execute(_WAITING, {"limit": 1 << 31})]
+            return [blob(body) for (body,) in connection.execute(WAITING)]
 
     def bodies(self, indexes: Sequence[int]) -> dict[int, bytes]:
         """The entries at these places."""
@@ -223,12 +230,21 @@ def _frontier(stored: bytes, size: int) -> Frontier:
     return frontier
 
 
-_WAITING = (
-    select(t.event.c.id, t.event.c.stream, t.event.c.seq, t.event.c.body, t.event.c.mark)
-    .join(t.outbox, and_(t.outbox.c.stream == t.event.c.stream, t.outbox.c.seq == t.event.c.seq))
-    .order_by(t.event.c.id)
-    .limit(bindparam("limit"))
+#: entries that no leaf holds yet, oldest first
+WAITING = (
+    select(t.event.c.body).join(t.outbox, t.outbox.c.event_id == t.event.c.id).order_by(t.outbox.c.event_id)
 )
+# which ones first, then those by their ids: asked for at once, PostgreSQL may walk through all events ever recorded
+_WAITING = select(t.outbox.c.event_id).order_by(t.outbox.c.event_id).limit(bindparam("limit"))
+_ENTRIES = {
+    dialect: select(t.event.c.id, t.event.c.stream, t.event.c.seq, t.event.c.body, t.event.c.mark)
+    .where(chosen)
+    .order_by(t.event.c.id)
+    for dialect, chosen in one_of(t.event.c.id, "ids").items()
+}
+_TAKEN_UP = {
+    dialect: t.outbox.delete().where(chosen) for dialect, chosen in one_of(t.outbox.c.event_id, "ids").items()
+}
 _COUNTS = select(
     *(select(func.count()).select_from(table).scalar_subquery() for table in (t.event, t.outbox, t.leaf))
 )

@@ -49,8 +49,7 @@ event = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("stream", Text, primary_key=True),
-    Column("seq", Integer, primary_key=True),
+    Column("event_id", _Id, primary_key=True, autoincrement=False),
 )
 
 leaf = Table(

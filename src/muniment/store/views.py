@@ -244,12 +244,8 @@ class SqlViews:
 
     def oldest_unsealed(self) -> datetime | None:
         """When the oldest entry that waits for the ledger's sequencer was written, or None."""
-        query = (
-            select(t.event.c.body)
-            .join(t.outbox, and_(t.outbox.c.stream == t.event.c.stream, t.outbox.c.seq == t.event.c.seq))
-            .order_by(t.event.c.id)
-            .limit(1)
-        )
+        oldest = select(func.min(t.outbox.c.event_id)).scalar_subquery()
+        query = select(t.event.c.body).where(t.event.c.id == oldest)
         with reading(self._engine) as connection:
             body = connection.execute(query).scalar()
         return None if body is None else parse_instant(_decode_at(blob(body)))
@@ -327,9 +323,10 @@ _NOT_BEGUN = (
     .limit(1)
 )
 _UNSEALED = (
-    select(t.outbox.c.stream, func.count().label("waiting"))
-    .where(t.outbox.c.stream.in_(bindparam("streams", expanding=True)))
-    .group_by(t.outbox.c.stream)
+    select(t.event.c.stream, func.count().label("waiting"))
+    .join(t.outbox, t.outbox.c.event_id == t.event.c.id)
+    .where(t.event.c.stream.in_(bindparam("streams", expanding=True)))
+    .group_by(t.event.c.stream)
 )
 _TEXTS = select(t.text.c.commitment, t.text.c.value).where(
     t.text.c.commitment.in_(bindparam("commitments", expanding=True))
