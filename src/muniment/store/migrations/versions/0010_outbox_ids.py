@@ -6,8 +6,8 @@ By stream and number, PostgreSQL could choose to walk through every event ever r
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 _ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
