@@ -70,8 +70,8 @@ def trusting(ca: Path | None) -> ssl.SSLContext:
 class Http:
     """A client for one kind of server. Threads may share it; it holds no connection.
 
-    Raises, from `get`, `post` and `delete`: `Unavailable` when no whole answer came, and `Misconfigured` for a URL that cannot
-    be asked.
+    Raises, from `get`, `post`, `send` and `delete`: `Unavailable` when no whole answer came, and `Misconfigured` for a URL
+    that cannot be asked.
     """
 
     def __init__(
@@ -107,6 +107,19 @@ class Http:
     ) -> Answer:
         """Send ``body`` to ``url``. After `Unavailable` it may or may not have had its effect."""
         return self._exchange("POST", url, body, {**(headers or {}), "Content-Type": content_type}, timeout)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        body: bytes,
+        *,
+        content_type: str,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Send ``body`` by any other method: PATCH, PUT, DELETE. After `Unavailable` it may or may not have had its effect."""
+        return self._exchange(method, url, body, {**(headers or {}), "Content-Type": content_type}, timeout)
 
     def delete(
         self, url: str, headers: Mapping[str, str] | None = None, *, timeout: float | None = None
