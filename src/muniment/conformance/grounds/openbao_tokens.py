@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import urllib.error
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import pyrage
 
 from muniment import delivery
+from muniment.conformance.grounds.collecting import Collecting
 from muniment.conformance.grounds.openbao import TIMEOUT, BaoGround, Server, Session
 from muniment.conformance.grounds.servers import Served
 from muniment.conformance.harness import Ground, Harness
@@ -21,26 +22,9 @@ from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector
 from muniment.connectors.openbao_tokens import policy, role_policy
 from muniment.core.scope import Privilege, Scope, scope
-from muniment.ports import Connector, Order, Outcome
+from muniment.ports import Connector
 
 _numbers = itertools.count(1)
-
-
-class _Collecting:
-    """Keeps what was issued, as the beneficiary would."""
-
-    def __init__(self, real: Any) -> None:
-        self._real, self.collected = real, dict[str, bytes]()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
-        outcomes: list[Outcome] = self._real.provision(orders, confirm)
-        for order, outcome in zip(orders, outcomes, strict=True):
-            if outcome.credential is not None:
-                self.collected[order.account] = outcome.credential
-        return outcomes
 
 
 class TokenHarness(Served):
@@ -68,7 +52,7 @@ class TokenHarness(Served):
         server.call("POST", f"sys/policies/acl/{self.us}", {"policy": rights})
         self.role_id, self.secret_id = server.approle(self.us)
         self.secrets = (self.secret_id,)
-        self.real = _Collecting(self.make(timeout="20s"))  # a machine that is busy is no outage
+        self.real = Collecting(self.make(timeout="20s"))  # a machine that is busy is no outage
         self.connector: Connector = self.real
 
     def make_role(self, name: str, **more: Any) -> None:
