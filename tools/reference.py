@@ -41,6 +41,7 @@ from muniment.policy.engine import Engine
 from muniment.policy.loading import schema_text
 from muniment.settings.experimental import ExperimentalSettings
 from muniment.settings.outbound import OcsfSettings, WebhookSettings
+from muniment.settings.reconcile import ReconcileSettings
 from muniment.settings.scim import ScimSettings
 from muniment.settings.signals import SignalSettings, StreamSettings, TransmitterSettings
 from muniment.settings.tracing import TracingSettings
@@ -447,6 +448,10 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
     ("[experimental]", ExperimentalSettings, {
         "access_requests": "Whether [a denial can become a request](../how-to/call-the-api.md#from-a-denial-to-a-request),"
         " by a draft of AuthZEN. It may change or go with any release.",
+    }),
+    ("[reconcile]", ReconcileSettings, {
+        "every": "How often each target is asked for everything that it holds; see"
+        " [take inventories](../how-to/take-inventories.md). Without this section only people ask.",
     }),
     ("[policy]", config.PolicySettings, {
         "dir": "Folder of `*.cedar` files, and of their `*.test.toml` tests.",

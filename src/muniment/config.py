@@ -24,6 +24,7 @@ from muniment.core.text import clean_name
 from muniment.settings.experimental import ExperimentalSettings
 from muniment.settings.outbound import OcsfSettings, WebhookSettings, check_outbound
 from muniment.settings.plaintext import require_no_plaintext, require_no_userinfo
+from muniment.settings.reconcile import ReconcileSettings, check_reconcile
 from muniment.settings.scim import ScimSettings, check_scim
 from muniment.settings.section import Section as _Section
 from muniment.settings.signals import SignalSettings, check_signals
@@ -203,6 +204,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ocsf: tuple[OcsfSettings, ...] = ()
     tracing: TracingSettings | None = None
     experimental: ExperimentalSettings = ExperimentalSettings()
+    reconcile: ReconcileSettings | None = None
     targets: tuple[TargetSettings, ...]
 
     def path(self, name: str) -> Path:
@@ -292,7 +294,7 @@ def load(path: Path) -> Config:
         raise Misconfigured(f"{path} is not TOML: {error}", remedy="Mend the line it names.") from error
     known = {
         "store", "ledger", "server", "signin", "workloads", "identities", "policy", "notify", "references", "signals", "webhooks", "ocsf", "tracing", "experimental",
-        "targets",
+        "reconcile", "targets",
     }  # fmt: skip
     for key in raw.keys() - known:
         raise Misconfigured(
@@ -317,6 +319,7 @@ def load(path: Path) -> Config:
         webhooks=_converted(raw.get("webhooks", ()), "[[webhooks]]", tuple[WebhookSettings, ...]),
         tracing=_section(raw, "tracing", TracingSettings) if "tracing" in raw else None,
         experimental=_section(raw, "experimental", ExperimentalSettings, default={}),
+        reconcile=_section(raw, "reconcile", ReconcileSettings) if "reconcile" in raw else None,
         ocsf=_converted(raw.get("ocsf", ()), "[[ocsf]]", tuple[OcsfSettings, ...]),
         targets=tuple(_target(name, body) for name, body in _table(raw, "targets").items()),
     )
@@ -330,6 +333,7 @@ def load(path: Path) -> Config:
     check_scim(config.identities.scim)
     check_signals(config.signals)
     check_tracing(config.tracing)
+    check_reconcile(config.reconcile)
     check_outbound(config.webhooks, config.ocsf)
     _checked(parse_duration, config.ledger.checkpoint_interval, "[ledger] checkpoint_interval")
     _checked(parse_duration, config.ledger.heartbeat, "[ledger] heartbeat")

@@ -15,6 +15,7 @@ from muniment.core.due import Action
 from muniment.core.errors import MunimentError
 from muniment.core.events import Event
 from muniment.core.identity import Identity, IdentityId
+from muniment.core.inventory import Nested
 from muniment.core.login import Login
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.terms import Terms
@@ -157,6 +158,17 @@ class Bringing(Protocol):
 
     def brings(self, wanted: Scope) -> Scope:
         """What else whoever holds these has by that, as the target is now; without these themselves.
+
+        Raises `TargetUnavailable`.
+        """
+
+
+@runtime_checkable
+class Nesting(Protocol):
+    """A connector on whose target privileges are in privileges, and that can list all of it."""
+
+    def nested(self) -> Collection[Nested]:
+        """Every privilege that brings another one, directly, as the target is now.
 
         Raises `TargetUnavailable`.
         """

@@ -77,6 +77,7 @@ def path(route: Route, ticket: str = NEVER) -> str:
         "stream": "idp",
         "delegation": "dlg_0",
         "change": "chg_0",
+        "inventory": "newest",
     }
     return route.path.replace(":path", "").format(**names)
 

@@ -196,6 +196,9 @@ VALUES: dict[str, e.Event] = {
         issuer="https://idp.example.com", jti="golden", type="https://schemas.openid.net/secevent/caep/event-type/risk-level-change",
         subject=ANN, claims={"current_level": "HIGH"}, digest=SHA,
     ),
+    "inventory-taken/1": e.InventoryTaken(
+        inventory="inv_golden", target="pg-prod", began_at=AT, complete=True, holdings=3, accounts=2, nested=1, digest=SHA
+    ),
 }  # fmt: skip
 
 

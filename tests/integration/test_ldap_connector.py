@@ -210,3 +210,13 @@ def test_settings_that_cannot_be_meant(world, settings, message):
     with pytest.raises(Misconfigured) as caught:
         world.make(**settings)
     assert message in f"{caught.value.message} {caught.value.remedy}"
+
+
+def test_groups_in_groups_are_listed_and_their_members_are_not_there_twice(world):
+    first, second = (Privilege(privilege=each) for each in world.groups[:2])
+    world.hold(world.accounts[0], first)
+    world.nest(first, second)
+    connector = world.make()
+    assert {(each.inner, each.outer) for each in connector.nested()} == {(first.privilege, second)}
+    seen = connector.observe(None)
+    assert {(h.account, h.privilege) for h in seen.holdings} == {(world.accounts[0], first.privilege)}

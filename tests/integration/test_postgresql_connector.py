@@ -572,3 +572,13 @@ def test_faults_do_what_they_say(make):
     release.set()
     thread.join(5)
     assert seen[0].of(order.account) == scope(world.privileges)
+
+
+def test_roles_in_roles_are_listed_and_accounts_are_not(make):
+    world = make()
+    first, second = world.privileges
+    world.hold(world.accounts[0], first)
+    world.nest(first, second)
+    listed = [each for each in world.connector.nested() if each.inner == first.privilege]
+    assert [(each.outer, each.grantor) for each in listed] == [(second, "postgres")]
+    assert world.accounts[0] not in {each.inner for each in world.connector.nested()}

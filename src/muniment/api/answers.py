@@ -292,6 +292,39 @@ class Holdings(TypedDict):
     next: None
 
 
+class Inventory(TypedDict):
+    inventory: str
+    target: str
+    began_at: str
+    at: str
+    by: str
+    complete: bool
+    holdings: int
+    accounts: int
+    nested: int
+    digest: str
+    kept: bool
+
+
+class Inventories(TypedDict):
+    items: list[Inventory]
+    next: str | None
+
+
+class InventoryItem(TypedDict):
+    account: str
+    privilege: str
+    resource: str | None
+    grantor: str | None
+    ticket: str | None
+    nested: bool
+
+
+class InventoryItems(Inventory):
+    items: list[InventoryItem]
+    next: str | None
+
+
 class Credential(TypedDict):
     ticket: str
     credential: str

@@ -38,6 +38,7 @@ from muniment.api import (
     estate,
     governing,
     health,
+    inventories,
     ledger,
     openapi,
     pages,
@@ -111,7 +112,7 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
-    tickets.routes, governing.routes, estate.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
+    tickets.routes, governing.routes, estate.routes, inventories.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
     signals.routes, deliveries.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes,
 ))  # fmt: skip
 

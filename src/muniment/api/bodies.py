@@ -173,6 +173,22 @@ class Grants(Page, frozen=True, kw_only=True):
     beneficiary: Identity | None = None
 
 
+class Inventories(Body, frozen=True, kw_only=True):
+    """Which part of a list of inventories, newest first."""
+
+    limit: Limit = 100
+    cursor: Annotated[str, Meta(pattern="^inv_[0-9A-HJKMNP-TV-Z]{26}$")] | None = None
+
+
+class Items(Body, frozen=True, kw_only=True):
+    """Which items of an inventory, in its order."""
+
+    limit: Limit = 100
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,15}$")] | None = None
+    account: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    privilege: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+
+
 class Findings(Page, frozen=True, kw_only=True):
     """Which findings."""
 

@@ -142,6 +142,17 @@ class Backend(Protocol):
     def holdings(self, target: str) -> list[Document]:
         """What a target holds."""
 
+    def take_inventory(self, target: str) -> Document:
+        """Ask a target for everything that it holds, and record it."""
+
+    def inventories(self, target: str) -> list[Document]:
+        """Those of a target."""
+
+    def inventory(
+        self, target: str, inventory: str | None, *, account: str | None, privilege: str | None
+    ) -> Document:
+        """One of them, or the newest, with all items that were asked for."""
+
     def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
         """What a person must look at."""
 

@@ -24,6 +24,7 @@ from muniment.service import (
     explaining,
     extending,
     filing,
+    inventories,
     ledgering,
     looking,
     sending,
@@ -40,6 +41,8 @@ from muniment.store.views import Filter
 #: seconds between looks at what another worker does, and how many
 PAUSE = 0.5
 LOOKS = 20
+#: items of a list that is not asked for page by page
+ALL = 1 << 40
 
 
 class LocalBackend:
@@ -237,6 +240,25 @@ class LocalBackend:
         caller = self._caller
         with self._working(f"{target} is asked"):
             return looking.holdings(self._desk, caller, target)
+
+    def take_inventory(self, target: str) -> Document:
+        """See `Backend`."""
+        with self._working(f"{target} is asked"):
+            taken = inventories.take_for(self._desk, self._caller, target)
+        seal(self._desk)
+        return inventories.document(taken, kept=True)
+
+    def inventories(self, target: str) -> list[Document]:
+        """See `Backend`."""
+        return inventories.listed(self._desk, self._caller, target)
+
+    def inventory(
+        self, target: str, inventory: str | None, *, account: str | None, privilege: str | None
+    ) -> Document:
+        """See `Backend`."""
+        return inventories.shown(
+            self._desk, self._caller, target, inventory, account=account, privilege=privilege, limit=ALL
+        )
 
     def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
         """See `Backend`."""

@@ -247,6 +247,28 @@ class RemoteBackend:
         """See `Backend`."""
         return self._pages(f"/v1/targets/{quote(target, safe='')}/holdings")
 
+    def take_inventory(self, target: str) -> Document:
+        """See `Backend`. Asked for once: another one is as good."""
+        return self._once(_inventories(target), None)
+
+    def inventories(self, target: str) -> list[Document]:
+        """See `Backend`."""
+        return self._pages(_inventories(target))
+
+    def inventory(
+        self, target: str, inventory: str | None, *, account: str | None, privilege: str | None
+    ) -> Document:
+        """See `Backend`."""
+        path, cursor = f"{_inventories(target)}/{quote(inventory or 'newest', safe='')}", None
+        found: Document = {}
+        while True:
+            page = self._get(path, account=account, privilege=privilege, limit=1000, cursor=cursor)
+            items = [*found.get("items", []), *page["items"]]
+            found, cursor = page | {"items": items}, page["next"]
+            if cursor is None:
+                return found
+            path = f"{_inventories(target)}/{quote(page['inventory'], safe='')}"  # the same one, to its end
+
     def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
         """See `Backend`."""
         return self._pages("/v1/findings", target=target, resolved="true" if resolved else None)
@@ -385,6 +407,10 @@ class RemoteBackend:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _no_server(self._url) from error
         return document
+
+
+def _inventories(target: str) -> str:
+    return f"/v1/targets/{quote(target, safe='')}/inventories"
 
 
 def _error(url: str, answer: httpx.Response) -> e.MunimentError:

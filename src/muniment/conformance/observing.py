@@ -16,7 +16,7 @@ from muniment.conformance.harness import (
     same,
 )
 from muniment.core.scope import scope
-from muniment.ports import Bringing
+from muniment.ports import Bringing, Nesting
 
 CHECKS: list[Check] = []
 
@@ -57,6 +57,10 @@ def what_a_privilege_brings_is_said(h: Harness) -> None:
     same(connector.brings((first,)), (), "what the first privilege brings, before")
     h.nest(first, second)
     same(connector.brings((first,)), (second,), "what the first privilege brings")
+    if isinstance(connector, Nesting):
+        listed = {(each.inner, each.outer) for each in connector.nested()}
+        require((first.privilege, second) in listed, "nested() does not list what is in what")
+        require((second.privilege, first) not in listed, "nested() lists what is not there")
     same(connector.brings((second,)), (), "what the second privilege brings")
     same(connector.brings((first, second)), (), "what both bring, besides themselves")
     [given] = provision(h, order_for(h, 0))

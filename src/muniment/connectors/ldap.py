@@ -36,6 +36,7 @@ from muniment.connectors.ldap_check import LEAST_PRIVILEGE, report
 from muniment.connectors.ldap_names import Names, equal, member_names, rdn, require_names
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.instants import parse_duration
+from muniment.core.inventory import Nested
 from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
@@ -145,6 +146,20 @@ class Ldap:
                 Holding(account=account, privilege=name, ticket=ticket)
                 for account, name, ticket in sorted(found, key=lambda each: (*each[:2], each[2] or ""))
             )
+        )
+
+    def nested(self) -> tuple[Nested, ...]:
+        """See `Nesting`: groups that are members of groups."""
+        with self._directory.session() as session:
+            bases = (self._settings.groups, *filter(None, [self._settings.grants]))
+            entries = [e for base in bases for e in self._names.groups_of(session, base, {}, None)]
+        called = {equal(entry.dn): member_names(entry) for entry in entries}
+        return tuple(
+            Nested(inner=inner, outer=Privilege(privilege=outer))
+            for entry in entries
+            for member in entry.values("member")
+            for inner in called.get(equal(member), ())
+            for outer in member_names(entry)
         )
 
     def brings(self, wanted: Scope) -> Scope:

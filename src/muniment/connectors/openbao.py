@@ -35,6 +35,7 @@ from muniment.connectors.openbao_check import LEAST_PRIVILEGE, report
 from muniment.connectors.openbao_session import Bao, Group, Session
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
 from muniment.core.instants import parse_duration
+from muniment.core.inventory import Nested
 from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.core.text import clean_name
 from muniment.outbound import Http, private_base
@@ -154,6 +155,17 @@ class OpenBao:
                     if member in called
                 )
             )
+        )
+
+    def nested(self) -> tuple[Nested, ...]:
+        """See `Nesting`: groups that are in groups."""
+        with self._bao.session() as session:
+            groups = {number: group for number in session.names("group") if (group := session.group(number))}
+        return tuple(
+            Nested(inner=group.name, outer=Privilege(privilege=groups[number].name))
+            for group in groups.values()
+            for number in group.parent_group_ids or ()
+            if number in groups
         )
 
     def brings(self, wanted: Scope) -> Scope:

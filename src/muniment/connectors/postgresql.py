@@ -31,6 +31,7 @@ from muniment.connectors.postgresql_session import Session, Sessions
 from muniment.connectors.postgresql_turn import confirmed, turn
 from muniment.core.errors import Invalid
 from muniment.core.instants import parse_duration
+from muniment.core.inventory import Nested
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
@@ -129,6 +130,18 @@ class PostgreSQL:
         ):
             found = (Holding(account=a, privilege=p, resource=r, grantor=g) for a, p, r, g in rows)
             return Observation(holdings=tuple(found))
+
+    def nested(self) -> tuple[Nested, ...]:
+        """See `Nesting`. Roles that cannot log in are what others hold; of accounts that are held as roles, `observe` tells."""
+        query = q.nested()
+        with self._sessions.begin(self._sessions.deadline(), lambda session: session.ask(query)) as (
+            _,
+            (rows,),
+        ):
+            return tuple(
+                Nested(inner=inner, outer=Privilege(privilege=outer, resource=resource), grantor=grantor)
+                for inner, outer, resource, grantor in rows
+            )
 
     def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """See `Connector.provision`."""

@@ -58,6 +58,23 @@ def holdings(accounts: Collection[str] | None) -> Query:
         ORDER BY 1, 2, 3 NULLS FIRST, 4""", names=None if accounts is None else list(accounts))  # fmt: skip
 
 
+def nested() -> Query:
+    """Rows (inner, outer, resource, grantor) of roles that cannot log in, and so only bring others, from one snapshot.
+
+    An attribute is not inherited, only taken up with SET ROLE; it is all the same what a member can come by.
+    """
+    attributes = ", ".join(f"('{name}', m.{column})" for name, column in ATTRIBUTES.items())
+    return _of(f"""
+        SELECT m.rolname, r.rolname, more.resource, g.rolname {_MEMBERSHIPS}
+        CROSS JOIN LATERAL (VALUES (NULL, true), ('{ADMIN_OPTION}', a.admin_option)) more (resource, held)
+        WHERE more.held AND NOT m.rolcanlogin
+        UNION ALL
+        SELECT m.rolname, more.name, '{ROLE_ATTRIBUTE}', NULL FROM pg_catalog.pg_roles m
+        CROSS JOIN LATERAL (VALUES {attributes}) more (name, held)
+        WHERE more.held AND NOT m.rolcanlogin
+        ORDER BY 1, 2, 3 NULLS FIRST, 4""")
+
+
 def facts(orders: Sequence[Order]) -> tuple[Query, Query]:
     """For `postgresql_changes.facts`. By index, without joins: planning and hashing every role took five times as long."""
     accounts = sorted(filter(possible, {o.account for o in orders}))

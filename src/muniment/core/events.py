@@ -391,6 +391,24 @@ class TargetRetired(Event, frozen=True, kw_only=True):
     target: str
 
 
+class InventoryTaken(Event, frozen=True, kw_only=True):
+    """A target was asked for everything that it holds. Counts and a digest; the lines themselves lie beside the ledger.
+
+    What a reading that is not complete does not show may be there all the same: nothing is ever called gone by it.
+    """
+
+    kind = "inventory-taken/1"
+
+    inventory: str  # id
+    target: str
+    began_at: str  # just before the target was asked
+    complete: bool
+    holdings: int  # lines: entitlements, and privileges that bring others
+    accounts: int  # that hold something by themselves
+    nested: int  # of the lines, those that say which privilege brings which
+    digest: str  # SHA-256 of the lines (`core.inventory`)
+
+
 class DelegationGiven(Event, frozen=True, kw_only=True):
     """An approver handed their authority to somebody for a period."""
 
@@ -534,7 +552,8 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
     FindingResolved, CheckWaived, RequestClosed,
 )  # fmt: skip
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
-    IdentityRecorded, IdentityDeactivated, SignalReceived, TargetRegistered, TargetRetired, DelegationGiven, DelegationEnded,
+    IdentityRecorded, IdentityDeactivated, SignalReceived, TargetRegistered, TargetRetired, InventoryTaken,
+    DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
 )  # fmt: skip
 

@@ -33,6 +33,7 @@ from muniment.core.events import (
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.evidence.judging import judge
 from muniment.evidence.policy_sets import PolicySets
+from muniment.evidence.reconciling import unreconciled
 from muniment.evidence.registries import Place, Registries, Rests
 from muniment.evidence.registries import faults as unfounded
 from muniment.ledger.entry import Entry
@@ -53,6 +54,7 @@ _TICKET_KINDS = frozenset(event.kind for event in TICKET_EVENTS)
 _REGISTRY = {
     "identity-": "identity:",
     "target-": "target:",
+    "inventory-": "inventory:",
     "signal-": "signal:",
     "delegation-": "delegation:",
     "policy-": POLICY,
@@ -151,7 +153,7 @@ class TicketRules:
                 return None
             event = decode_data(entry.type, entry.data)
             self._registries.take(event, place.index, entry)
-            return self._policy.take(event, place.index, entry.actor.id)
+            return unreconciled(event, entry) or self._policy.take(event, place.index, entry.actor.id)
         return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
 
     def _judge_ticket(self, place: Place, entry: Entry, event: Event) -> str | None:

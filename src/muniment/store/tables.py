@@ -1,8 +1,8 @@
 """The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
-``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device``, ``answered``, ``provisioned`` and ``delivery``
-can be rebuilt from it.
+``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device``, ``answered``, ``provisioned``, ``delivery`` and
+``inventory_part`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -296,4 +296,15 @@ feed = Table(
     Column("sink", Text, primary_key=True),
     Column("next", _Id, nullable=False),  # index of the first leaf that was not
     Column("closed", Text),  # why nothing goes there any more
+)
+
+#: the lines of the newest inventories, in parts; the ledger has their digests, which say whether they are whole and ours
+inventory_part = Table(
+    "inventory_part",
+    metadata,
+    Column("inventory", Text, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # lines, deflated
+    Index("inventory_part_target", "target"),
 )

@@ -134,6 +134,10 @@ class PostgresHarness(Harness):
             by, names = (" GRANTED BY {}", [grantor]) if self.version >= 16 else ("", [])
             self.sql("REVOKE {} FROM {}" + by, privilege.privilege, account, *names)
 
+    def nest(self, inner: Privilege, outer: Privilege) -> None:
+        """See `Harness`."""
+        self.sql("GRANT {} TO {}", outer.privilege, inner.privilege)
+
     def delete_account(self, account: str) -> None:
         """DROP ROLE."""
         self.sql("DROP ROLE {}", account)

@@ -1,0 +1,95 @@
+"""Targets are asked for everything that they hold, each as often as it was configured.
+
+A thread that asks the record which are due. Several nodes may: leases keep them apart. A target that does not answer
+holds up no other for longer than its own time-out, and is asked again after a while.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+
+import structlog
+
+from muniment.core.errors import MunimentError
+from muniment.core.instants import parse_instant
+from muniment.ports import Claim
+from muniment.service import inventories
+from muniment.service.desk import CONTROLLER, Desk
+
+#: seconds between looks at what is due
+BEAT = 5.0
+#: how soon a target that did not answer is asked again
+AGAIN = timedelta(minutes=5)
+LEASE_SECONDS = 3600
+
+log = structlog.get_logger("muniment.controllers")
+
+
+class Reconciling:
+    """Takes inventories on time."""
+
+    def __init__(self, desk: Desk, every: timedelta, node: str) -> None:
+        """Not yet looking; ``node`` names this process in leases."""
+        self._desk, self._every, self._node = desk, every, node
+        self._not_before: dict[str, datetime] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="muniment-reconcile", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 30.0) -> bool:
+        """Begin no other target; return whether the one under way was done in time. Nothing is lost by it."""
+        self._stopping.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def due(self) -> list[str]:
+        """Targets whose time it is."""
+        now, known = self._desk.clock.now(), inventories.newest(self._desk)
+        return [
+            target
+            for target in sorted(self._desk.targets)
+            if self._not_before.get(target, now) <= now
+            and (target not in known or parse_instant(known[target].began_at) + self._every <= now)
+        ]
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                for target in self.due():
+                    if self._stopping.is_set():
+                        return
+                    self.look(target)
+            except MunimentError as error:
+                log.error("targets cannot be reconciled", error=error.message, code=error.code)  # noqa: TRY400  ours: the sentence says it all
+            except Exception:
+                log.exception("reconciling failed unexpectedly")
+            self._stopping.wait(BEAT)
+
+    def look(self, target: str) -> None:
+        """Take the inventory of one target, unless another node is at it."""
+        key = f"reconcile {target}"
+        claim = Claim(key=key, holder=self._node, seconds=LEASE_SECONDS)
+        lease = self._desk.store.claim([claim]).get(key)
+        if lease is None:
+            return
+        try:
+            if target in self.due():  # another node may have been at it a moment ago
+                self._take(target)
+        finally:
+            self._desk.store.release([lease])
+
+    def _take(self, target: str) -> None:
+        try:
+            reading = inventories.take(self._desk, CONTROLLER, self._desk.targets[target])
+        except Exception as error:
+            self._not_before[target] = self._desk.clock.now() + min(AGAIN, self._every)
+            if not isinstance(error, MunimentError):
+                raise
+            log.warning("no inventory", target=target, error=error.message, code=error.code)
+            return
+        taken = reading.inventory.taken
+        log.info("inventory taken", target=target, holdings=taken.holdings, complete=taken.complete)
