@@ -90,7 +90,7 @@ def open_bench(url: str, folder: Path) -> Desk:
     file = folder / "identities.toml"
     file.write_text(IDENTITIES)
     nothing = Capabilities(
-        native_expiry=False,
+        native_expiry=True,  # so that, for what is bounded, one approval is enough
         ends_sessions=True,
         issues_credential=False,
         needs_public_key=False,
@@ -98,7 +98,7 @@ def open_bench(url: str, folder: Path) -> Desk:
     )
     target = Target(
         id="pg", kind="none", environment="prod", owners=("group:platform",), connector=NoTarget(nothing),
-        catalogue=(CatalogueEntry(privilege=Privilege(privilege="orders_rw")),),
+        catalogue=(CatalogueEntry(privilege=Privilege(privilege="orders_rw"), bounded=True),),
     )  # fmt: skip
     return Desk(
         store=store, views=SqlViews(store.engine), random=SystemRandom(), targets={"pg": target},

@@ -363,6 +363,9 @@ def test_a_trial_is_in_force_as_it_lies_there_and_says_so(fresh: Path, tmp_path:
     edit(trial, "policies/people.cedar", '@max_duration("4h")', '@max_duration("3h")')
     assert longest(trial) == "PT3H"
     (warning,) = [w for w in trial.json("check").document["warnings"] if "single-person trial" in w]
+    assert "one person's word" not in warning
+    edit(trial, "policies/people.cedar", '@native_expiry("required")', "")
+    (warning,) = [w for w in trial.json("check").document["warnings"] if "single-person trial" in w]
     assert "one person's word" in warning
     assert "single-person trial" in trial.json("policy", "adopt", who=OPS).document["says"]
     exported = trial.json("evidence", "export", ticket, "--out", tmp_path / "t.zip", who=ANN)

@@ -114,7 +114,8 @@ def test_the_tickets_the_ledger_and_the_forged_copy(folder):
     access, certificate = document["tickets"]
     assert (access["status"], certificate["status"]) == ("closed", "active")
     assert access["granted"] == access["approved"] == [{"privilege": "orders_rw", "resource": None}]
-    assert [d["approver"] for d in access["decisions"]] == ["human:cyd@example.com"]
+    assert [d["approver"] for d in access["decisions"]] == ["human:cyd@example.com", "human:dee@example.com"]
+    assert [d["approver"] for d in certificate["decisions"]] == ["human:cyd@example.com"]
     assert (access["revocation"]["cause"], access["revocation"]["sessions_ended"]) == ("expired", 1)
     assert all(check["holds"] for check in access["closure"]["checks"])
     assert certificate["beneficiary"] == "service_account:deploy"

@@ -70,7 +70,8 @@ def watched(here: Muniment, pair: Pair, request: pytest.FixtureRequest) -> Munim
     text = policy.read_text()
     policy.write_text(
         text.replace(
-            '@id("engineers-in-production")', '@id("engineers-in-production")\n@witnessed("required")'
+            '@id("engineers-in-production-bounded")',
+            '@id("engineers-in-production-bounded")\n@witnessed("required")',
         )
     )
     desk = open_desk(load(here.config))
@@ -489,7 +490,7 @@ def test_a_slow_one_holds_up_no_other(watched: Muniment):
         ("w.example.org+00000000+AQ== https://x", "bytes"),
         ("{log} https://x", "a ledger's, not a witness's"),
         ("{witness} ftp://x", "not a URL"),
-        ("{witness} https://u:p@x", "not a URL"),
+        ("{witness} https://u:p@x", "has a name or password in its URL"),
         ("{witness} https://x https://y https://z", "not a vkey and a URL"),
     ],
 )

@@ -6,10 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from faults.world import World
+from faults.world import World, policies
 from muniment.core.errors import MunimentError
 from muniment.core.events import ApprovalsVoided, RequestDenied
-from muniment.policy import starter
 from muniment.policy.cedar import CedarPolicy
 from muniment.service.deciding import approve
 
@@ -83,8 +82,8 @@ def test_a_beneficiary_who_is_no_engineer_any_more(world: World) -> None:
 
 
 def stricter(*changes: tuple[str, str]) -> CedarPolicy:
-    """The starter policies, with production's changed."""
-    files = dict(starter.files())
+    """The policies, with production's changed."""
+    files = policies()
     text = files["people.cedar"]
     for old, new in changes:
         head, mark, rest = text.partition('@id("engineers-in-production")')
@@ -101,7 +100,7 @@ TIGHTER = {
         "approvals",
     ),
     "other approvers": (lambda: stricter(('"owners"', '"owners, group:security"')), ""),
-    "forbidden": (lambda: CedarPolicy({**starter.files(), "freeze.cedar": FORBID}), "holidays"),
+    "forbidden": (lambda: CedarPolicy({**policies(), "freeze.cedar": FORBID}), "holidays"),
     "no policy at all": (lambda: CedarPolicy({"freeze.cedar": FORBID}), ""),
     "native expiry": (
         lambda: stricter(('@max_duration("4h")', '@native_expiry("required")\n@max_duration("4h")')),

@@ -253,9 +253,19 @@ class Spy:
         return self.real.revoke(orders, confirm)
 
 
+def policies() -> dict[str, str]:
+    """The starter policies, but in production one owner's word is enough for anything: faults are no fewer for it."""
+    files = starter.files()
+    two = '@approvers("owners")\n@min_approvals("2")\n@max_duration("4h")'
+    assert two in files["people.cedar"]
+    return files | {
+        "people.cedar": files["people.cedar"].replace(two, two.replace('@min_approvals("2")\n', ""))
+    }
+
+
 @cache
 def starter_policy() -> CedarPolicy:
-    return CedarPolicy(starter.files())
+    return CedarPolicy(policies())
 
 
 class SystemRandom:

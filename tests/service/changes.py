@@ -15,8 +15,8 @@ from muniment.policy.cedar import CedarPolicy
 from muniment.ports import Actor, Notice
 from muniment.service.registry import record_registry
 
-#: in production: what the starter policies oblige to
-PRODUCTION = '@approvers("owners")\n@max_duration("4h")'
+#: for bounded access in production: what the starter policies oblige to
+PRODUCTION = '@approvers("owners")\n@max_duration("4h")\n@native_expiry("required")'
 
 
 class Collected:

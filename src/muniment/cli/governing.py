@@ -10,8 +10,7 @@ from rich.text import Text
 from muniment.cli import console
 from muniment.core.errors import Misconfigured
 from muniment.policy.cedar import CedarPolicy
-from muniment.policy.checking import TRIAL, errors
-from muniment.policy.lint import lint
+from muniment.policy.checking import TRIAL, errors, require_first, too_light
 from muniment.policy.loading import read_folder
 from muniment.service import changes
 from muniment.service.standing import without_schema
@@ -29,6 +28,8 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
         more = f" {len(light)} of the policies give access on one person's word or nobody's." if light else ""
         return [TRIAL + more]
     state = desk.governed.adopted.now()
+    if state.settings is None:
+        require_first(without_schema(desk.policy.files()))
     if state.policy is None:
         return [
             "no policies are in force yet: what lies in the folder is adopted with the first command that writes"
@@ -57,9 +58,7 @@ def governed_warnings(config: Config, desk: Desk) -> list[str]:
             " an operator, or name [policy] approvers"
         )
     if state.change is None:
-        light = [
-            f for f in lint(CedarPolicy(without_schema(state.files)).rules, ()) if f.rule == "light-path"
-        ]
+        light = too_light(without_schema(state.files))  # of a version that took such a first set
         more = f", and {len(light)} of them give access on one person's word or nobody's" if light else ""
         said.append(
             f"the policies in force are the first of this ledger: nobody else had to agree to them{more}"

@@ -65,7 +65,7 @@ krl = "var/bastion.krl"                # the list of revoked certificates, which
 name = "web-admin"                     # an SSH principal
 description = "Log in on the web servers as their administrator"
 risk = "high"
-bounded = true                         # it reaches one narrow thing and cannot widen itself
+bounded = true                         # it reaches one narrow thing and cannot widen itself: one owner is enough
 
 [[targets.bastion.privileges]]
 name = "root"

@@ -42,6 +42,8 @@ groups = ["engineers"]
 groups = ["engineers"]
 [identities."human:dee@example.com"]
 groups = ["owners"]
+[identities."human:eve@example.com"]
+groups = ["owners"]
 """
 
 
@@ -133,14 +135,15 @@ class Office:
         record_registry(self.desk, CONTROLLER)
 
     def approved(self, *privileges: Privilege, who: str = "ann") -> str:
-        """A ticket of an hour for these privileges, or the first, that the owner approved."""
+        """A ticket of an hour for these privileges, or the first, that two owners approved."""
         wanted = scope(privileges or self.h.privileges[:1])
         key = self.h.public_key(self.h.accounts[("ann", "bea").index(who)])
         ask = Ask(
             target="target", scope=wanted, justification="to see what happens", duration=HOUR, public_key=key
         )
         ticket = file_request(self.desk, self._caller(who), ask).id
-        approve(self.desk, self._caller("dee"), ticket, digest=None)
+        for owner in ("dee", "eve"):
+            approve(self.desk, self._caller(owner), ticket, digest=None)
         return ticket
 
     def active(self, *privileges: Privilege, who: str = "ann") -> str:

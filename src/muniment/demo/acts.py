@@ -60,10 +60,11 @@ def asks(play: Play) -> Told:
     )  # fmt: skip
     play.access = ticket = filing.file_request(play.stage.desk, play.stage.caller(stage.ANN), ask)
     (one,) = ticket.stages
-    require(ticket.status == "pending" and one.needed == 1, "policy lets her ask, and wants one approval")
+    require(ticket.status == "pending" and one.needed == 2, "policy lets her ask, and wants two approvals")
     return Told(
-        f"asks for {stage.ROLE} for {spoken(WINDOW)}. By policy one of the target's owners must agree.",
-        f"{ticket.id}  waits for {', '.join(one.approvers)}",
+        f"asks for {stage.ROLE} for {spoken(WINDOW)}. By policy two of the target's owners must agree: PostgreSQL does"
+        " not end a role by itself.",
+        f"{ticket.id}  waits for {one.needed} of {', '.join(one.approvers)}",
     )
 
 
@@ -89,9 +90,17 @@ def approves(play: Play) -> Told:
     )
     require([d.approver for d in after.decisions] == [stage.CYD], "the approval is on record, with her name")
     require(after.decisions[0].digest == ticket.digest, "it is for exactly these terms")
+    require(after.status == "pending" and play.stage.holders() == [], "one approval gives nothing yet")
     return Told(
         "is an owner and approves exactly what Ann asked for, by its digest.", f"{ticket.digest[:39]}..."
     )
+
+
+def approves_as_second(play: Play) -> Told:
+    ticket = play.reached(play.access, "pending")
+    after = deciding.approve(play.stage.desk, play.stage.caller(stage.DEE), ticket.id, digest=ticket.digest)
+    require([d.approver for d in after.decisions] == [stage.CYD, stage.DEE], "both approvals are on record")
+    return Told("is an owner, too, and approves the same. Now it may be given.")
 
 
 # ── Meanwhile ────────────────────────────────────────────────────────────────
@@ -131,12 +140,15 @@ def asks_for_deployment(play: Play) -> Told:
         beneficiary=stage.DEPLOY, public_key=line, justification="roll out 2.4.1",
     )  # fmt: skip
     play.certificate = ticket = filing.file_request(play.stage.desk, play.stage.caller(stage.ANN), ask)
+    (one,) = ticket.stages
     require(
-        ticket.status == "pending" and ticket.terms.beneficiary == stage.DEPLOY, "policy lets its owner ask"
+        ticket.status == "pending" and one.needed == 1, "policy lets its owner ask, and wants one approval"
     )
+    require(ticket.terms.beneficiary == stage.DEPLOY, "it is for the service account")
     return Told(
-        f"asks for an SSH certificate for {stage.DEPLOY}, which she answers for. {spoken(CERTIFICATE)}.",
-        f"{ticket.id}  waits for {', '.join(ticket.stages[0].approvers)}",
+        f"asks for an SSH certificate for {stage.DEPLOY}, which she answers for. {spoken(CERTIFICATE)}. It is for one"
+        " narrow thing and ends by itself, so one owner is enough.",
+        f"{ticket.id}  waits for {', '.join(one.approvers)}",
     )
 
 
@@ -238,6 +250,7 @@ ACTS: tuple[tuple[str, Callable[[Play], Told]], ...] = (
     ("Ann", asks),
     ("Ann", approves_herself),
     ("Cyd", approves),
+    ("Dee", approves_as_second),
     ("Muniment", gives),
     ("Ann", writes_with),
     ("Ann", asks_for_deployment),

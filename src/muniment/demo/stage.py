@@ -36,7 +36,8 @@ from muniment.service.registry import record_registry
 ORIGIN = "demo.muniment.local/ledger"
 DATABASE, TARGET, ROLE = "shop", "pg-prod", "orders_rw"
 AUTHORITY, PRINCIPAL = "bastion", "web-deploy"
-ANN, CYD, DEPLOY = "human:ann@example.com", "human:cyd@example.com", "service_account:deploy"
+ANN, CYD, DEE = (f"human:{name}@example.com" for name in ("ann", "cyd", "dee"))
+DEPLOY = "service_account:deploy"
 #: rows in the sample table
 ORDERS = 1000
 
@@ -74,6 +75,7 @@ krl = "var/{authority}.krl"
 name = "{principal}"
 description = "Put a new release on the web servers"
 risk = "high"
+bounded = true
 """
 
 _TABLE = (

@@ -34,7 +34,7 @@ _PROVEN = (
 )
 _NOT_PROVEN = (
     "Not shown: that others have seen the same ledger. It is operator-signed only, no witness has confirmed it. And"
-    " Ann and Cyd were played by the demo: who may act as whom is for your sign-in to say."
+    " Ann, Cyd and Dee were played by the demo: who may act as whom is for your sign-in to say."
 )
 _NEXT = (
     "muniment init access            a configuration of your own that works at once",

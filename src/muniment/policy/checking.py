@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
+from muniment.core.errors import Misconfigured
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.lint import Finding, lint
 from muniment.policy.loading import read_tests
@@ -58,6 +60,21 @@ def errors(folder: Path) -> list[Finding]:
     """What keeps a folder's set from being adopted."""
     policy = CedarPolicy.load(folder)
     return [each for each in lint(policy.rules, run(policy, read_tests(folder))) if each.level == "error"]
+
+
+def too_light(files: Mapping[str, str]) -> list[Finding]:
+    """Light paths of a set that are wider than Muniment lets them be."""
+    return [each for each in lint(CedarPolicy(files).rules, ()) if each.rule == "light-path"]
+
+
+def require_first(files: Mapping[str, str]) -> None:
+    """Raise `Misconfigured` for a set that may be tried and not be the first of a ledger, to which nobody had to agree."""
+    if light := too_light(files):
+        raise Misconfigured(
+            f"{light[0].file}: {light[0].policy}: {light[0].message}",
+            remedy=f"{light[0].remedy} Or try it out, with [policy] single_person_trial = true.",
+            code="config.policy",
+        )
 
 
 def _tried(finding: Finding) -> Finding:

@@ -6,8 +6,10 @@ being adopted.
 
 **The light path.** Access on nobody's word, or on one person's, is only for scope that the catalogue calls bounded, on
 targets that end access by themselves. So a permit of ordinary requests that asks for fewer than two approvals must say
-`@native_expiry("required")` and `@scope_bounded("required")`, which the core then enforces. It is a rule over the text,
-and no text can take it away: it is judged before two people look at the set, and again when it is adopted.
+`@native_expiry("required")`, which the core then enforces, and speak of bounded privileges only: by a condition,
+`when { resource.bounded }`, or by `@scope_bounded("required")`, which also refuses a ticket that asks for anything else
+besides. It is a rule over the text, and no text can take it away: it is judged before a set is the first of a ledger,
+before two people look at it, and again when it is adopted.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from muniment.policy.tables import Case
 
 #: approvals below which a path is a light one
 LIGHT = 2
+_GLASS = {".": {"left": {"Var": "context"}, "attr": "break_glass"}}
+_BOUNDED = {".": {"left": {"Var": "resource"}, "attr": "bounded"}}
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,11 +70,9 @@ def _light(rules: Iterable[Rule]) -> Iterator[Finding]:
         if duty is None or _only_break_glass(rule):
             continue
         approvals = sum(stage.needed for stage in duty.stages if not stage.consent)
-        lacking = [
-            f'@{word}("required")'
-            for word, there in (("native_expiry", duty.native_expiry), ("scope_bounded", duty.scope_bounded))
-            if not there
-        ]
+        bounded = duty.scope_bounded or _wants(rule, _BOUNDED)
+        lacking = [] if duty.native_expiry else ['@native_expiry("required")']
+        lacking += [] if bounded else ["when { resource.bounded }"]
         if approvals < LIGHT and lacking:
             word = "nobody's word" if approvals == 0 else "one person's word"
             yield _finding(
@@ -82,8 +84,12 @@ def _light(rules: Iterable[Rule]) -> Iterator[Finding]:
 
 def _only_break_glass(rule: Rule) -> bool:
     """Break-glass has rules of its own: an incident, and a review by somebody else (I10)."""
-    glass = {".": {"left": {"Var": "context"}, "attr": "break_glass"}}
-    return any(part.holds and part.expression == glass for part in parts(rule.source))
+    return _wants(rule, _GLASS)
+
+
+def _wants(rule: Rule, attribute: Mapping[str, object]) -> bool:
+    """Whether its condition holds only where this attribute is true."""
+    return any(part.holds and part.expression == attribute for part in parts(rule.source))
 
 
 def _silent(rules: Iterable[Rule]) -> Iterator[Finding]:

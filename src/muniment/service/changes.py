@@ -26,8 +26,8 @@ from muniment.core.events import (
     SettingsAdopted,
 )
 from muniment.core.identity import Identity, is_human
-from muniment.policy.cedar import CedarPolicy
-from muniment.policy.lint import Finding, lint
+from muniment.policy.checking import require_first, too_light
+from muniment.policy.lint import Finding
 from muniment.policy.loading import SCHEMA, digest_of, schema_text
 from muniment.ports import Append, Stream
 from muniment.service.budgeting import new_id
@@ -98,8 +98,7 @@ def adopt(desk: Desk, caller: Caller, change_id: str) -> Change:
             remedy="Have it proposed again, from what is in force now.",
             code="refused.stale-change",
         )
-    light = [f for f in lint(CedarPolicy(change.files).rules, ()) if f.rule == "light-path"]
-    if light:
+    if light := too_light(without_schema(change.files)):
         raise Refused(
             f"{light[0].policy}: {light[0].message}", remedy=light[0].remedy, code="refused.policy-check"
         )
@@ -150,8 +149,14 @@ def require_reader(desk: Desk, caller: Caller) -> None:
 
 
 def first(state: Standing, policy: Files, settings: Files | None) -> tuple[Event, ...]:
-    """What puts the first set in force, or the same policies under the schema of another version. Empty if neither."""
+    """What puts the first set in force, or the same policies under the schema of another version. Empty if neither.
+
+    Raises:
+        Misconfigured: it is the first that nobody tries out any more, and a light path of it is too wide.
+    """
     events: list[Event] = []
+    if settings is not None and state.settings is None:
+        require_first(without_schema(policy))
     if digest_of(policy) != state.policy:
         events += [*_recorded(state, policy)]
         adopted = PolicyAdopted(digest=digest_of(policy), files=_named(policy))
