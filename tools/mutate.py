@@ -37,13 +37,13 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gate": (
         (
             "core/separation.py", "core/filing.py", "core/approving.py", "core/countering.py", "core/delegation.py",
-            "core/extending.py", "core/waiting.py", "core/fulfilling.py", "core/lifecycle.py",
+            "core/extending.py", "core/waiting.py", "core/fulfilling.py", "core/quorum.py", "core/lifecycle.py",
         ),
         tuple(
             f"tests/core/test_{name}.py"
             for name in (
                 "gate", "giving", "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
-                "deciding",
+                "quorum", "deciding",
             )
         ),
     ),

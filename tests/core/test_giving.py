@@ -85,7 +85,7 @@ def test_only_within_the_window_that_was_asked_for(waits: timedelta, what: str) 
         ({"verdict": None}, "the beneficiary or whoever answers for it is deactivated"),
         ({"active": False}, "the beneficiary or whoever answers for it is deactivated"),
         ({"said": verdict(permitted=False)}, "no"),
-        ({"said": replace(verdict(), obligations=None)}, "policy changed since the approval: it says no longer what access obliges to"),
+        ({"said": replace(verdict(), obligations=None)}, "what policy demands changed since the approval: it says no longer what access obliges to"),
     ],
     ids=str,
 )  # fmt: skip

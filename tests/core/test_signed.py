@@ -34,7 +34,9 @@ def test_an_unsigned_approval_does_not_stand_once_policy_demands_a_signature() -
     facts = life.system(verdict=verdict(signed=True), standing_approvers=(LEAD,))
     (denied,) = life.do(c.StartProvisioning(held=(), ticketed=()), facts)
     assert isinstance(denied, RequestDenied)
-    assert denied.reasons == ("policy changed since the approval: approvers must sign their approvals",)
+    assert denied.reasons == (
+        "what policy demands changed since the approval: approvers must sign their approvals",
+    )
 
 
 def test_the_statement_names_all_that_it_means_and_where_it_counts() -> None:

@@ -194,6 +194,69 @@ def test_nobody_decides_alone_when_access_is_given_whatever_policy_says(office: 
     assert {office.status(for_machine), office.status(same)} == {"pending"}
 
 
+# ── the people whom policy asks change between the approval and the access ──
+
+MANAGER = 'manager = "human:bo@example.com"    # nobody'
+
+
+@pytest.mark.parametrize(
+    ("approvers", "by", "status"),
+    [
+        ("manager", "bo", "denied"),
+        ("manager or group:platform", "bo", "denied"),
+        ("manager or group:platform", "cyd", "active"),
+        # a manager who went, and may decide by another right
+        ("manager or group:on-call", "bo", "active"),
+        # somebody who was asked as one of the group, and is the manager by now
+        ("manager or group:platform", "dee", "active"),
+    ],
+)
+def test_another_manager_when_access_is_given(office: Office, approvers: str, by: str, status: str) -> None:
+    """Those who approved are asked still, or what they said is not enough any more (I4)."""
+    oblige(office, f'@approvers("{approvers}")\n@max_duration("4h")')
+    asked = office.ask()
+    office.approve(asked, by)
+    people(office, MANAGER, 'manager = "human:dee@example.com"    # nobody')
+    office.give(asked)
+    assert office.status(asked) == status
+    if status == "denied":
+        [denied] = events(office, asked, e.RequestDenied)
+        assert denied.by == "policy"
+        assert "it needs more approvals in" in denied.reasons[0]
+        assert DEE in denied.reasons[0]
+        again = office.ask()  # the new manager is asked
+        office.approve(again, "dee")
+        office.give(again)
+        assert office.status(again) == "active"
+    sound(office)
+
+
+@pytest.mark.parametrize(("who", "status"), [("cyd", "active"), ("bo", "denied")])
+def test_two_are_asked_and_one_was_the_manager(office: Office, who: str, status: str) -> None:
+    """Each approval fills one seat, of those that are there now."""
+    oblige(office, '@approvers("2 of manager or group:platform")\n@max_duration("4h")')
+    asked = office.ask()
+    for each in ("dee", who):
+        office.approve(asked, each)
+    people(office, MANAGER, "# nobody's report. nobody")
+    oblige(office, '@approvers("2 of group:platform")\n@max_duration("4h")')
+    office.give(asked)
+    assert office.status(asked) == status
+    sound(office)
+
+
+def test_nobody_is_the_manager_any_more(office: Office) -> None:
+    oblige(office, '@approvers("manager")\n@max_duration("4h")')
+    asked = office.ask()
+    office.approve(asked, "bo")
+    people(office, MANAGER, "# nobody")
+    office.give(asked)
+    assert office.status(asked) == "denied"
+    [denied] = events(office, asked, e.RequestDenied)
+    assert "manager" in denied.reasons[0]
+    sound(office)
+
+
 def report(office: Office) -> None:
     """Bo reports to Ann from now on."""
     people(office, 'manager = "human:bo@example.com"    # nobody', "# nobody")

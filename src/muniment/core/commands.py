@@ -222,6 +222,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # everybody above each who handed authority to the actor
     extended: Ticket | None = None  # what the request extends, as it stands now
     standing_approvers: tuple[IdentityId, ...] = ()  # approvers on file whose authority holds now
+    # stages of the verdict that each of these could decide now; empty where it asks for the stages on file
+    entitled: dict[IdentityId, tuple[str, ...]] = {}
     active: bool = True  # requester, beneficiary and an owner are active
     stale: str = ""  # why the directory may be out of date, in a sentence; empty while it is current
     on_incident: tuple[IdentityId, ...] = ()  # whoever broke glass for the same incident, and whom they named

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from msgspec.structs import replace
-
 from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.errors import Refused, Unavailable
@@ -18,6 +16,7 @@ from muniment.core.filing import unmet
 from muniment.core.glass import broken
 from muniment.core.instants import parse_instant, spoken, wire
 from muniment.core.listing import in_entries, listed
+from muniment.core.quorum import short_now
 from muniment.core.scope import Scope, compare
 from muniment.core.text import visible
 from muniment.core.ticket import UNREAD, Ticket
@@ -60,7 +59,8 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
         return (e.ApprovalsVoided(approvers=fallen, reason="no longer entitled to approve"),)
     stricter = _stricter(ticket, verdict.obligations, facts)
     if stricter:
-        return (e.RequestDenied(by="policy", reasons=(f"policy changed since the approval: {stricter}",)),)
+        why = f"what policy demands changed since the approval: {stricter}"
+        return (e.RequestDenied(by="policy", reasons=(why,)),)
     standing = [p for p in ticket.terms.scope if p in command.held and p not in command.ticketed]
     if standing:
         held = ", ".join(map(str, standing))
@@ -91,14 +91,8 @@ def _stricter(  # noqa: PLR0911  each return is one demand
     if ticket.terms.duration > obligations.longest:
         return f"at most {spoken(timedelta(seconds=obligations.longest))} are allowed"
     waits = ticket.terms.kind != "break_glass"  # whose approvals come afterwards
-    # a stage that others decide now keeps its name: who decided it before is no longer who policy asks (I4)
-    before = {s.name: s.approvers for s in ticket.stages}
-    short = [
-        s.name
-        for s in replace(ticket, obligations=obligations).stages
-        if waits and (ticket.short_of(s) or not set(before.get(s.name, ())).issubset(s.approvers))
-    ]
-    if short:
+    short = short_now(ticket, obligations, facts.entitled)
+    if waits and short:
         return f"it needs more approvals in {', '.join(short)}"
     missed = unmet(ticket.terms, obligations, facts)
     if missed:

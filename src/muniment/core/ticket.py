@@ -269,10 +269,14 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         """How many approvals of one stage stand."""
         return sum(1 for d in self.decisions if d.stage == stage and d.decision == "approve")
 
-    def short_of(self, stage: Stage) -> int:
-        """How many more people a stage needs. Who files a request for a machine of their own agrees to it by that."""
+    def wanted_in(self, stage: Stage) -> int:
+        """How many people a stage needs. Who files a request for a machine of their own agrees to it by that."""
         agreed = stage.consent is True and self.terms.requester in stage.approvers
-        return max(0, stage.needed - self.approvals_in(stage.name) - agreed)
+        return stage.needed - agreed
+
+    def short_of(self, stage: Stage) -> int:
+        """How many more people a stage needs."""
+        return max(0, self.wanted_in(stage) - self.approvals_in(stage.name))
 
     def reached_stages(self) -> tuple[Stage, ...]:
         """Stages that may be decided: the ones before them are satisfied."""

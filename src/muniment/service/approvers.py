@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from muniment.core.identity import Identity, IdentityId, is_human
+from muniment.core.quorum import unfilled
 from muniment.core.separation import excluded
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Stage
@@ -58,11 +59,11 @@ def missing(desk: Desk, ticket: Ticket) -> dict[str, str]:
     wanted = sum(short.values())
     people = {stage: able(desk, ticket, stage, enough=wanted) for stage in short}
     seats = [stage for stage, n in short.items() for _ in range(n)]
-    unfilled = _unfilled(seats, people)
+    empty = unfilled(seats, people)
     return {
         stage.name: _sentence(desk, ticket, stage, people[stage], short[stage])
         for stage in short
-        if stage in unfilled
+        if stage in empty
     }
 
 
@@ -79,22 +80,6 @@ def _members(desk: Desk, stage: Stage) -> Iterator[Identity]:
             if member.id not in seen and member.active and is_human(member.id):
                 seen.add(member.id)
                 yield member
-
-
-def _unfilled(seats: list[Stage], people: dict[Stage, tuple[IdentityId, ...]]) -> set[Stage]:
-    """Stages with a seat that stays empty when each person takes one seat at most (augmenting paths)."""
-    taken: dict[IdentityId, int] = {}
-
-    def seat(at: int, tried: set[IdentityId]) -> bool:
-        for person in people[seats[at]]:
-            if person not in tried:
-                tried.add(person)
-                if person not in taken or seat(taken[person], tried):
-                    taken[person] = at
-                    return True
-        return False
-
-    return {seats[at] for at in range(len(seats)) if not seat(at, set())}
 
 
 def _sentence(desk: Desk, ticket: Ticket, stage: Stage, people: tuple[IdentityId, ...], short: int) -> str:

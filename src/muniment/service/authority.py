@@ -15,7 +15,7 @@ from muniment.core.events import DelegationGiven, decode_data
 from muniment.core.identity import Identity, IdentityId
 from muniment.core.separation import excluded
 from muniment.core.ticket import Decision, Ticket
-from muniment.core.verdict import Authority
+from muniment.core.verdict import Authority, Obligations
 from muniment.ports import Premise, Subject, Target
 
 if TYPE_CHECKING:
@@ -115,9 +115,24 @@ def stands(  # noqa: PLR0917  as `Policy.judge_approver`
     desk: Desk, ticket: Ticket, decision: Decision, requester: Subject, beneficiary: Subject, target: Target
 ) -> bool:
     """Whether a decision on file is by somebody who could make it now (I4)."""
+    return decision.stage in entitled(
+        desk, ticket, decision, requester, beneficiary, target, ticket.obligations
+    )
+
+
+def entitled(  # noqa: PLR0917  as `stands`, and of which stages
+    desk: Desk,
+    ticket: Ticket,
+    decision: Decision,
+    requester: Subject,
+    beneficiary: Subject,
+    target: Target,
+    owed: Obligations | None,
+) -> tuple[str, ...]:
+    """Stages of these obligations in which a decision on file could be made now: as consent, or as what it is."""
     approver = desk.directory.get(decision.approver)
     if approver is None or not approver.active:
-        return False
+        return ()
     holder = approver
     if decision.on_behalf:
         given = desk.directory.get(decision.on_behalf.by)
@@ -126,16 +141,22 @@ def stands(  # noqa: PLR0917  as `Policy.judge_approver`
             or not given.active
             or not _still_delegated(desk, ticket, decision.on_behalf, approver)
         ):
-            return False
+            return ()
         holder = given
-    if not names_of(desk, decision).isdisjoint(_stakeholders(desk, ticket, decision, requester, beneficiary)):
-        return False
-    authority = desk.policy.judge_approver(ticket, desk.subject(holder.id), requester, beneficiary, target)
-    if not authority.verdict.permitted or decision.stage not in authority.stages:
-        return False
-    return not decision.on_behalf or not desk.policy.forbids(
-        ticket, desk.subject(approver.id), requester, beneficiary, target, authority.stages
-    )
+    consent = any(s.consent is True and s.name == decision.stage for s in ticket.stages)
+    parties = _stakeholders(desk, ticket, requester, beneficiary, consent=consent)
+    if not names_of(desk, decision).isdisjoint(parties):
+        return ()
+    asked = replace(ticket, obligations=owed)
+    authority = desk.policy.judge_approver(asked, desk.subject(holder.id), requester, beneficiary, target)
+    if not authority.verdict.permitted:
+        return ()
+    if decision.on_behalf and desk.policy.forbids(
+        asked, desk.subject(approver.id), requester, beneficiary, target, authority.stages
+    ):
+        return ()
+    alike = {s.name for s in asked.stages if (s.consent is True) is consent}
+    return tuple(stage for stage in authority.stages if stage in alike)
 
 
 def names_of(desk: Desk, decision: Decision) -> frozenset[IdentityId]:
@@ -145,14 +166,13 @@ def names_of(desk: Desk, decision: Decision) -> frozenset[IdentityId]:
 
 
 def _stakeholders(
-    desk: Desk, ticket: Ticket, decision: Decision, requester: Subject, beneficiary: Subject
+    desk: Desk, ticket: Ticket, requester: Subject, beneficiary: Subject, *, consent: bool
 ) -> frozenset[IdentityId]:
     """Whose ticket it is now, by every name (I2): no policy has a say in that."""
     parties = frozenset(
         name for s in (requester, beneficiary) for name in (s.identity.id, *s.identity.aliases)
     )
     parties |= {ticket.terms.requester, ticket.terms.beneficiary}
-    consent = any(s.consent is True and s.name == decision.stage for s in ticket.stages)
     return parties if consent else parties | excluded(ticket, desk.accountable_of(ticket))
 
 

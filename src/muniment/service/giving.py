@@ -25,7 +25,7 @@ from muniment.core.scope import Scope, excess, scope
 from muniment.core.ticket import Ticket
 from muniment.ports import Append, Credential, Outcome, Target
 from muniment.service import fulfilment as f
-from muniment.service.authority import names_of, stands
+from muniment.service.authority import entitled, names_of, stands
 from muniment.service.desk import Desk
 from muniment.service.filing import with_target
 from muniment.service.sealed import under_checkpoint
@@ -122,7 +122,10 @@ def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
     """Policy's verdict on the request now, and whose approvals still stand (I4, I9)."""
     requester, beneficiary = desk.subject(ticket.terms.requester), desk.subject(ticket.terms.beneficiary)
     verdict = desk.policy.judge_request(ticket.terms, requester, beneficiary, target)
+    owed = verdict.obligations
+    others = replace(ticket, obligations=owed).stages != ticket.stages  # are asked than when it was filed
     standing: list[IdentityId] = []
+    stages: dict[IdentityId, tuple[str, ...]] = {}
     counted: set[IdentityId] = set()
     for decision in ticket.decisions:
         names = names_of(desk, decision)
@@ -133,9 +136,13 @@ def rejudged(desk: Desk, ticket: Ticket, target: Target) -> c.Facts:
         ):
             standing.append(decision.approver)
             counted |= names
+            if others:
+                stages[decision.approver] = entitled(
+                    desk, ticket, decision, requester, beneficiary, target, owed
+                )
     extended = desk.store.read(ticket.terms.extends)[1] if ticket.terms.extends else None
     facts = replace(
-        desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing), extended=extended,
+        desk.facts(ticket, None), verdict=verdict, standing_approvers=tuple(standing), entitled=stages, extended=extended,
         open_references=desk.open_references(ticket.terms, verdict),
     )  # fmt: skip
     return with_target(facts, target, ticket.terms.scope)
