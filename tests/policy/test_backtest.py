@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 from muniment.core.events import PolicyDecided, decode_data, encode_data
 from muniment.core.verdict import obliged
+from muniment.policy import starter
 from muniment.policy.backtest import Backtest, Filed
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.replay import decided_again, replay
-from policy.world import BO, FORBID, PERMIT, judge, person, policy, target, terms
+from policy.world import (
+    ANN,
+    API,
+    BO,
+    BOT,
+    DEPLOY,
+    FORBID,
+    PERMIT,
+    judge,
+    machine,
+    person,
+    policy,
+    role,
+    target,
+    terms,
+)
 
 ONE = f'@id("a") @approvers("group:leads") @max_duration("4h") {PERMIT}'
 GLASS = {"kind": "break_glass", "incident": "INC-1"}
@@ -19,7 +38,10 @@ GLASS = {"kind": "break_glass", "incident": "INC-1"}
 
 def decided(rules, asked=None, on=None, who=None):
     """The event that this decision was recorded as."""
-    verdict = judge(rules, asked, who, None, on)
+    return event_of(judge(rules, asked, who, None, on), asked)
+
+
+def event_of(verdict, asked=None):
     owed = verdict.obligations and obliged(
         verdict.obligations, break_glass=bool(asked and asked.kind == "break_glass")
     )
@@ -121,6 +143,43 @@ def test_a_decision_comes_out_again_byte_for_byte(at):
     event = decode_data(PolicyDecided.kind, raw)
     assert replay(event, rules.files()).same
     assert encode_data(decided_again(event, rules.files())) == raw
+
+
+def test_ten_thousand_stored_decisions_come_out_again_byte_for_byte():
+    """Of the sets that are shipped, of every kind of request, no two alike; answered from bytes and recorded files."""
+    company = Path(__file__).parents[2] / "examples" / "company" / "policies"
+    sets = [CedarPolicy(starter.files()), CedarPolicy.load(company)]
+    known = {rules.digest: rules.files() for rules in sets}
+    narrow, wide = role("narrow"), role("customer_eu_ro")
+    on = [
+        target(narrow, wide, environment=environment, native=native, bounded=bounded, risk=risk, owners_of={"narrow": (BO,)})
+        for environment in ("dev", "prod")
+        for native, bounded in ((True, True), (True, False), (False, True))
+        for risk in ("low", "high", "critical")
+    ]  # fmt: skip
+    asked_by = [
+        (person(groups=groups, manager=manager, above={ANN: (manager,)} if manager else {}), None)
+        for groups in (["engineers"], ["engineers", "on-call"], ["engineers", "contractors"], ["support"], [])
+        for manager in (None, BO)
+    ]
+    asked_by += [(person(), machine(who, groups=["machines"])) for who in (DEPLOY, API, BOT)]
+    asked_by += [(machine(who), None) for who in (DEPLOY, API, BOT)]
+    chance, stored = random.Random(4), []
+    for at in range(10_000):
+        (asks, gets), there, rules = chance.choice(asked_by), chance.choice(on), chance.choice(sets)
+        wanted = chance.choice(([narrow], [wide], [narrow, wide]))
+        more = GLASS if chance.random() < 0.2 else {"references": {"change": f"CHG-{at}"}}
+        gets = gets or asks
+        asked = terms(asks.identity.id, gets.identity.id, wanted, duration=1 + at, **more)
+        stored.append(encode_data(event_of(judge(rules, asked, asks, gets, there), asked)))
+    assert len(set(stored)) > 9_000
+    permitted = 0
+    for raw in stored:
+        event = decode_data(PolicyDecided.kind, raw)
+        assert isinstance(event, PolicyDecided)
+        permitted += event.permitted
+        assert encode_data(decided_again(event, known[event.policies])) == raw
+    assert 1_000 < permitted < 9_000
 
 
 @pytest.mark.parametrize(

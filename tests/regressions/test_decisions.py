@@ -26,11 +26,12 @@ from muniment.core.scope import Privilege, parse_scope
 from muniment.core.text import clean_name
 from muniment.main import open_desk
 from muniment.ports import Target
-from muniment.service import deciding
+from muniment.service import deciding, tokens
 from muniment.service.documents import ticket_document
 from muniment.service.filing import Ask, file_request
 from muniment.service.offboarding import offboard
-from service.changes import events, oblige, people, sound, ticket
+from muniment.store.tokens import SqlTokens
+from service.changes import PRODUCTION, events, oblige, people, sound, ticket
 
 CYD = 'name = "Cyd"\ngroups = ["platform"]'
 DEE = 'name = "Dee"\ngroups = ["platform"]'
@@ -142,6 +143,13 @@ def test_f6_an_approval_has_no_field_for_scope_type_or_end() -> None:
     assert set(c.Approve.__struct_fields__) == {"digest", "comment", "signature"}
 
 
+def test_f6_no_command_moves_an_end() -> None:
+    """discord/access 401: anybody edited "should expire". An offer says for how long, and only ever less."""
+    moving = {"expires_at", "expires", "ends_at", "until", "starts_at", "window", "duration", "terms"}
+    able = {command.__name__ for command in WHEN if moving.intersection(command.__struct_fields__)}
+    assert able == {"Counter"}
+
+
 def test_f7_an_empty_scope_is_not_asked_for(office: Office) -> None:
     """JumpServer ddacd5fce: a link approved even an empty ticket."""
     with pytest.raises(Invalid):
@@ -158,6 +166,16 @@ def test_f8_f18_another_spelling_or_alias_is_the_same_person(office: Office, nam
     asked = office.ask()
     caller = office.desk.caller(name, "test")
     assert refused(deciding.approve, office.desk, caller, asked, digest=None) == "refused.self-approval"
+
+
+@pytest.mark.parametrize("name", ["Root", "ROOT", "root\u200b", "r\u043e\u043et", "root ", "web-admin\0"])
+def test_f8_another_spelling_of_a_privilege_is_none(office: Office, name: str) -> None:
+    """OpenBao CVE-2025-54996: letter case hid that it was root that was asked for."""
+    ask = Ask(
+        target="bastion", scope=(Privilege(privilege=name),), justification="x", duration=HOUR, public_key=office.public_key
+    )  # fmt: skip
+    code = refused(file_request, office.desk, office.caller("ann"), ask)
+    assert code == ("invalid.unknown-privilege" if name.isprintable() and name == name.strip() else "invalid")
 
 
 @pytest.mark.parametrize(
@@ -197,6 +215,15 @@ def test_f20_what_one_may_not_see_is_not_there(office: Office) -> None:
             office.do(do, "bo", asked, **words)
 
 
+@pytest.mark.parametrize("scope", [("web-admin", "root"), ("root",)])
+def test_f20_one_no_among_yeses_is_a_no(office: Office, scope: tuple[str, ...]) -> None:
+    """JumpServer CVE-2023-42442: permissions were OR-ed."""
+    root = '@id("no-root") forbid (principal, action == Action::"request", resource) when { resource.name == "root" };'
+    oblige(office, PRODUCTION, freeze=root)
+    assert office.status(office.ask("web-admin")) == "pending"
+    assert office.status(office.ask(*scope)) == "denied"
+
+
 # ── who left, who is not there, who is not meant ──
 
 
@@ -213,6 +240,24 @@ def test_f24_disabled_on_the_way_nothing_is_given_and_what_was_given_ends(office
     assert office.status(asked) == ("revoking" if when == "active" else "denied")
     with pytest.raises(Refused):
         office.caller("ann")
+
+
+@pytest.mark.parametrize("why", ["over", "revoked"])
+def test_f24_a_token_that_was_good_is_not_taken_again(office: Office, why: str) -> None:
+    """AWS Identity Center: tokens without an end, and a cache that let old ones pass."""
+    token = tokens.create(office.desk, "human:ann@example.com", lasts=HOUR)
+    kept = SqlTokens(office.desk.store.engine, office.desk.store.marker)
+    door, later = tokens.TokenAuthenticator(kept), tokens.TokenAuthenticator(kept)
+    found = door.authenticate(token["token"], office.clock.at)
+    assert found
+    assert found.identity == "human:ann@example.com"
+    if why == "revoked":
+        tokens.revoke(office.desk, token["id"])
+        office.later(2)
+    else:
+        office.later(3600)
+    for each in (door, later):
+        assert refused(each.authenticate, token["token"], office.clock.at).startswith("unauthenticated.")
 
 
 def test_f24_an_approver_who_left_has_approved_nothing(office: Office) -> None:
@@ -311,6 +356,8 @@ def test_future_access_does_not_outlive_what_it_rested_on(office: Office) -> Non
     office.later(24 * 3600)
     office.give(asked)
     assert office.status(asked) == "denied"
+    [denied] = events(office, asked, e.RequestDenied)
+    assert denied.reasons[0].startswith("no policy permits human:ann@example.com")
 
 
 def test_future_access_whose_window_is_over_lapses(office: Office) -> None:
@@ -342,6 +389,7 @@ def test_accepted_is_not_granted(office: Office) -> None:
     office.give(asked)
     assert office.status(asked) != "active"
     assert not [g for g in events(office, asked, e.GrantObserved) if g.granted]
+    assert [failed.code for failed in events(office, asked, e.ProvisioningFailed)] == ["target.not-given"]
 
 
 def test_a_fulfilment_that_failed_is_on_record_and_not_just_in_a_log(office: Office) -> None:
