@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from core.lives import LEAD, LEAD2, Life, authority, verdict
@@ -82,6 +86,22 @@ def test_everybody_takes_one_seat_however_they_can_be_placed() -> None:
     )
     assert short_now(life.ticket, now, first) == ()
     assert short_now(life.ticket, now, second) == ("eve or y",)
+
+
+PEOPLE, STAGES = ("a", "b", "c", "d"), tuple(stage(f"s{n}") for n in range(3))
+
+
+@given(
+    st.lists(st.sampled_from(STAGES), max_size=4),
+    st.fixed_dictionaries({each: st.lists(st.sampled_from(PEOPLE), unique=True) for each in STAGES}),
+)
+def test_a_seat_stays_empty_only_where_no_order_fills_them_all(seats, people) -> None:
+    """Beside every way of placing people, tried out."""
+    orders = permutations(PEOPLE, len(seats))
+    could = any(all(who in people[at] for who, at in zip(order, seats, strict=True)) for order in orders)
+    empty = unfilled(seats, people)
+    assert (not empty) is could
+    assert empty <= set(seats)
 
 
 def test_a_person_fills_one_seat() -> None:
