@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.jwk import RSAKey
 
-from muniment.api.app import Office
-from muniment.api.dialects import PLAIN, dialect_at
+from muniment.api.app import TABLE, Office
+from muniment.api.dialects import PLAIN, Dialect, dialect_at
 from muniment.api.serving import Address, ApiServer
 from muniment.cli.session import record
 from muniment.config import load
@@ -105,7 +106,7 @@ class Api:
             more["json"] = body
         answer = self.http.request(method, path, headers=headers, **more)
         if answer.status_code >= 400:
-            spoken = dialect_at(httpx.URL(path).path)
+            spoken = dialect_of(method, httpx.URL(path).path)
             assert answer.headers["content-type"] == spoken.refusal_type, answer.text
             if spoken is PLAIN:
                 assert answer.json().keys() == PROBLEM
@@ -131,6 +132,14 @@ class Api:
 
     def tickets(self) -> int:
         return self.desk.store.count_tickets()
+
+
+def dialect_of(method: str, path: str) -> Dialect:
+    """What a route's refusals are written in."""
+    for route in TABLE:
+        if route.method == method and re.fullmatch(re.sub(r"{[^}]*}", "[^/]+", route.path), path):
+            return route.dialect
+    return dialect_at(path)
 
 
 def free_port() -> int:

@@ -568,8 +568,9 @@ def test_when_the_provider_is_away_sessions_tokens_and_broken_glass_go_on(place:
 
 
 def test_no_provider_means_no_sign_in(api: Api) -> None:
-    assert code(api("POST", "/auth/device", who=None)) == "not-found.sign-in"
-    for path in ("/auth/login", "/auth/callback"):
+    refused = api("POST", "/auth/device", who=None, data={"client_id": "muniment-cli"})
+    assert (refused.status_code, refused.json()["error"]) == (404, "invalid_request")
+    for path in ("/auth/login", "/auth/callback", "/.well-known/oauth-authorization-server"):
         answer = api("GET", path, who=None)
         assert (answer.status_code, code(answer)) == (404, "not-found.sign-in")
     assert code(api("GET", "/auth/session")) == "unauthenticated.no-session"

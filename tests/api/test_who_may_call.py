@@ -15,6 +15,7 @@ from muniment.api.app import TABLE
 from muniment.api.routes import Route
 from muniment.ports import Scoped
 from muniment.service import tokens
+from muniment.service.devices import GRANT
 
 NEVER = "req_00000000000000000000000000"
 SUBJECT = {"type": "user", "id": "ann@example.com"}
@@ -41,8 +42,10 @@ BODIES: dict[str, Any] = {
     },
     "finish_passkey": {"state": "x", "answer": {}},
     "end_sessions": {"logout_token": "x"},
-    "fetch_token": {"device_code": "x"},
+    "begin_device": {"client_id": "muniment-cli"},
+    "fetch_token": {"grant_type": GRANT, "device_code": "x", "client_id": "muniment-cli"},
     "allow_device": {"user_code": "BCDFG-HJKLM"},
+    "deny_device": {"user_code": "BCDFG-HJKLM"},
     "file_bundle": {"requests": [REQUEST, REQUEST]},
     "give_delegation": {"to": "human:dee@example.com", "reason": "x", "duration": "PT1H"},
     "propose_change": {"reason": "x"},
@@ -107,7 +110,7 @@ def test_only_these_need_no_credential() -> None:
     assert {route.path for route in OPEN} == {
         "/healthz", "/readyz", "/openapi.json", "/.well-known/authzen-configuration", "/auth/style.css", "/auth/passkeys.js",
         "/auth/login", "/auth/callback", "/auth/backchannel-logout", "/auth/device", "/auth/device/token",  # their credential is the provider's word
-        "/.well-known/ssf-configuration", "/ssf/jwks.json",
+        "/.well-known/oauth-authorization-server", "/.well-known/ssf-configuration", "/ssf/jwks.json",
     }  # fmt: skip
 
 

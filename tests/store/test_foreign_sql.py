@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from threading import Barrier, Thread
 
 import msgspec
 import pytest
@@ -29,6 +30,7 @@ from muniment.service.sessions import Sessions
 from muniment.service.tokens import TokenAuthenticator
 from muniment.service.verifying import verify_directory, verify_store
 from muniment.store import tables as t
+from muniment.store.devices import SqlDevices
 from muniment.store.events import SqlStore
 from muniment.store.marking import Marker
 from muniment.store.projecting import ticket_row
@@ -505,6 +507,39 @@ def test_the_end_of_a_session_is_not_undone_by_sql(store: SqlStore) -> None:
     a_session(store)
     assert rows.end_all(replace(signed_out("1", None), issuer="https://other.example"), NOW) == []
     assert len(rows.end_all(signed_out(None, "s"), NOW)) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"identity": LEAD}, {"answer": "yes"}, {"until": "2036-11-23T10:00:00.000000Z"}, {"mark": b"x"}],
+    ids=str,
+)
+def test_a_device_that_sql_let_in_gets_nothing(store: SqlStore, changed: dict[str, str]) -> None:
+    rows, code = SqlDevices(store.engine, store.marker), bytes(32)
+    rows.say(code, REQUESTER, "no", NOW, NOW + timedelta(minutes=10))
+    assert rows.take(code, NOW) == ("no", REQUESTER)
+    run(store, update(t.device).values(**changed))
+    assert rows.take(code, NOW) is None
+    rows.say(code, LEAD, "yes", NOW, NOW + timedelta(minutes=10))  # and stands in nobody's way
+    assert rows.take(code, NOW) == ("yes", LEAD)
+
+
+def test_of_many_questions_of_a_device_one_gets_the_token(store: SqlStore) -> None:
+    rows, code, together = SqlDevices(store.engine, store.marker), bytes(32), Barrier(8)
+    rows.say(code, REQUESTER, "yes", NOW, NOW + timedelta(minutes=10))
+    found: list[object] = []
+
+    def ask() -> None:
+        together.wait()
+        found.append(rows.take(code, NOW))
+
+    threads = [Thread(target=ask) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(map(str, found)) == [str(("taken", REQUESTER))] * 7 + [str(("yes", REQUESTER))]
+    assert rows.take(code, NOW + timedelta(minutes=10)) is None
 
 
 def test_a_revocation_is_not_undone_by_sql(store: SqlStore) -> None:

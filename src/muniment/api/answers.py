@@ -374,6 +374,36 @@ class Token(TypedDict):
     expires_at: Instant
 
 
+class DeviceToken(TypedDict):
+    """RFC 6749, section 5.1, with whom the token acts as, and until when."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+    scope: NotRequired[str]
+    identity: str
+    expires_at: Instant
+
+
+class OAuthError(TypedDict):
+    """RFC 6749, section 5.2, and RFC 8628, section 3.5."""
+
+    error: str
+    error_description: str
+
+
+class AuthorizationServer(TypedDict):
+    """RFC 8414."""
+
+    issuer: str
+    device_authorization_endpoint: str
+    token_endpoint: str
+    token_endpoint_auth_methods_supported: list[str]
+    grant_types_supported: list[str]
+    response_types_supported: list[str]
+    scopes_supported: list[str]
+
+
 class Making(TypedDict):
     state: str
     options: dict[str, Any]

@@ -423,17 +423,26 @@ class UserCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     user_code: Annotated[str, Meta(max_length=32)] | None = None
 
 
-class Allowed(msgspec.Struct, frozen=True, kw_only=True):
-    """A code that somebody says yes to."""
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """A code that somebody says yes or no to."""
 
     user_code: Annotated[str, Meta(max_length=32)]
     csrf: Annotated[str, Meta(max_length=64)] = ""
 
 
-class DeviceToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The device's own code."""
+class DeviceBegun(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that wants to be let in. RFC 8628, section 3.1; what is not known is ignored, as RFC 6749 demands."""
 
-    device_code: Annotated[str, Meta(max_length=1000)]
+    client_id: Annotated[str, Meta(min_length=1, max_length=255)]
+    scope: Annotated[str, Meta(max_length=255)] = ""
+
+
+class DeviceToken(msgspec.Struct, frozen=True, kw_only=True):
+    """The device's own code. RFC 8628, section 3.4."""
+
+    grant_type: Annotated[str, Meta(min_length=1, max_length=255)]
+    device_code: Annotated[str, Meta(min_length=1, max_length=1000)]
+    client_id: Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class Passkey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -64,6 +64,29 @@ SIGNALS = Dialect(
     refuse=_signals,
 )
 
+_OAUTH = {
+    "conflict.authorization-pending": "authorization_pending", "conflict.slow-down": "slow_down",
+    "refused.device-denied": "access_denied", "invalid.device-expired": "expired_token",
+    "invalid.device-grant": "invalid_grant", "invalid.client": "invalid_client", "invalid.scope": "invalid_scope",
+    "invalid.grant-type": "unsupported_grant_type",
+}  # fmt: skip
+
+
+def _oauth(error: MunimentError, status: HTTPStatus) -> dict[str, Any]:
+    away = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status is HTTPStatus.TOO_MANY_REQUESTS
+    named = _OAUTH.get(error.code, "temporarily_unavailable" if away else "invalid_request")
+    plain = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in error.message)
+    return {"error": named, "error_description": plain}
+
+
+#: RFC 6749, section 5.2, with the names of RFC 8628
+OAUTH = Dialect(
+    media_type="application/json",
+    refusal=answers.OAuthError,
+    refusal_type="application/json",
+    refuse=_oauth,
+)
+
 #: of the AuthZEN Access Request and Approval Profile, draft 1
 _ARAP = "urn:openid:authzen:access-request:error:"
 _ARAP_TYPES = {

@@ -78,13 +78,10 @@ class RemoteBackend:
         """See `Backend`."""
         return self._get("/v1/whoami")
 
-    def begin_device(self) -> Document:
-        """Begin to sign in: what to show to the person."""
-        return self._post("/auth/device")
-
-    def fetch_token(self, device_code: str) -> Document:
-        """The token, once the person said yes."""
-        return self._post("/auth/device/token", {"device_code": device_code})
+    def send_form(self, path: str, fields: Mapping[str, str]) -> tuple[int, bytes]:
+        """Send a form once, and get status and body, whatever they are. Raises `Unavailable`: no answer."""
+        answer = self._exchange("POST", path, data=fields)
+        return answer.status_code, answer.content
 
     # ── tickets ──
 
@@ -389,17 +386,20 @@ class RemoteBackend:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         given = {name: value for name, value in query.items() if value is not None}
+        answer = self._exchange(method, path, params=given, content=raw, headers=headers)
+        if answer.is_success:
+            return answer
+        raise _error(self._url, answer)
+
+    def _exchange(self, method: str, path: str, **sent: Any) -> httpx.Response:
         try:
-            answer = self._http.request(method, path, params=given, content=raw, headers=headers)
+            return self._http.request(method, path, **sent)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise e.Unavailable(
                 f"the server {self._url} does not answer: {type(error).__name__}",
                 remedy="Check the URL, and that `muniment serve` runs there.",
                 code="unavailable.server",
             ) from error
-        if answer.is_success:
-            return answer
-        raise _error(self._url, answer)
 
     def _read(self, answer: httpx.Response) -> Document:
         try:

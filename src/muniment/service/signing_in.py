@@ -25,6 +25,7 @@ from muniment.core.instants import parse_instant, wire
 from muniment.core.login import FRESH
 from muniment.ports import IdentityProvider, SignedOut
 from muniment.service.desk import Desk
+from muniment.service.devices import Pace
 from muniment.service.logins import identity_of
 from muniment.service.sessions import Sessions
 
@@ -67,6 +68,8 @@ class SignIn:
     sessions: Sessions
     #: the provider's names of groups, and ours that count only while it confirms them
     groups: Mapping[str, str] = field(default_factory=dict)
+    #: of programs that wait to be let in
+    pace: Pace = field(default_factory=Pace)
 
     def begin(self, *, back: str, level: int | None) -> tuple[str, str]:
         """Where to send the browser, and the note for its cookie.

@@ -229,12 +229,13 @@ heard = Table(
     Index("heard_until", "until"),
 )
 
-#: devices that somebody who signed in said yes to, until they fetch their token
+#: devices that somebody who signed in said yes or no to, until their code is over
 device = Table(
     "device",
     metadata,
     Column("hash", LargeBinary, primary_key=True),  # SHA-256 of the code that the person compared
     Column("identity", Text, nullable=False),
+    Column("answer", Text, nullable=False),  # "yes", "no"; "taken": the device has fetched its token
     Column("until", Text, nullable=False),
     Column("mark", LargeBinary, nullable=False),
 )
