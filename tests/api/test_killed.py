@@ -1,4 +1,7 @@
-"""I27: kill -9 of the server under load, at any moment: every 2xx is in the ledger. More runs: MUNIMENT_KILLS=200."""
+"""I27: kill -9 of the server under load, at any moment: every 2xx is in the ledger.
+
+On SQLite and on PostgreSQL, whose server lives on. More runs: MUNIMENT_KILLS=200, and ``-s`` to see the figures.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import make_url
 
 from api.conftest import ANN, CYD, REQUEST, free_port, initialised
 from muniment.config import load
@@ -22,6 +26,8 @@ from muniment.main import open_desk
 from muniment.service import tokens
 from muniment.service.ledgering import verify
 from muniment.service.sealing import seal
+from store.conftest import POSTGRES, SQLITE
+from store.stores import empty_postgres
 
 KILLS = int(os.environ.get("MUNIMENT_KILLS", "3"))
 CLIENTS = 6
@@ -53,8 +59,18 @@ def client(url: str, asks: str, decides: str, done: dict[str, str], lock: thread
             return
 
 
+@pytest.fixture(params=[SQLITE, POSTGRES])
+def store_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """Where the store is; None: where ``init`` puts it."""
+    if request.param == "sqlite":
+        return None
+    server = request.getfixturevalue(request.param)
+    monkeypatch.setenv("PGPASSWORD", server.password)  # a configuration holds none
+    return make_url(empty_postgres(server))._replace(password=None).render_as_string()
+
+
 @pytest.mark.slow
-def test_every_2xx_is_in_the_ledger(tmp_path: Path) -> None:
+def test_every_2xx_is_in_the_ledger(tmp_path: Path, store_url: str | None) -> None:
     config = initialised(tmp_path / "access")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -62,6 +78,7 @@ def test_every_2xx_is_in_the_ledger(tmp_path: Path) -> None:
         config.read_text()
         .replace("127.0.0.1:8642", f"127.0.0.1:{port}")
         .replace("[server]", "[server]\nrate = 100000")
+        .replace("sqlite:///var/muniment.db", store_url or "sqlite:///var/muniment.db")
     )
     desk = open_desk(load(config))
     asks, decides = (tokens.create(desk, who, lasts=timedelta(days=1))["token"] for who in (ANN, CYD))
@@ -98,7 +115,14 @@ def test_every_2xx_is_in_the_ledger(tmp_path: Path) -> None:
     for ticket, (_, state) in states.items():
         assert done[ticket] == "pending" or state.status != "pending", ticket
     seal(desk)
-    assert verify(desk)["ok"]
+    verified = verify(desk)
+    assert verified["ok"]
+    dialect, approved = desk.store.engine.dialect.name, sum(how == "approved" for how in done.values())
+    print(
+        f"\n{dialect}: {KILLS} kills, {len(done)} requests and {approved} approvals were acknowledged, and are among the"
+        f" {verified['events']} events of a ledger that verifies"
+    )
+    assert dialect == ("postgresql" if store_url else "sqlite")
     desk.store.engine.dispose()
 
 
