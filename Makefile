@@ -31,6 +31,12 @@ kill: ## kill -9 around sealing, 500 times on each database, and of the server u
 	MUNIMENT_KILLS=500 $(PY) -m pytest -q -s tests/faults/test_killed_sealing.py
 	MUNIMENT_KILLS=200 $(PY) -m pytest -q -s tests/api/test_killed.py
 
+.PHONY: kube
+kube: ## build a real kube-apiserver (5 to 15 minutes, once), and try the connectors of Kubernetes on it
+	@tools/setup
+	@tools/kube-apiserver
+	$(PY) -m pytest -q tests/integration/test_kubernetes_connector.py tests/conformance -k kubernetes
+
 .PHONY: check
 check: ## lint, format, types, layers, links and generated docs
 	@tools/setup

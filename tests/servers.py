@@ -17,7 +17,7 @@ from typing import NoReturn, Self, TypeVar
 
 import pytest
 
-from muniment.conformance import NeedsRoot, NotInstalled
+from muniment.conformance import NeedsBuilding, NeedsRoot, NotInstalled
 from muniment.demo.postgres import HOST, TemporaryPostgres, free_port, installed, spawn
 
 T = TypeVar("T")
@@ -63,6 +63,8 @@ def running(server: Callable[[], AbstractContextManager[T]], name: str) -> Itera
             yield made
     except NeedsRoot as why:
         pytest.skip(f"root only: {why}")
+    except NeedsBuilding as how:
+        pytest.skip(f"not built: {how}")
     except NotInstalled as how:
         absent(name, str(how))
 

@@ -20,6 +20,8 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -35,6 +37,7 @@ LARGEST = 256 * 1024
 
 _URL = re.compile(r"[\x21-\x7e]{1,2000}", re.ASCII)
 _CHUNK = 16 * 1024
+_SHORTEST, _DAY = 0.1, 86400.0  # seconds
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def content_type(self) -> str:
         """Such as ``text/plain``, in small letters and without parameters; empty if none is given."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the server wants to be asked again: a number, or a date (RFC 9110, section 10.2.3); one, if it says none."""
+        text = self.headers.get("retry-after", "")
+        if text.isascii() and text.isdigit():
+            return max(_SHORTEST, float(min(int(text[:9]), _DAY)))
+        try:
+            at = parsedate_to_datetime(text)
+        except ValueError:
+            return 1.0
+        return max(_SHORTEST, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def trusting(ca: Path | None) -> ssl.SSLContext:

@@ -34,6 +34,10 @@ class NeedsRoot(NotInstalled):
     """The ground starts for root alone, which no installation changes."""
 
 
+class NeedsBuilding(NotInstalled):
+    """What the ground needs is in no package, and takes long to build. A run of all tests is complete without it."""
+
+
 class Live(Protocol):
     """Somebody's open session on the target."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -18,7 +16,6 @@ from muniment.outbound import Answer, Http
 PAUSE = 5.0  # seconds between ``confirm`` and the last change
 _PAGE = 100  # resources asked for at a time; a service may give fewer
 _TRIES = 3  # of reading a list that changes meanwhile
-_AGAIN = 1.0  # seconds until the next try, where the service does not say
 _MEDIA = "application/scim+json"
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 _ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
@@ -165,13 +162,12 @@ class Session:
             answer = self._once(method, path, body, headers or {})
             if answer.status != 429:
                 break
-            wait = _seconds(answer.headers.get("retry-after", ""))
-            if time.monotonic() + wait >= self._limit(method):
+            if time.monotonic() + answer.wait >= self._limit(method):
                 raise TargetUnavailable(
-                    f"{self._service.name} lets us ask again in {wait:.0f} seconds only",
+                    f"{self._service.name} lets us ask again in {answer.wait:.0f} seconds only",
                     remedy="It is tried again.", code="target.busy",
                 )  # fmt: skip
-            time.sleep(wait)
+            time.sleep(answer.wait)
         if answer.status == 401:
             raise TargetUnavailable(
                 f"{self._service.name} refused our token",
@@ -310,15 +306,3 @@ def _segment(number: str) -> str:
     if number in {"", ".", ".."}:
         raise TargetUnavailable("a resource has an id that no path can hold", remedy="Check url.")
     return quote(number, safe="")
-
-
-def _seconds(text: str) -> float:
-    """Of Retry-After: a number, or a date (RFC 9110, section 10.2.3)."""
-    if text.isascii() and text.isdigit():
-        return float(min(int(text[:9]), 86400)) or 0.1
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return _AGAIN
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.1, (at - datetime.now(UTC)).total_seconds())
