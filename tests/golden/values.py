@@ -199,6 +199,9 @@ VALUES: dict[str, e.Event] = {
     "inventory-taken/1": e.InventoryTaken(
         inventory="inv_golden", target="pg-prod", began_at=AT, complete=True, holdings=3, accounts=2, nested=1, digest=SHA
     ),
+    "request-denied/1 at the last look": e.RequestDenied(
+        by="policy", reasons=("not now",), policies=SHA, evaluations=(EVALUATION,), entities=(),
+    ),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from muniment.service.approvers import missing
 from muniment.service.attending import attend, note_missing
 from muniment.service.desk import Desk
 from muniment.service.documents import ticket_document
+from muniment.service.explaining import explain
 from muniment.service.filing import Ask, preview
 from muniment.store.views import Filter
 from service.changes import PRODUCTION, events, listening, oblige, people, sound, ticket
@@ -243,6 +244,41 @@ def test_two_are_asked_and_one_was_the_manager(office: Office, who: str, status:
     office.give(asked)
     assert office.status(asked) == status
     sound(office)
+
+
+@pytest.mark.parametrize("why", ["another manager", "forbidden by now"])
+def test_a_no_at_the_last_look_is_replayed_like_any_other(office: Office, why: str) -> None:
+    """I34: what policy was asked and answered then is on record, and not only that it was no."""
+    oblige(office, '@approvers("manager")\n@max_duration("4h")')
+    asked = office.ask()
+    office.approve(asked, "bo")
+    if why == "another manager":
+        people(office, MANAGER, 'manager = "human:dee@example.com"    # nobody')
+    else:
+        freeze = (
+            '@id("freeze") @message("not now") forbid (principal, action == Action::"request", resource);'
+        )
+        oblige(office, '@approvers("manager")\n@max_duration("4h")', freeze=freeze)
+    office.give(asked)
+    [denied] = events(office, asked, e.RequestDenied)
+    assert denied.policies == office.desk.policy.digest
+    told = explain(office.desk, office.caller("aud"), asked)
+    assert [d["event"] for d in told["decisions"]] == [
+        "policy-decided/1", "approval-recorded/1", "request-denied/1"
+    ]  # fmt: skip
+    assert told["same"]
+    [question] = told["decisions"][-1]["questions"]
+    assert question["allowed"] is (why == "another manager")
+    assert ("dee@example.com" in str(denied.entities)) is (why == "another manager")
+    sound(office)
+
+
+def test_somebodys_own_no_rests_on_their_decision(office: Office) -> None:
+    asked = office.ask()
+    office.do(deciding.deny, "dee", asked, comment="no")
+    [denied] = events(office, asked, e.RequestDenied)
+    assert (denied.by, bool(denied.evaluations)) == (DEE, False)
+    assert explain(office.desk, office.caller("aud"), asked)["same"]
 
 
 def test_nobody_is_the_manager_any_more(office: Office) -> None:

@@ -159,6 +159,11 @@ class RequestDenied(Event, frozen=True, kw_only=True):
 
     by: str  # an identity, or "policy"
     reasons: tuple[str, ...]
+    # Policy's answers at the last look before access was given (I34). Unset where PolicyDecided or ApprovalRecorded has
+    # what the denial rests on, where policy had not to be asked, and in entries of the first releases.
+    policies: str | msgspec.UnsetType = msgspec.UNSET
+    evaluations: tuple[Evaluation, ...] | msgspec.UnsetType = msgspec.UNSET
+    entities: tuple[dict[str, Any], ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RequestWithdrawn(Event, frozen=True, kw_only=True):

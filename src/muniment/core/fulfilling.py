@@ -20,7 +20,7 @@ from muniment.core.quorum import short_now
 from muniment.core.scope import Scope, compare
 from muniment.core.text import visible
 from muniment.core.ticket import UNREAD, Ticket
-from muniment.core.verdict import Obligations
+from muniment.core.verdict import Obligations, Verdict
 
 #: a revocation that is not observed by then is a finding, and stays one until it is
 OVERDUE_AFTER = timedelta(seconds=60)
@@ -53,14 +53,13 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
             if verdict and facts.active
             else ("the beneficiary or whoever answers for it is deactivated",)
         )
-        return (e.RequestDenied(by="policy", reasons=reasons),)
+        return (_denied(verdict, reasons),)
     fallen = tuple(d.approver for d in ticket.decisions if d.approver not in facts.standing_approvers)
     if fallen:
         return (e.ApprovalsVoided(approvers=fallen, reason="no longer entitled to approve"),)
     stricter = _stricter(ticket, verdict.obligations, facts)
     if stricter:
-        why = f"what policy demands changed since the approval: {stricter}"
-        return (e.RequestDenied(by="policy", reasons=(why,)),)
+        return (_denied(verdict, (f"what policy demands changed since the approval: {stricter}",)),)
     standing = [p for p in ticket.terms.scope if p in command.held and p not in command.ticketed]
     if standing:
         held = ", ".join(map(str, standing))
@@ -79,6 +78,15 @@ def start(  # noqa: PLR0911  each return is one way through the last gate
             entities=verdict.entities,
         ),
         *broken(ticket),
+    )  # fmt: skip
+
+
+def _denied(verdict: Verdict | None, reasons: tuple[str, ...]) -> e.RequestDenied:
+    """No, with what policy was asked and answered, so that this can be replayed like a yes."""
+    if verdict is None or not verdict.evaluations:
+        return e.RequestDenied(by="policy", reasons=reasons)
+    return e.RequestDenied(
+        by="policy", reasons=reasons, policies=verdict.policies, evaluations=verdict.evaluations, entities=verdict.entities
     )  # fmt: skip
 
 

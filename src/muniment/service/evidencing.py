@@ -272,7 +272,7 @@ def _named(entry: Entry) -> set[str]:
 def _cited(entry: Entry) -> str | None:
     if entry.type not in KINDS:
         return None
-    digest: str | None = getattr(decode_data(entry.type, entry.data), "policies", None)
+    digest: str | None = getattr(decode_data(entry.type, entry.data), "policies", None) or None
     return digest
 
 

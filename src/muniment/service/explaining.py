@@ -11,6 +11,7 @@ from muniment.core.events import (
     Event,
     PolicyDecided,
     ProvisioningStarted,
+    RequestDenied,
 )
 from muniment.core.ticket import Recorded
 from muniment.policy.replay import replay
@@ -35,6 +36,8 @@ def explain(desk: Desk, caller: Caller, ticket_id: str) -> Document:
 
 
 def _decision(event: Event) -> bool:
+    if isinstance(event, RequestDenied):
+        return bool(event.evaluations)
     return isinstance(event, PolicyDecided | ApprovalRecorded | ProvisioningStarted)
 
 
