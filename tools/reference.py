@@ -450,8 +450,11 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         " by a draft of AuthZEN. It may change or go with any release.",
     }),
     ("[reconcile]", ReconcileSettings, {
-        "every": "How often each target is asked for everything that it holds; see"
-        " [take inventories](../how-to/take-inventories.md). Without this section only people ask.",
+        "every": "How often each target is asked for everything that it holds, and that is compared; see"
+        " [reconcile](../how-to/reconcile.md). Without it only people ask.",
+        "baseline": "The file of access that stands without a ticket, and of exceptions.",
+        "sla": "How soon somebody must have seen to a finding, by severity: `critical`, `high`, `medium`, `low`. Default"
+        " 4h, 1d, 7d and 30d.",
     }),
     ("[policy]", config.PolicySettings, {
         "dir": "Folder of `*.cedar` files, and of their `*.test.toml` tests.",

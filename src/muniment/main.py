@@ -67,6 +67,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         StoreUnavailable: the store cannot be opened.
     """
     from muniment.anchors.signers import open_signer
+    from muniment.core.drift import SLA
     from muniment.directory.references import FileReferences
     from muniment.service.desk import Desk
     from muniment.service.guarding import guard
@@ -95,6 +96,8 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
         directory=directory,
         targets=targets,
         governed=governed,
+        baseline=governed.declared if governed else _baseline(config) or str,
+        sla=config.reconcile.within if config.reconcile else SLA,
         references=FileReferences(config.path(config.references.file)) if config.references.file else None,
         ledger=SqlLedger(store.engine, store.origin, store.marker, store.clock),
         random=SystemRandom(),
@@ -389,7 +392,11 @@ def _in_force(
         return CedarPolicy.load(folder), directory, targets, None
     adopted = Adopted(store)
     governed = Governed(
-        adopted=adopted, targets=targets, directory=directory, adopters=config.policy.approvers
+        adopted=adopted,
+        targets=targets,
+        directory=directory,
+        adopters=config.policy.approvers,
+        baseline=_baseline(config),
     )
     return (
         AdoptedPolicy(adopted, lambda: read_folder(folder)),
@@ -549,6 +556,26 @@ def _quorum(config: Config) -> int:
     if isinstance(quorum, int):
         return quorum
     return len(config.ledger.witnesses) if quorum == "all" else 0
+
+
+def _baseline(config: Config) -> Callable[[], str] | None:
+    """The file of access that stands without a ticket, as it lies on disk."""
+    file = config.reconcile.baseline if config.reconcile else None
+    if file is None:
+        return None
+
+    def read() -> str:
+        path = config.path(file)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise Misconfigured(
+                f"[reconcile] baseline: {path} cannot be read: {why}",
+                remedy="Check its path, owner and mode.",
+            ) from error
+
+    return read
 
 
 def _authority(config: Config) -> TimestampAuthority | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
+from muniment.core.drift import Drift
 from muniment.core.due import Action
 from muniment.core.errors import MunimentError
 from muniment.core.events import Event
@@ -548,6 +549,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
     at: datetime
     ticket: Ticket | None = None  # for tickets: the state after these events, which the read model will show
+    drift: Drift | None = None  # for findings of drift, the same
     texts: tuple[Disclosure, ...] = ()
     erased: tuple[str, ...] = ()  # commitments whose text and salt are deleted
     credential: Credential | None = None

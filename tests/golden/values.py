@@ -7,6 +7,7 @@ import msgspec
 from muniment.core import events as e
 from muniment.core.delegation import Delegation
 from muniment.core.identity import Budget, Identity
+from muniment.core.inventory import Item
 from muniment.core.login import Login
 from muniment.core.scope import Comparison, Privilege
 from muniment.core.terms import Terms, terms_digest
@@ -202,6 +203,23 @@ VALUES: dict[str, e.Event] = {
     "request-denied/1 at the last look": e.RequestDenied(
         by="policy", reasons=("not now",), policies=SHA, evaluations=(EVALUATION,), entities=(),
     ),
+    "reconciliation-made/1": e.ReconciliationMade(
+        target="pg-prod", inventory="inv_golden", complete=True, ticketed=1, excepted=2, baseline=3, unexplained=4, raised=5, resolved=6,
+        open=7,
+    ),
+    "drift-raised/1": e.DriftRaised(
+        finding="fnd_golden", target="pg-prod", type="excess", severity="critical",
+        item=Item(account="ann", privilege="SUPERUSER", resource="role", grantor="postgres", ticket="req_golden", nested=True),
+        reference="req_golden", inventory="inv_golden", message="more", due_at=AT,
+    ),
+    "drift-raised/1 bare": e.DriftRaised(
+        finding="fnd_golden", target="pg-prod", type="duplicate-identity", severity="low", item=Item(account="ann", privilege=""),
+        reference=None, inventory="inv_golden", message="two", due_at=AT,
+    ),
+    "drift-assigned/1": e.DriftAssigned(finding="fnd_golden", to=CYD),
+    "drift-explained/1": e.DriftExplained(finding="fnd_golden", explanation=SHA),
+    "drift-accepted/1": e.DriftAccepted(finding="fnd_golden", until=AT, reason=SHA),
+    "drift-resolved/1": e.DriftResolved(finding="fnd_golden", outcome="covered", inventory="inv_golden"),
 }  # fmt: skip
 
 

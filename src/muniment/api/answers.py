@@ -140,9 +140,18 @@ class Closure(TypedDict):
     checks: list[Check]
 
 
+class FindingHolding(TypedDict):
+    account: str
+    privilege: str
+    resource: str | None
+    grantor: str | None
+    ticket: str | None
+    nested: bool
+
+
 class Finding(TypedDict):
     id: str
-    ticket: str
+    ticket: str | None
     target: str
     type: str
     severity: Severity
@@ -151,6 +160,21 @@ class Finding(TypedDict):
     raised_at: Instant
     resolved_at: Instant | None
     resolved_by: str | None
+    # of drift alone
+    status: NotRequired[Literal["open", "explained", "accepted", "resolved"]]
+    holding: NotRequired[FindingHolding]
+    unexplained: NotRequired[bool]
+    reference: NotRequired[str | None]
+    inventory: NotRequired[str]
+    due_at: NotRequired[Instant]
+    past_due: NotRequired[bool]
+    assigned_to: NotRequired[str | None]
+    explained_by: NotRequired[str | None]
+    explanation: NotRequired[str | None]
+    accepted_by: NotRequired[str | None]
+    accepted_until: NotRequired[Instant | None]
+    acceptance: NotRequired[str | None]
+    outcome: NotRequired[Literal["gone", "covered"] | None]
 
 
 class Erased(TypedDict):
@@ -282,7 +306,7 @@ Holding = TypedDict(
     "Holding",
     {
         "account": str, "privilege": str, "resource": str | None, "grantor": str | None,
-        "class": Literal["ticketed", "unexplained"], "ticket": str | None,
+        "class": Literal["ticketed", "excepted", "baseline", "unexplained"], "ticket": str | None,
     },
 )  # fmt: skip
 
@@ -323,6 +347,34 @@ class InventoryItem(TypedDict):
 class InventoryItems(Inventory):
     items: list[InventoryItem]
     next: str | None
+
+
+class Inherited(TypedDict):
+    ticketed: int
+    excepted: int
+    baseline: int
+    unexplained: int
+
+
+class Reconciled(TypedDict):
+    target: str
+    inventory: str
+    began_at: str
+    complete: bool
+    holdings: int
+    ticketed: int
+    excepted: int
+    baseline: int
+    unexplained: int
+    inherited: Inherited
+    raised: int
+    resolved: int
+    open: int
+
+
+class Reconciliation(TypedDict):
+    targets: list[Reconciled]
+    findings: list[Finding]
 
 
 class Credential(TypedDict):

@@ -36,6 +36,7 @@ from muniment.api import (
     deliveries,
     devices,
     estate,
+    findings,
     governing,
     health,
     inventories,
@@ -112,7 +113,7 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
-    tickets.routes, governing.routes, estate.routes, inventories.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
+    tickets.routes, governing.routes, estate.routes, inventories.routes, findings.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
     signals.routes, deliveries.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes,
 ))  # fmt: skip
 

@@ -117,6 +117,25 @@ class Reason(Body, frozen=True, kw_only=True):
     reason: Text
 
 
+class Assignment(Body, frozen=True, kw_only=True):
+    """Who is to see to a finding."""
+
+    to: Identity
+
+
+class Explanation(Body, frozen=True, kw_only=True):
+    """How something came to be."""
+
+    explanation: Text
+
+
+class Leave(Body, frozen=True, kw_only=True):
+    """Until when a finding is let be, 90 days at most, and why."""
+
+    until: Annotated[str, Meta(max_length=40, description="RFC 3339")]
+    reason: Text
+
+
 class Proposal(Body, frozen=True, kw_only=True):
     """Why a change is proposed; in a single-person trial nobody has to say."""
 
@@ -189,11 +208,19 @@ class Items(Body, frozen=True, kw_only=True):
     privilege: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
 
 
-class Findings(Page, frozen=True, kw_only=True):
+class Findings(Body, frozen=True, kw_only=True):
     """Which findings."""
 
+    limit: Limit = 100
+    cursor: Annotated[str, Meta(pattern="^(req_[0-9A-HJKMNP-TV-Z]{26}|fnd_[a-z2-7]{26})$")] | None = None
     target: Name | None = None
     resolved: bool = False
+    type: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
+    severity: tuple[Literal["critical", "high", "medium", "low"], ...] = ()
+    status: tuple[Literal["open", "explained", "accepted", "resolved"], ...] = ()
+    account: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    assigned_to: Identity | None = None
+    past_due: bool = False
 
 
 class Replay(Body, frozen=True, kw_only=True):

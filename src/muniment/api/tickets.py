@@ -217,35 +217,6 @@ def export_evidence(call: Call) -> Plain:
     return Plain(body=raw, media_type="application/zip", headers=headers)
 
 
-@routes.get("/v1/findings", query=bodies.Findings, answer=answers.Findings)
-def list_findings(call: Call) -> Document:
-    """List what a person must look at. A page ends after ``limit`` tickets, whatever they have."""
-    query: bodies.Findings = call.query
-    page = looking.findings_page(
-        call.desk,
-        call.caller,
-        target=query.target,
-        resolved=query.resolved,
-        before=query.cursor,
-        limit=query.limit,
-    )
-    return {"items": page.items, "next": page.next}
-
-
-@routes.post("/v1/findings/{finding}/resolve", body=bodies.Reason, answer=answers.Ticket, keyed=True)
-def resolve_finding(call: Call) -> Document:
-    """Say that a finding was dealt with."""
-    from muniment.api.routes import ticket_id  # noqa: PLC0415
-
-    why: bodies.Reason = call.body
-    ticket, _, number = call.names["finding"].rpartition(":")
-    return call.command(
-        lambda caller: deciding.resolve(
-            call.desk, caller, ticket_id(ticket), finding=number, reason=why.reason
-        )
-    )
-
-
 @routes.get("/v1/grants", query=bodies.Grants, answer=answers.Grants)
 def list_grants(call: Call) -> Document:
     """List what tickets make targets hold now. A page ends after ``limit`` tickets."""

@@ -32,6 +32,19 @@ class Wanted(NamedTuple):
     cursor: str | None = None
 
 
+class Looked(NamedTuple):
+    """Which findings to list."""
+
+    target: str | None = None
+    types: Sequence[str] = ()
+    severities: Sequence[str] = ()
+    statuses: Sequence[str] = ()
+    account: str | None = None
+    assigned_to: str | None = None
+    past_due: bool = False
+    resolved: bool = False
+
+
 class Extension(NamedTuple):
     """How access is to go on; what is left out is as it was."""
 
@@ -153,8 +166,23 @@ class Backend(Protocol):
     ) -> Document:
         """One of them, or the newest, with all items that were asked for."""
 
-    def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
+    def reconcile(self, target: str) -> Document:
+        """Compare what a target holds with what it should."""
+
+    def findings(self, wanted: Looked) -> list[Document]:
         """What a person must look at."""
+
+    def finding(self, finding: str) -> Document:
+        """One of them."""
+
+    def assign_finding(self, finding: str, to: str) -> Document:
+        """Have somebody see to it."""
+
+    def explain_finding(self, finding: str, explanation: str) -> Document:
+        """Say how it came to be."""
+
+    def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
+        """Let it be until then."""
 
     def checkpoint(self) -> Document:
         """The signed checkpoint over everything."""

@@ -10,6 +10,7 @@ import typer
 
 from muniment.cli.commands import command, group
 from muniment.cli.session import Session, Usage, of
+from muniment.core.drift import resolved_by_nobody
 from muniment.core.errors import Invalid
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ def resolve(
     ],
     reason: Reason,
 ) -> None:
-    """Say that a finding was dealt with."""
+    """Say that a finding of a ticket was dealt with. One of drift is over when an inventory shows it."""
+    resolved_by_nobody(finding_id)
     ticket_id, colon, number = finding_id.rpartition(":")
     if not colon or not ticket_id or not number:
         raise Invalid(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from muniment.cli.backend import Document, Extension, Wanted
+from muniment.cli.backend import Document, Extension, Looked, Wanted
 from muniment.core.errors import Conflict, IntegrityError, LeaseLost, MunimentError
 from muniment.core.identity import parse_identity
 from muniment.core.scope import Scope
@@ -20,6 +20,7 @@ from muniment.service import (
     changing,
     deciding,
     delegating,
+    drift,
     evidencing,
     explaining,
     extending,
@@ -27,6 +28,7 @@ from muniment.service import (
     inventories,
     ledgering,
     looking,
+    reconciling,
     sending,
 )
 from muniment.service.desk import Caller, Desk
@@ -260,9 +262,41 @@ class LocalBackend:
             self._desk, self._caller, target, inventory, account=account, privilege=privilege, limit=ALL
         )
 
-    def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
+    def reconcile(self, target: str) -> Document:
         """See `Backend`."""
-        return looking.findings(self._desk, self._caller, target=target, resolved=resolved)
+        with self._working(f"{target} is asked"):
+            run = reconciling.reconcile_for(self._desk, self._caller, target)
+        seal(self._desk)
+        found = drift.documents(self._desk, list(run.findings))
+        return {"targets": [reconciling.document(run)], "findings": found}
+
+    def findings(self, wanted: Looked) -> list[Document]:
+        """See `Backend`."""
+        chosen = drift.chosen(
+            target=wanted.target, types=wanted.types, severities=wanted.severities, statuses=wanted.statuses,
+            account=wanted.account, assigned_to=wanted.assigned_to, past_due=wanted.past_due, resolved=wanted.resolved,
+        )  # fmt: skip
+        return looking.findings(self._desk, self._caller, chosen)
+
+    def finding(self, finding: str) -> Document:
+        """See `Backend`."""
+        return looking.finding(self._desk, self._caller, finding)
+
+    def assign_finding(self, finding: str, to: str) -> Document:
+        """See `Backend`."""
+        return self._sealed_finding(drift.assign(self._desk, self._caller, finding, to))
+
+    def explain_finding(self, finding: str, explanation: str) -> Document:
+        """See `Backend`."""
+        return self._sealed_finding(drift.explain(self._desk, self._caller, finding, explanation))
+
+    def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
+        """See `Backend`."""
+        return self._sealed_finding(drift.accept(self._desk, self._caller, finding, until, reason))
+
+    def _sealed_finding(self, document: Document) -> Document:
+        seal(self._desk)
+        return document
 
     def checkpoint(self) -> Document:
         """See `Backend`."""

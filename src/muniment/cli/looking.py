@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415  imported where used, so that `muniment --help` starts fast
-"""Look: tickets, grants, targets, what targets hold, findings, and who one is."""
+"""Look: tickets, grants, targets, what targets hold, and who one is."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def targets(context: typer.Context) -> None:
 def holdings(
     context: typer.Context, target: Annotated[str, typer.Argument(metavar="TARGET", help="Which target.")]
 ) -> None:
-    """Ask a target what it holds now, and say which ticket explains each holding."""
+    """Ask a target what it holds now, and say what explains each holding: a ticket, the baseline, an exception."""
     from muniment.cli import console
     from muniment.cli.tickets import scope_words
 
@@ -160,33 +160,15 @@ def holdings(
             h["account"],
             scope_words([h]),
             h["grantor"] or "",
-            h["ticket"] or console.line(h["class"], console.BAD),
+            h["ticket"] or console.line(h["class"], console.BAD if h["class"] == "unexplained" else ""),
         )
         for h in found
     )
     session.emit(
         _page(found),
-        lambda: console.table(("account", "holds", "given by", "ticket"), cells, empty="It holds nothing."),
-    )
-
-
-@command(app, "findings", section="Look", example="muniment findings --as human:ops@example.com")
-def findings(
-    context: typer.Context,
-    target: Target = None,
-    resolved: Annotated[
-        bool, typer.Option("--resolved", help="Those that were dealt with, instead.")
-    ] = False,
-) -> None:
-    """List what a person must look at."""
-    from muniment.cli import console
-
-    session = of(context)
-    found = session.backend().findings(target=target, resolved=resolved)
-    cells = ((f["id"], console.line(f["severity"], console.BAD), f["target"], f["message"]) for f in found)
-    session.emit(
-        _page(found),
-        lambda: console.table(("finding", "severity", "target", "what"), cells, empty="No findings."),
+        lambda: console.table(
+            ("account", "holds", "given by", "explained by"), cells, empty="It holds nothing."
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-from muniment.cli.backend import MOVING, Document, Extension, Wanted
+from muniment.cli.backend import MOVING, Document, Extension, Looked, Wanted
 from muniment.core import errors as e
 from muniment.core.instants import iso_duration, parse_instant, wire
 from muniment.core.scope import Scope
@@ -266,9 +266,33 @@ class RemoteBackend:
                 return found
             path = f"{_inventories(target)}/{quote(page['inventory'], safe='')}"  # the same one, to its end
 
-    def findings(self, *, target: str | None, resolved: bool) -> list[Document]:
+    def reconcile(self, target: str) -> Document:
+        """See `Backend`. Asked for once: another run is as good."""
+        return self._once(f"/v1/targets/{quote(target, safe='')}/reconcile", None)
+
+    def findings(self, wanted: Looked) -> list[Document]:
         """See `Backend`."""
-        return self._pages("/v1/findings", target=target, resolved="true" if resolved else None)
+        return self._pages(
+            "/v1/findings", target=wanted.target, type=list(wanted.types), severity=list(wanted.severities),
+            status=list(wanted.statuses), account=wanted.account, assigned_to=wanted.assigned_to,
+            past_due="true" if wanted.past_due else None, resolved="true" if wanted.resolved else None,
+        )  # fmt: skip
+
+    def finding(self, finding: str) -> Document:
+        """See `Backend`."""
+        return self._get(_finding(finding))
+
+    def assign_finding(self, finding: str, to: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(f"{_finding(finding)}/assign", {"to": to})
+
+    def explain_finding(self, finding: str, explanation: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(f"{_finding(finding)}/explain", {"explanation": explanation})
+
+    def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(f"{_finding(finding)}/accept", {"until": wire(until), "reason": reason})
 
     def checkpoint(self) -> Document:
         """See `Backend`."""
@@ -407,6 +431,10 @@ class RemoteBackend:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _no_server(self._url) from error
         return document
+
+
+def _finding(name: str) -> str:
+    return f"/v1/findings/{quote(name, safe=':')}"
 
 
 def _inventories(target: str) -> str:

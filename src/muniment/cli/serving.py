@@ -107,7 +107,7 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tu
         parts.append(
             Controllers(desk, node=_node(), seal_every=every, heartbeat=heartbeat, stamp_every=stamp_every)
         )
-        if config.reconcile is not None:
+        if config.reconcile is not None and config.reconcile.pause is not None:
             from muniment.controllers.reconcile import Reconciling
 
             parts.append(Reconciling(desk, config.reconcile.pause, _node()))

@@ -1,4 +1,4 @@
-"""Targets are asked for everything that they hold, each as often as it was configured.
+"""Targets are asked for everything that they hold, and that is compared with what they should, as often as configured.
 
 A thread that asks the record which are due. Several nodes may: leases keep them apart. A target that does not answer
 holds up no other for longer than its own time-out, and is asked again after a while.
@@ -16,6 +16,7 @@ from muniment.core.instants import parse_instant
 from muniment.ports import Claim
 from muniment.service import inventories
 from muniment.service.desk import CONTROLLER, Desk
+from muniment.service.reconciling import reconcile
 
 #: seconds between looks at what is due
 BEAT = 5.0
@@ -27,7 +28,7 @@ log = structlog.get_logger("muniment.controllers")
 
 
 class Reconciling:
-    """Takes inventories on time."""
+    """Reconciles targets on time."""
 
     def __init__(self, desk: Desk, every: timedelta, node: str) -> None:
         """Not yet looking; ``node`` names this process in leases."""
@@ -70,7 +71,7 @@ class Reconciling:
             self._stopping.wait(BEAT)
 
     def look(self, target: str) -> None:
-        """Take the inventory of one target, unless another node is at it."""
+        """Reconcile one target, unless another node is at it."""
         key = f"reconcile {target}"
         claim = Claim(key=key, holder=self._node, seconds=LEASE_SECONDS)
         lease = self._desk.store.claim([claim]).get(key)
@@ -84,12 +85,16 @@ class Reconciling:
 
     def _take(self, target: str) -> None:
         try:
-            reading = inventories.take(self._desk, CONTROLLER, self._desk.targets[target])
+            run = reconcile(self._desk, CONTROLLER, self._desk.targets[target])
         except Exception as error:
             self._not_before[target] = self._desk.clock.now() + min(AGAIN, self._every)
             if not isinstance(error, MunimentError):
                 raise
-            log.warning("no inventory", target=target, error=error.message, code=error.code)
+            log.warning("a target is not reconciled", target=target, error=error.message, code=error.code)
             return
-        taken = reading.inventory.taken
-        log.info("inventory taken", target=target, holdings=taken.holdings, complete=taken.complete)
+        made = run.made
+        say = log.warning if run.raised else log.info
+        say(
+            "reconciled", target=target, complete=made.complete, unexplained=made.unexplained, raised=made.raised,
+            resolved=made.resolved, open=made.open,
+        )  # fmt: skip

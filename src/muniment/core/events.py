@@ -14,6 +14,7 @@ import msgspec
 
 from muniment.core.delegation import Delegation
 from muniment.core.identity import Identity, IdentityId
+from muniment.core.inventory import Item
 from muniment.core.login import Login
 from muniment.core.scope import Comparison, Privilege, Scope
 from muniment.core.terms import Terms
@@ -23,6 +24,12 @@ Cause: TypeAlias = Literal[
     "expired", "returned", "revoked", "excess", "offboarded", "signal", "campaign", "failed"
 ]
 Severity: TypeAlias = Literal["critical", "high", "medium", "low"]
+#: what may be wrong with an entitlement: nobody is behind the account; somebody is, and nothing explains it; its time is
+#: over; it is not there before its time is over; somebody else gave or took it since; who holds it or answers for it is
+#: gone; the account is several people's
+DriftType: TypeAlias = Literal[
+    "orphan", "excess", "overdue", "vanished", "altered", "owner-gone", "duplicate-identity"
+]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -414,6 +421,77 @@ class InventoryTaken(Event, frozen=True, kw_only=True):
     digest: str  # SHA-256 of the lines (`core.inventory`)
 
 
+class ReconciliationMade(Event, frozen=True, kw_only=True):
+    """An inventory was compared with tickets, baseline and exceptions: every holding is in one of four classes."""
+
+    kind = "reconciliation-made/1"
+
+    target: str
+    inventory: str
+    complete: bool  # as the inventory: nothing is called missing or over by one that is not
+    ticketed: int
+    excepted: int
+    baseline: int
+    unexplained: int
+    raised: int  # findings, by this run
+    resolved: int
+    open: int  # findings of the target after it, those accepted for the time being among them
+
+
+class DriftRaised(Event, frozen=True, kw_only=True):
+    """A target holds what it should not, or does not hold what it should. Again in the same stream, if it comes back."""
+
+    kind = "drift-raised/1"
+
+    finding: str  # id: the same for the same trouble with the same entitlement
+    target: str
+    type: DriftType
+    severity: Severity
+    item: Item  # the line of the inventory that proves it; of what vanished, the line that it does not have
+    reference: str | None  # the ticket, or the line of the baseline, that it is held against
+    inventory: str
+    message: str
+    due_at: str
+
+
+class DriftAssigned(Event, frozen=True, kw_only=True):
+    """Somebody is to see to it."""
+
+    kind = "drift-assigned/1"
+
+    finding: str
+    to: IdentityId
+
+
+class DriftExplained(Event, frozen=True, kw_only=True):
+    """Somebody said how it came to be. It stays open."""
+
+    kind = "drift-explained/1"
+
+    finding: str
+    explanation: str  # commitment
+
+
+class DriftAccepted(Event, frozen=True, kw_only=True):
+    """A second person lets it be for a time; found again after that, it is raised again."""
+
+    kind = "drift-accepted/1"
+
+    finding: str
+    until: str
+    reason: str  # commitment
+
+
+class DriftResolved(Event, frozen=True, kw_only=True):
+    """A complete inventory shows that it is over."""
+
+    kind = "drift-resolved/1"
+
+    finding: str
+    outcome: Literal["gone", "covered"]  # covered: a ticket, the baseline or an exception explains it now
+    inventory: str
+
+
 class DelegationGiven(Event, frozen=True, kw_only=True):
     """An approver handed their authority to somebody for a period."""
 
@@ -558,6 +636,7 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
     IdentityRecorded, IdentityDeactivated, SignalReceived, TargetRegistered, TargetRetired, InventoryTaken,
+    ReconciliationMade, DriftRaised, DriftAssigned, DriftExplained, DriftAccepted, DriftResolved,
     DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
 )  # fmt: skip

@@ -1,17 +1,55 @@
-"""Rules for what is recorded of targets as they are: does an entry say something that can be?"""
+"""Rules for what is recorded of targets as they are: does an entry say something that can be, after those before it?
+
+Findings of drift are folded as the program folds them. That nobody accepts what he explained himself is judged here
+again, from the ledger alone; who held what at that time is not.
+"""
 
 from __future__ import annotations
 
-from muniment.core.events import Event, InventoryTaken
+from muniment.core.drift import LONGEST_ACCEPTED, Drift, Observed, evolve
+from muniment.core.events import (
+    DriftAccepted,
+    DriftAssigned,
+    DriftExplained,
+    DriftRaised,
+    DriftResolved,
+    Event,
+    InventoryTaken,
+    ReconciliationMade,
+)
+from muniment.core.identity import is_human
 from muniment.core.instants import parse_instant
 from muniment.ledger.entry import Entry
 
+_AFTER = (DriftAssigned, DriftExplained, DriftAccepted, DriftResolved)
 
-def unreconciled(event: Event, entry: Entry) -> str | None:
-    """Which rule an entry about a target breaks; None if it breaks none, or is about something else."""
-    if isinstance(event, InventoryTaken):
-        return _inventory(event, entry)
-    return None
+
+class Reconciliations:
+    """Keeps findings of the streams that it sees whole."""
+
+    def __init__(self) -> None:
+        """Nothing was found."""
+        self._drifts: dict[str, Drift] = {}
+
+    def take(self, event: Event, entry: Entry) -> str | None:
+        """Which rule an entry breaks; None if it breaks none, or is about something else."""
+        if isinstance(event, InventoryTaken):
+            return _inventory(event, entry)
+        if isinstance(event, ReconciliationMade):
+            return _made(event, entry)
+        if not isinstance(
+            event, DriftRaised | DriftAssigned | DriftExplained | DriftAccepted | DriftResolved
+        ):
+            return None
+        if entry.ticket != f"drift:{event.finding}":
+            return f"it is of {event.finding!r:.60}, and in the stream of another finding"
+        before = self._drifts.get(event.finding)
+        if (fault := _drift(before, event, entry)) is not None:
+            return fault
+        after = evolve(before, event, entry.at, entry.actor.id)
+        if after is not None:
+            self._drifts[after.id] = after
+        return None
 
 
 def _inventory(event: InventoryTaken, entry: Entry) -> str | None:
@@ -22,4 +60,53 @@ def _inventory(event: InventoryTaken, entry: Entry) -> str | None:
     direct = event.holdings - event.nested
     if min(event.nested, event.accounts) < 0 or not bool(direct) <= event.accounts <= direct:
         return "its counts do not go together"
+    return None
+
+
+def _made(event: ReconciliationMade, entry: Entry) -> str | None:
+    if entry.ticket != f"reconciliation:{event.target}":
+        return f"it is of {event.target!r:.80}, and in the stream of another target"
+    counts = (event.ticketed, event.excepted, event.baseline, event.unexplained)
+    if min(*counts, event.raised, event.resolved, event.open) < 0:
+        return "it counts less than nothing"
+    if event.resolved and not event.complete:
+        return "it calls findings over by an inventory that is not complete"
+    return None
+
+
+def _drift(before: Drift | None, event: Event, entry: Entry) -> str | None:
+    at = parse_instant(entry.at)
+    if isinstance(event, DriftRaised):
+        if before is not None and before.stands(at):
+            return "it is raised while it stands"
+        return _raised(event)
+    if before is None:
+        return "there is no such finding"
+    if before.status == "resolved":
+        return "the finding is over"
+    if isinstance(event, DriftAccepted):
+        return _accepted(before, event, entry)
+    return None
+
+
+def _raised(event: DriftRaised) -> str | None:
+    """Its name says what it is about."""
+    for explained in (False, True):
+        seen = Observed(
+            target=event.target, type=event.type, severity=event.severity, item=event.item, reference=event.reference,
+            message=event.message, explained=explained,
+        )  # fmt: skip
+        if seen.id == event.finding:
+            return None
+    return "its name is not that of what it is about"
+
+
+def _accepted(before: Drift, event: DriftAccepted, entry: Entry) -> str | None:
+    at = parse_instant(entry.at)
+    if before.explained_by is None:
+        return "it is accepted, and nobody explained it"
+    if entry.actor.id == before.explained_by or not is_human(entry.actor.id):
+        return f"{entry.actor.id} accepts it, and takes somebody else, who is a person"
+    if not at < parse_instant(event.until) <= at + LONGEST_ACCEPTED:
+        return "it is accepted for too long, or for the past"
     return None

@@ -33,7 +33,7 @@ from muniment.core.events import (
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.evidence.judging import judge
 from muniment.evidence.policy_sets import PolicySets
-from muniment.evidence.reconciling import unreconciled
+from muniment.evidence.reconciling import Reconciliations
 from muniment.evidence.registries import Place, Registries, Rests
 from muniment.evidence.registries import faults as unfounded
 from muniment.ledger.entry import Entry
@@ -55,6 +55,8 @@ _REGISTRY = {
     "identity-": "identity:",
     "target-": "target:",
     "inventory-": "inventory:",
+    "reconciliation-": "reconciliation:",
+    "drift-": "drift:",
     "signal-": "signal:",
     "delegation-": "delegation:",
     "policy-": POLICY,
@@ -99,6 +101,7 @@ class TicketRules:
         self._policy = PolicySets()
         self._cited: dict[str, Place] = {}
         self._registries = Registries()
+        self._reconciliations = Reconciliations()
         self._checked = 0
         self._fault: Place | None = None
 
@@ -153,7 +156,9 @@ class TicketRules:
                 return None
             event = decode_data(entry.type, entry.data)
             self._registries.take(event, place.index, entry)
-            return unreconciled(event, entry) or self._policy.take(event, place.index, entry.actor.id)
+            return self._reconciliations.take(event, entry) or self._policy.take(
+                event, place.index, entry.actor.id
+            )
         return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
 
     def _judge_ticket(self, place: Place, entry: Entry, event: Event) -> str | None:

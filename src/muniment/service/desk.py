@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TypeVar
 
 import msgspec
 
 from muniment.core import commands as c
+from muniment.core.drift import SLA
 from muniment.core.errors import Conflict, Invalid, Misconfigured, NotFound, Refused
-from muniment.core.events import Event, KeyAnnounced, KeyRetired, encode_data
+from muniment.core.events import Event, KeyAnnounced, KeyRetired, Severity, encode_data
 from muniment.core.filing import named_references
 from muniment.core.identity import SYSTEM, Identity, IdentityId, is_human, parse_identity
 from muniment.core.instants import wire
@@ -108,6 +109,10 @@ class Desk:
     references: References | None = None
     #: changes take two people; None: a single-person trial
     governed: Governed | None = None
+    #: the text of the baseline in force
+    baseline: Callable[[], str] = str
+    #: how soon somebody must have seen to a finding of drift
+    sla: Mapping[Severity, timedelta] = field(default_factory=lambda: SLA)
     #: who stamps checkpoints with the time
     authority: TimestampAuthority | None = None
     #: ways to tell people

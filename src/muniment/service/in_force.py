@@ -37,10 +37,11 @@ from muniment.ports import (
     Subject,
     Target,
 )
+from muniment.reconcile.baseline import parse
 from muniment.service.standing import Adopted, Files
 from muniment.settings.plaintext import require_no_plaintext
 
-TARGETS, GROUPS = "targets.json", "groups.json"
+TARGETS, GROUPS, BASELINE = "targets.json", "groups.json", "baseline.toml"
 #: among the groups: who may agree to changes, besides operators
 ADOPTERS = "policy:approvers"
 #: roles that a person has only once two people have agreed to it
@@ -55,6 +56,7 @@ class Governed:
     targets: Mapping[str, Target]  # as configured
     directory: Directory  # where people come from
     adopters: tuple[str, ...] = ()  # as configured: "group:NAME" or a person, besides operators
+    baseline: Callable[[], str] | None = None  # as it lies on disk; None: there is none
 
     def approvers(self) -> tuple[str, ...]:
         """Who may agree to a change, besides operators. Who is new among them waits for two people, too."""
@@ -64,7 +66,19 @@ class Governed:
 
     def settings(self, policy: CedarPolicy) -> dict[str, str]:
         """Targets and groups as they lie on disk, for a policy set."""
-        return settings_of(self.targets, self.directory, policy.approver_groups(), self.adopters)
+        found = settings_of(self.targets, self.directory, policy.approver_groups(), self.adopters)
+        if self.baseline is not None:
+            text = self.baseline()
+            parse(text)  # what cannot be used is not proposed
+            found[BASELINE] = text
+        return found
+
+    def declared(self) -> str:
+        """The baseline in force. Before anything was adopted, what lies on disk; later, nothing that nobody agreed to."""
+        settings = self.adopted.now().settings
+        if settings is None:
+            return self.baseline() if self.baseline else ""
+        return settings.get(BASELINE, "")
 
 
 class AdoptedPolicy:

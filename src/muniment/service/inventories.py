@@ -84,7 +84,7 @@ def take(desk: Desk, actor: Actor, target: Target) -> Reading:
             desk.store.append(Append(stream=state, actor=actor, events=(event,), at=now))
         except Conflict:  # another inventory of the same target: both stand
             continue
-        complete = [each.id for each in _of(desk, target.id) if each.taken.complete]
+        complete = [each.id for each in of_target(desk, target.id) if each.taken.complete]
         kept.forget(target.id, {*complete[-KEPT:], event.inventory})
         taken = Inventory(taken=event, at=wire(now), by=actor.id)
         return Reading(inventory=taken, lines=ordered)
@@ -94,12 +94,7 @@ def take(desk: Desk, actor: Actor, target: Target) -> Reading:
 def take_for(desk: Desk, caller: Caller, target_id: str) -> Inventory:
     """As `take`, for operators and owners of the target."""
     target = visible_target(desk, caller, target_id)
-    if "operator" not in caller.identity.roles and not desk.owns(target, caller.identity):
-        raise Refused(
-            f"{caller.identity.id} may look at {target_id}, and not have an inventory taken",
-            remedy="An operator or one of its owners can.",
-            code="refused.not-responsible",
-        )
+    require_steward(desk, caller, target)
     return take(desk, caller.actor, target).inventory
 
 
@@ -110,7 +105,7 @@ def listed(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
     """Those of a target, newest first."""
     target = visible_target(desk, caller, target_id)
     kept = SqlInventories(desk.store.engine).kept(target.id)
-    return [document(each, kept=each.id in kept) for each in reversed(_of(desk, target.id))]
+    return [document(each, kept=each.id in kept) for each in reversed(of_target(desk, target.id))]
 
 
 def shown(
@@ -148,6 +143,16 @@ def shown(
             elif more is None:
                 more = str(place)  # and on to the end: the digest is over all of them
     return {**document(found, kept=found.id in kept.kept(target.id)), "items": items, "next": more}
+
+
+def require_steward(desk: Desk, caller: Caller, target: Target) -> None:
+    """Raise `Refused` unless the caller is an operator or an owner of the target."""
+    if "operator" not in caller.identity.roles and not desk.owns(target, caller.identity):
+        raise Refused(
+            f"{caller.identity.id} may look at {target.id}, and not have it asked or changed",
+            remedy="An operator or one of its owners can.",
+            code="refused.not-responsible",
+        )
 
 
 def items_of(desk: Desk, inventory: Inventory) -> Iterator[Item]:
@@ -190,7 +195,7 @@ def document(inventory: Inventory, *, kept: bool) -> Document:
     return made | {"at": inventory.at.replace(".000000Z", "Z"), "by": inventory.by, "kept": kept}
 
 
-def _of(desk: Desk, target_id: str) -> list[Inventory]:
+def of_target(desk: Desk, target_id: str) -> list[Inventory]:
     """Those of a target on record, oldest first."""
     return [
         Inventory(taken=recorded.event, at=recorded.at, by=recorded.actor)
@@ -200,7 +205,7 @@ def _of(desk: Desk, target_id: str) -> list[Inventory]:
 
 
 def _named(desk: Desk, target_id: str, inventory: str | None) -> Inventory:
-    known = _of(desk, target_id)
+    known = of_target(desk, target_id)
     found = next((each for each in reversed(known) if inventory in {None, each.id}), None)
     if found is None:
         raise NotFound(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,17 +10,24 @@ import msgspec
 from msgspec.structs import replace
 
 from muniment.core.commands import Approve, Command, Review
+from muniment.core.drift import PREFIX
 from muniment.core.errors import Invalid, MunimentError, NotFound, Refused, TargetUnavailable
 from muniment.core.identity import is_human
+from muniment.core.inventory import Item
 from muniment.core.lifecycle import decide
 from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
 from muniment.core.visibility import SEES_ALL
+from muniment.service import drift, reconciling
 from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
 from muniment.service.documents import Document, event_document, finding_document
 from muniment.store.views import PAGE, Filter
 
 #: refusals that say how an approval is to be given, not that somebody else must give it
 _BY_ANOTHER_WAY = frozenset({"refused.signature-required", "refused.assurance-required"})
+
+
+#: the id of a ticket, as `budgeting.new_id` makes it
+ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,29 +117,51 @@ def grants_page(
     return Rows(items=rows, next=page.next)
 
 
-def findings(
-    desk: Desk, caller: Caller, *, target: str | None = None, resolved: bool = False
-) -> list[Document]:
-    """Findings on tickets that the caller may see; open ones unless ``resolved``."""
-    return _whole(lambda before: findings_page(desk, caller, target=target, resolved=resolved, before=before))
+def findings(desk: Desk, caller: Caller, wanted: drift.Wanted = drift.ALL) -> list[Document]:
+    """Every finding that the caller may see: of drift on targets, and of tickets; open ones unless told otherwise."""
+    return _whole(lambda before: findings_page(desk, caller, wanted, before=before))
 
 
 def findings_page(
-    desk: Desk,
-    caller: Caller,
-    *,
-    target: str | None = None,
-    resolved: bool = False,
-    before: str | None = None,
-    limit: int = PAGE,
+    desk: Desk, caller: Caller, wanted: drift.Wanted, *, before: str | None = None, limit: int = PAGE
 ) -> Rows:
-    """As `findings`, of so many tickets."""
-    wanted = Filter(with_findings=not resolved, target=target, before=before, limit=limit)
-    page = tickets(desk, caller, wanted)
-    rows = [
-        finding_document(t, f.id) for t in page.items for f in t.findings if bool(f.resolved_at) == resolved
+    """A part of them: those of drift by their names, then those of so many tickets, newest first."""
+    rows: list[Document] = []
+    if before is None or before.startswith(PREFIX):
+        found, more = drift.listed(desk, caller, replace(wanted, after=before or "", limit=limit))
+        rows = drift.documents(desk, found)
+        if more is not None:
+            return Rows(items=rows, next=more)
+        before = None
+    if wanted.statuses or wanted.past_due or wanted.account is not None or wanted.assigned_to is not None:
+        return Rows(items=rows, next=None)  # tickets' findings have none of these
+    page = tickets(
+        desk,
+        caller,
+        Filter(with_findings=not wanted.resolved, target=wanted.target, before=before, limit=limit),
+    )
+    rows += [
+        finding_document(t, f.id)
+        for t in page.items
+        for f in t.findings
+        if bool(f.resolved_at) == wanted.resolved
+        and (not wanted.types or f.type in wanted.types)
+        and (not wanted.severities or f.severity in wanted.severities)
     ]
     return Rows(items=rows, next=page.next)
+
+
+def finding(desk: Desk, caller: Caller, name: str) -> Document:
+    """One finding: of drift by its name, of a ticket as ``TICKET:NUMBER``."""
+    if ":" not in name:
+        return drift.shown(desk, caller, name)
+    ticket_id, _, number = name.rpartition(":")
+    if not ID.fullmatch(ticket_id):
+        raise no_such_ticket(ticket_id)
+    found = show(desk, caller, ticket_id)
+    if number not in {each.id for each in found.findings}:
+        raise NotFound(f"{found.id} has no finding {number!r:.40}", remedy="`muniment findings` lists them.")
+    return finding_document(found, number)
 
 
 def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
@@ -148,20 +178,19 @@ def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
             f"{target_id} could not be read completely, so a list would mislead",
             remedy="`muniment check` says what is wrong there.",
         )
-    accounts = {(target.id, h.account) for h in observed.holdings}
-    tickets_on = desk.store.sharing(accounts)
+    items = [
+        Item(
+            account=h.account, privilege=h.privilege, resource=h.resource, grantor=h.grantor, ticket=h.ticket
+        )
+        for h in observed.holdings
+    ]
     rows: list[dict[str, Any]] = []
-    for holding in observed.holdings:
-        giving = [
-            t.id
-            for t in tickets_on.get((target.id, holding.account), [])
-            if holding.what in t.approved and holding.ticket in {None, t.id}
-        ]
+    for item, by in zip(items, reconciling.explained(desk, target, items), strict=True):
         rows.append(
             {
-                "account": holding.account, "privilege": holding.privilege, "resource": holding.resource,
-                "grantor": holding.grantor, "class": "ticketed" if giving else "unexplained",
-                "ticket": giving[0] if giving else None,
+                "account": item.account, "privilege": item.privilege, "resource": item.resource,
+                "grantor": item.grantor, "class": by.klass if by else "unexplained",
+                "ticket": by.reference if by and by.klass == "ticketed" else None,
             }
         )  # fmt: skip
     return sorted(

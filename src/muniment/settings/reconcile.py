@@ -1,10 +1,13 @@
-"""``[reconcile]``: how often targets are asked for everything that they hold."""
+"""``[reconcile]``: how often targets are asked for everything that they hold, and what they may hold without a ticket."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
+from muniment.core.drift import SLA
 from muniment.core.errors import Invalid, Misconfigured
+from muniment.core.events import Severity
 from muniment.core.instants import parse_duration
 from muniment.settings.section import Section
 
@@ -12,12 +15,19 @@ from muniment.settings.section import Section
 class ReconcileSettings(Section, frozen=True, kw_only=True):
     """``[reconcile]``."""
 
-    every: str = "1h"
+    every: str | None = None
+    baseline: str | None = None
+    sla: dict[Literal["critical", "high", "medium", "low"], str] = {}  # noqa: RUF012  msgspec copies it
 
     @property
-    def pause(self) -> timedelta:
-        """Between two inventories of a target."""
-        return parse_duration(self.every)
+    def pause(self) -> timedelta | None:
+        """Between two inventories of a target; None: only people ask."""
+        return None if self.every is None else parse_duration(self.every)
+
+    @property
+    def within(self) -> dict[Severity, timedelta]:
+        """How soon somebody must have seen to a finding."""
+        return {**SLA, **{severity: parse_duration(time) for severity, time in self.sla.items()}}
 
 
 def check_reconcile(settings: ReconcileSettings | None) -> None:
@@ -28,7 +38,11 @@ def check_reconcile(settings: ReconcileSettings | None) -> None:
         pause = settings.pause
     except Invalid as error:
         raise Misconfigured(f"[reconcile] every: {error.message}", remedy=error.remedy) from error
-    if pause < timedelta(minutes=1):
+    try:
+        settings.within  # noqa: B018  it is parsed
+    except Invalid as error:
+        raise Misconfigured(f"[reconcile.sla]: {error.message}", remedy=error.remedy) from error
+    if pause is not None and pause < timedelta(minutes=1):
         raise Misconfigured(
             "[reconcile] every is shorter than a minute",
             remedy="Targets are asked for everything; 1h is often.",

@@ -31,7 +31,7 @@ from muniment.store.engine import unavailable, writers_turn
 from muniment.store.families import counting
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
-from muniment.store.projecting import FIXED, registry_row, tickets_to_list, viewers_of
+from muniment.store.projecting import FIXED, drifts_to_list, registry_row, tickets_to_list, viewers_of
 from muniment.store.rows import Into, listed, one_of, put, run
 
 #: entries in one commit; more wait for the next
@@ -276,6 +276,7 @@ class Appender:
             Into(
                 t.registry, [_registered(w) for w in accepted if w.bodies and not w.append.ticket], "replace"
             ),
+            drifts_to_list(a.drift for a in appends if a.drift and a.events),
             *_beside(appends),
         )
         if erased := [commitment for a in appends for commitment in a.erased]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from muniment.core.drift import Drift
 from muniment.core.due import due
 from muniment.core.instants import wire
 from muniment.core.ticket import Ticket
@@ -18,12 +19,27 @@ from muniment.store.rows import Into
 #: what a ticket is about, from its filing to its end
 FIXED = ("requester", "beneficiary", "target", "account")
 
+#: how the streams begin that hold findings of drift
+DRIFT = "drift:"
+
 _encode_state = msgspec.json.Encoder(order="sorted").encode
 
 
 def tickets_to_list(tickets: Iterable[Ticket], fixed: tuple[str, ...] = ()) -> Into:
     """The read model's rows of these tickets, in place of earlier ones. Of those, ``fixed`` columns are believed."""
     return Into(t.ticket, [ticket_row(each) for each in tickets], "replace", fixed)
+
+
+def drifts_to_list(drifts: Iterable[Drift]) -> Into:
+    """The rows of these findings, in place of earlier ones."""
+    return Into(t.drift, [drift_row(each) for each in drifts], "replace")
+
+
+def drift_row(drift: Drift) -> dict[str, Any]:
+    """A function of the folded state and nothing else (I24)."""
+    return {
+        "stream": DRIFT + drift.id, "target": drift.target, "status": drift.status, "state": _encode_state(drift)
+    }  # fmt: skip
 
 
 def viewers_of(tickets: Iterable[Ticket]) -> Into:

@@ -7,10 +7,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Table, select, text
 
+from muniment.core.drift import replay
 from muniment.store import tables as t
 from muniment.store.engine import reading, writing
 from muniment.store.events import SqlStore
 from muniment.store.projecting import (
+    DRIFT,
+    drift_row,
     registry_row,
     ticket_row,
     tickets_to_list,
@@ -66,9 +69,25 @@ def _write_registry(connection: Connection, store: SqlStore, streams: Collection
     return rows
 
 
+def _drifts(store: SqlStore, streams: Collection[str]) -> Rows:
+    found = {}
+    for stream in streams:
+        drift = replay((each.event, each.at, each.actor) for each in store.entries(stream))
+        if drift is not None:
+            found[stream] = drift_row(drift)
+    return found
+
+
+def _write_drifts(connection: Connection, store: SqlStore, streams: Collection[str]) -> Collection[str]:
+    rows = _drifts(store, streams)
+    put(connection, Into(t.drift, list(rows.values()), "replace"))
+    return rows
+
+
 _IS_TICKET = t.event.c.stream.startswith("req_", autoescape=True)
 _TICKETS = _Model(t.ticket, _tickets, _write_tickets, _IS_TICKET)
 _REGISTRY = _Model(t.registry, _registry, _write_registry, ~_IS_TICKET)
+_DRIFTS = _Model(t.drift, _drifts, _write_drifts, t.event.c.stream.startswith(DRIFT, autoescape=True))
 
 
 def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -> int:
@@ -77,6 +96,7 @@ def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -
     A crash leaves some rows new and some old; both are right unless they were damaged, and running it again ends it.
     """
     _rebuild(store, _REGISTRY)
+    _rebuild(store, _DRIFTS)
     return _rebuild(store, _TICKETS, progress)
 
 
@@ -104,7 +124,7 @@ def _hold(connection: Connection, model: _Model) -> None:
 
 def differences(store: SqlStore) -> Iterator[str]:
     """Streams whose live row is not, byte for byte, what their entries say; and rows without entries."""
-    for model in (_TICKETS, _REGISTRY):
+    for model in (_TICKETS, _REGISTRY, _DRIFTS):
         seen: set[str] = set()
         for chunk in _chunks(store, model):
             live = _live(store, model, chunk)

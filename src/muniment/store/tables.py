@@ -299,6 +299,18 @@ feed = Table(
     Column("closed", Text),  # why nothing goes there any more
 )
 
+#: findings of drift as last folded (`core.drift`)
+drift = Table(
+    "drift",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),  # the folded Drift, canonical JSON
+    Index("drift_status", "status", "stream"),
+    Index("drift_target", "target", "status", "stream"),
+)
+
 #: the lines of the newest inventories, in parts; the ledger has their digests, which say whether they are whole and ours
 inventory_part = Table(
     "inventory_part",

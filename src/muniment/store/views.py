@@ -165,6 +165,9 @@ class SqlViews:
             findings = connection.execute(
                 select(func.coalesce(func.sum(c.open_findings), 0)).where(c.open_findings > 0)
             ).scalar_one()
+            drift = connection.execute(
+                select(func.count()).where(t.drift.c.status.in_(("open", "explained")))
+            ).scalar_one()
         return Figures(
             debts={
                 target: (count, max(0.0, (now - parse_instant(first)).total_seconds()))
@@ -172,7 +175,7 @@ class SqlViews:
             },
             open=dict.fromkeys(sorted(set(STATUSES) - ENDS), 0) | dict(statuses),
             oldest_pending=parse_instant(decode_state(blob(oldest)).filed_at) if oldest is not None else None,
-            findings=int(findings),
+            findings=int(findings) + int(drift),
         )
 
     def not_begun(self, before: datetime) -> bool:
