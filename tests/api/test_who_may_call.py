@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
     "waive": {"check": "gone", "reason": "x"},
     "resolve_finding": {"reason": "x"},
     "assign_finding": {"to": "human:dee@example.com"},
+    "remove_finding": {"reason": "x"},
     "explain_finding": {"explanation": "x"},
     "accept_finding": {"until": "2099-01-01T00:00:00Z", "reason": "x"},
     "evaluate": ASKED,

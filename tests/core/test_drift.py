@@ -105,11 +105,29 @@ def test_only_active_people_see_to_it() -> None:
     assert after(raised(), d.assign(raised(), CYD, CYD.id)).assigned_to == CYD.id
 
 
+def test_only_what_nothing_explains_is_taken_away() -> None:
+    ordered = after(raised(), d.order_removal(raised(), TEXT, separate=False))
+    assert (ordered.removal_by, ordered.status) == (OPS.id, "open")
+    assert d.order_removal(ordered, TEXT, separate=False) == ()
+    declared = after(None, d.raise_(observed(type="owner-gone", explained=True), None, "inv_1", DAY, NOW))
+    nested = after(
+        None, d.raise_(observed(item=Item(account="a", privilege="b", nested=True)), None, "inv_1", DAY, NOW)
+    )
+    for drift, separate in ((declared, False), (nested, False), (raised(), True)):
+        with pytest.raises(Refused):
+            d.order_removal(drift, TEXT, separate=separate)
+    tagged = after(
+        None, d.raise_(observed(item=Item(account="a", privilege="b", ticket="req_x")), None, "i", DAY, NOW)
+    )
+    assert d.order_removal(tagged, TEXT, separate=True) != ()
+
+
 def test_what_is_over_is_left_alone() -> None:
     over = after(raised(), d.resolve(raised(), "covered", "inv_2"))
     assert d.resolve(over, "gone", "inv_3") == ()
     for act in (
         lambda: d.explain(over, TEXT),
+        lambda: d.order_removal(over, TEXT, separate=False),
         lambda: d.assign(over, CYD, CYD.id),
         lambda: d.accept(over, CYD, frozenset(), until=NOW + DAY, reason=TEXT, now=NOW),
     ):

@@ -220,6 +220,7 @@ VALUES: dict[str, e.Event] = {
     "drift-explained/1": e.DriftExplained(finding="fnd_golden", explanation=SHA),
     "drift-accepted/1": e.DriftAccepted(finding="fnd_golden", until=AT, reason=SHA),
     "drift-resolved/1": e.DriftResolved(finding="fnd_golden", outcome="covered", inventory="inv_golden"),
+    "drift-removal-ordered/1": e.DriftRemovalOrdered(finding="fnd_golden", reason=SHA),
 }  # fmt: skip
 
 

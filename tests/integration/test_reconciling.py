@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 import servers
@@ -15,12 +16,14 @@ from muniment.conformance.grounds.openssh import SshHarness
 from muniment.conformance.grounds.postgresql import PostgresHarness
 from muniment.conformance.grounds.ssh_host import Server as HostServer
 from muniment.conformance.grounds.ssh_host import SshHostHarness
-from muniment.conformance.harness import Harness
-from muniment.conformance.office import Office, office
+from muniment.conformance.harness import Harness, yes
+from muniment.conformance.office import HOUR, Office, office
 from muniment.conformance.proxy import Proxy
+from muniment.core.errors import NotFound, Refused, TargetRejected
 from muniment.core.inventory import read
+from muniment.ports import Claim, Order
 from muniment.reconcile.baseline import drafted
-from muniment.service import reconciling
+from muniment.service import reconciling, removing
 from muniment.service.desk import CONTROLLER
 from muniment.store.inventories import SqlInventories
 
@@ -110,6 +113,83 @@ def whole_life(o: Office, h: Harness, *, nests: bool) -> None:
     o.give_back(ticket)
     o.settle()
     assert gone[0].id in run(o).resolved, "and so is what a ticket that has ended should have given"
+
+
+def taken_away(o: Office, h: Harness, plant: Callable[[], object]) -> None:
+    """What nobody explains is taken away by an order; what a ticket has come to explain by then is not."""
+    second = h.privileges[1]
+    ann, bea = h.accounts
+    declare_what_is_there(o)
+    dee, hers = o.desk.caller("human:dee@example.com", "test"), o.desk.caller("human:bea@example.com", "test")
+    plant()
+    [name] = run(o).raised
+    with pytest.raises(NotFound):
+        removing.remove(o.desk, hers, name, "mine")
+    assert h.holds(bea) == (second,)
+    before = h.holds(ann)
+    done = removing.remove(o.desk, dee, name, "nobody knows it")
+    assert (done["status"], done["outcome"], done["removal_by"]) == ("resolved", "gone", dee.identity.id)
+    assert (h.holds(bea), h.holds(ann)) == ((), before)
+    with pytest.raises(Refused):
+        removing.remove(o.desk, dee, name, "again")
+
+    plant()
+    assert run(o).raised == (name,)
+    drift = reconciling.read_drift(o.desk, name)[1]
+    assert drift is not None
+    assert drift.removal_by is None, "found again, it takes another order"
+    text = o.desk.baseline()
+    item = drift.item
+    more = drafted(
+        [item], "target", owner="human:dee@example.com", until="2099-01-01", reason="agreed meanwhile"
+    )
+    o.desk = dataclasses.replace(o.desk, baseline=lambda: f"{text}\n{more}")
+    assert removing.carry_out(o.desk, o.desk.targets["target"], [drift]) == {}
+    assert h.holds(bea) == (second,), "it is explained by now"
+    o.desk = dataclasses.replace(o.desk, baseline=lambda: text)
+    claim = Claim(key=f"target/{bea}", holder="somebody", seconds=600)
+    lease = o.desk.store.claim([claim])[claim.key]
+    assert set(removing.carry_out(o.desk, o.desk.targets["target"], [drift])) == {name}, (
+        "another worker is at it"
+    )
+    assert h.holds(bea) == (second,)
+    o.desk.store.release([lease])
+    assert removing.again(o.desk, o.desk.targets["target"]) == {}, "nobody ordered it"
+    assert h.holds(bea) == (second,)
+    removing.remove(o.desk, dee, name, "still nobody knows it")
+    assert h.holds(bea) == ()
+
+
+def test_taken_away_on_postgresql(any_postgres) -> None:
+    """By somebody who has our own credentials there."""
+    with postgres(any_postgres) as h, at(h) as o:
+        order = Order(
+            ticket="nobody's", account=h.accounts[1], scope=(h.privileges[1],), expires_at=h.now() + HOUR
+        )
+        taken_away(o, h, lambda: h.connector.provision([order], yes))
+
+
+def test_what_others_gave_is_theirs_to_take_on_postgresql(any_postgres) -> None:
+    """PostgreSQL says who gave a membership, and the connector ends what we gave (I17)."""
+    with postgres(any_postgres) as h, at(h) as o:
+        bea, second = h.accounts[1], h.privileges[1]
+        declare_what_is_there(o)
+        h.hold(bea, second)
+        [name] = run(o).raised
+        dee = o.desk.caller("human:dee@example.com", "test")
+        with pytest.raises(TargetRejected) as refused:
+            removing.remove(o.desk, dee, name, "nobody knows it")
+        assert "given by postgres" in refused.value.message
+        assert set(removing.again(o.desk, o.desk.targets["target"])) == {name}, "it is tried again"
+        h.take(bea, second)
+        assert run(o).resolved == (name,)
+        assert removing.again(o.desk, o.desk.targets["target"]) == {}
+
+
+def test_taken_away_in_openldap() -> None:
+    """No directory says who gave a membership."""
+    with ldap(None) as h, at(h) as o:
+        taken_away(o, h, lambda: h.hold(h.accounts[1], h.privileges[1]))
 
 
 def inventory_lines(o: Office, made: reconciling.Run) -> list[bytes]:

@@ -174,6 +174,8 @@ class Finding(TypedDict):
     accepted_by: NotRequired[str | None]
     accepted_until: NotRequired[Instant | None]
     acceptance: NotRequired[str | None]
+    removal_by: NotRequired[str | None]
+    removal: NotRequired[str | None]
     outcome: NotRequired[Literal["gone", "covered"] | None]
 
 

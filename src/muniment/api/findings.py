@@ -6,7 +6,7 @@ from muniment.api import answers, bodies
 from muniment.api.routes import Call, Routes, ticket_id
 from muniment.core.drift import resolved_by_nobody
 from muniment.core.instants import parse_instant
-from muniment.service import deciding, drift, looking, reconciling
+from muniment.service import deciding, drift, looking, reconciling, removing
 from muniment.service.documents import Document
 
 routes = Routes("findings")
@@ -63,6 +63,15 @@ def accept_finding(call: Call) -> Document:
     said: bodies.Leave = call.body
     until = parse_instant(said.until, "the end")
     return drift.accept(call.desk, call.caller, call.names["finding"], until, said.reason)
+
+
+@routes.post(
+    "/v1/findings/{finding}/remove", body=bodies.Reason, answer=answers.Finding, heavy=True, urgent=True
+)
+def remove_finding(call: Call) -> Document:
+    """Have what nothing explains taken away from the target, and look whether it is gone."""
+    why: bodies.Reason = call.body
+    return removing.remove(call.desk, call.caller, call.names["finding"], why.reason)
 
 
 @routes.post("/v1/targets/{target}/reconcile", answer=answers.Reconciliation, work=True, heavy=True)

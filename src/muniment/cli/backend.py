@@ -181,6 +181,9 @@ class Backend(Protocol):
     def explain_finding(self, finding: str, explanation: str) -> Document:
         """Say how it came to be."""
 
+    def remove_finding(self, finding: str, reason: str) -> Document:
+        """Have what it is about taken away."""
+
     def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
         """Let it be until then."""
 

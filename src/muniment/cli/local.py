@@ -29,6 +29,7 @@ from muniment.service import (
     ledgering,
     looking,
     reconciling,
+    removing,
     sending,
 )
 from muniment.service.desk import Caller, Desk
@@ -289,6 +290,14 @@ class LocalBackend:
     def explain_finding(self, finding: str, explanation: str) -> Document:
         """See `Backend`."""
         return self._sealed_finding(drift.explain(self._desk, self._caller, finding, explanation))
+
+    def remove_finding(self, finding: str, reason: str) -> Document:
+        """See `Backend`."""
+        with self._working("the target is asked"):
+            try:
+                return removing.remove(self._desk, self._caller, finding, reason)
+            finally:
+                seal(self._desk)
 
     def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
         """See `Backend`."""

@@ -182,6 +182,21 @@ def accept(
 
 
 @command(
+    finding,
+    "remove",
+    example='muniment finding remove fnd_abc… --reason "nobody knows it" --as human:ops@example.com',
+)
+def remove(
+    context: typer.Context,
+    finding_id: Id,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it is taken away.")],
+) -> None:
+    """Take away what nothing explains, whoever gave it, and look whether it is gone."""
+    session = of(context)
+    _one(session, session.backend(writes=True).remove_finding(finding_id, reason))
+
+
+@command(
     baseline,
     "draft",
     example='muniment baseline draft pg-prod --owner human:oda@example.com --recertify-by 2027-06-30 --reason "as found" --as human:ops@example.com',
@@ -232,7 +247,7 @@ def _one(session: Session, document: Document) -> None:
 
     names = (
         "id", "target", "type", "severity", "status", "message", "reference", "inventory", "raised_at", "due_at",
-        "assigned_to", "explained_by", "explanation", "accepted_by", "accepted_until", "acceptance", "resolved_at",
+        "assigned_to", "explained_by", "explanation", "accepted_by", "accepted_until", "acceptance", "removal_by", "removal", "resolved_at",
         "resolved_by", "outcome",
     )  # fmt: skip
     words = [(name.replace("_", " "), document[name]) for name in names if document.get(name)]

@@ -290,6 +290,10 @@ class RemoteBackend:
         """See `Backend`. Asked for once."""
         return self._once(f"{_finding(finding)}/explain", {"explanation": explanation})
 
+    def remove_finding(self, finding: str, reason: str) -> Document:
+        """See `Backend`. Asked for once; what was ordered is tried again anyway."""
+        return self._once(f"{_finding(finding)}/remove", {"reason": reason})
+
     def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
         """See `Backend`. Asked for once."""
         return self._once(f"{_finding(finding)}/accept", {"until": wire(until), "reason": reason})

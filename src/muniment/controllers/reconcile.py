@@ -14,7 +14,7 @@ import structlog
 from muniment.core.errors import MunimentError
 from muniment.core.instants import parse_instant
 from muniment.ports import Claim
-from muniment.service import inventories
+from muniment.service import inventories, removing
 from muniment.service.desk import CONTROLLER, Desk
 from muniment.service.reconciling import reconcile
 
@@ -85,6 +85,8 @@ class Reconciling:
 
     def _take(self, target: str) -> None:
         try:
+            for name, error in removing.again(self._desk, self._desk.targets[target]).items():
+                log.warning("not taken away yet", finding=name, error=error.message, code=error.code)
             run = reconcile(self._desk, CONTROLLER, self._desk.targets[target])
         except Exception as error:
             self._not_before[target] = self._desk.clock.now() + min(AGAIN, self._every)

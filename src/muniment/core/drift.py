@@ -93,6 +93,8 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     accepted_by: str | None = None
     accepted_until: str | None = None
     acceptance: str | None = None  # commitment
+    removal_by: str | None = None  # who has it taken away
+    removal: str | None = None  # commitment
     resolved_at: str | None = None
     outcome: Literal["gone", "covered"] | None = None
 
@@ -149,6 +151,8 @@ def evolve(drift: Drift | None, event: e.Event, at: str, actor: str) -> Drift | 
                 accepted_until=event.until,
                 acceptance=event.reason,
             )
+        case e.DriftRemovalOrdered():
+            after = replace(after, removal_by=actor, removal=event.reason)
         case e.DriftResolved():
             after = replace(after, status="resolved", resolved_at=at, outcome=event.outcome)
         case _:
@@ -225,6 +229,32 @@ def accept(
             remedy="Give an earlier end, or declare the access in the baseline or as an exception.",
         )
     return (e.DriftAccepted(finding=drift.id, until=wire(until), reason=reason),)
+
+
+def order_removal(drift: Drift, reason: str, *, separate: bool) -> tuple[e.Event, ...]:
+    """Have what nothing explains taken away. Ordered before, it is only tried again.
+
+    Args:
+        drift: the finding.
+        reason: why, as a commitment.
+        separate: on the target each ticket's grant is a thing of its own, and nothing else can be named there.
+    """
+    _open(drift)
+    if not nothing_explains(drift):
+        raise Refused(
+            f"{drift.id} is not about access that nothing explains",
+            remedy="What a ticket gives is revoked there; what is declared is taken out of the baseline first.",
+            code="refused.not-removable",
+        )
+    if drift.item.nested or (separate and drift.item.ticket is None):
+        raise Refused(
+            f"Muniment cannot take away what {drift.id} is about",
+            remedy="Take it away on the target, then run `muniment reconcile`.",
+            code="refused.not-removable",
+        )
+    if drift.removal_by is not None:
+        return ()
+    return (e.DriftRemovalOrdered(finding=drift.id, reason=reason),)
 
 
 def resolve(drift: Drift, outcome: Literal["gone", "covered"], inventory: str) -> tuple[e.Event, ...]:

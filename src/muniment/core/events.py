@@ -482,6 +482,15 @@ class DriftAccepted(Event, frozen=True, kw_only=True):
     reason: str  # commitment
 
 
+class DriftRemovalOrdered(Event, frozen=True, kw_only=True):
+    """Somebody responsible has it taken away: intent, durable before the target is touched. Tried again until it is gone."""
+
+    kind = "drift-removal-ordered/1"
+
+    finding: str
+    reason: str  # commitment
+
+
 class DriftResolved(Event, frozen=True, kw_only=True):
     """A complete inventory shows that it is over."""
 
@@ -636,7 +645,7 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
     IdentityRecorded, IdentityDeactivated, SignalReceived, TargetRegistered, TargetRetired, InventoryTaken,
-    ReconciliationMade, DriftRaised, DriftAssigned, DriftExplained, DriftAccepted, DriftResolved,
+    ReconciliationMade, DriftRaised, DriftAssigned, DriftExplained, DriftAccepted, DriftRemovalOrdered, DriftResolved,
     DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
 )  # fmt: skip

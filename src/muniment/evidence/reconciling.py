@@ -12,6 +12,7 @@ from muniment.core.events import (
     DriftAssigned,
     DriftExplained,
     DriftRaised,
+    DriftRemovalOrdered,
     DriftResolved,
     Event,
     InventoryTaken,
@@ -21,7 +22,7 @@ from muniment.core.identity import is_human
 from muniment.core.instants import parse_instant
 from muniment.ledger.entry import Entry
 
-_AFTER = (DriftAssigned, DriftExplained, DriftAccepted, DriftResolved)
+_OF_DRIFT = (DriftRaised, DriftAssigned, DriftExplained, DriftAccepted, DriftRemovalOrdered, DriftResolved)
 
 
 class Reconciliations:
@@ -37,9 +38,7 @@ class Reconciliations:
             return _inventory(event, entry)
         if isinstance(event, ReconciliationMade):
             return _made(event, entry)
-        if not isinstance(
-            event, DriftRaised | DriftAssigned | DriftExplained | DriftAccepted | DriftResolved
-        ):
+        if not isinstance(event, _OF_DRIFT):
             return None
         if entry.ticket != f"drift:{event.finding}":
             return f"it is of {event.finding!r:.60}, and in the stream of another finding"

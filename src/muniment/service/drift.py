@@ -15,7 +15,7 @@ from muniment.core.events import Event, Severity
 from muniment.core.identity import Identity, parse_identity
 from muniment.core.text import Disclosure
 from muniment.core.visibility import SEES_ALL
-from muniment.ports import Stream
+from muniment.ports import Stream, Target
 from muniment.service.desk import ATTEMPTS, Caller, Desk
 from muniment.service.documents import MISSING, Document
 from muniment.service.filing import account_of
@@ -64,19 +64,19 @@ def listed(desk: Desk, caller: Caller, wanted: Wanted) -> tuple[list[Drift], str
 
 def shown(desk: Desk, caller: Caller, name: str) -> Document:
     """One of them, from its entries."""
-    return document(desk, _visible(desk, caller, name)[1])
+    return document(desk, visible(desk, caller, name)[1])
 
 
 def assign(desk: Desk, caller: Caller, name: str, to: str) -> Document:
     """Have somebody see to it."""
     who = parse_identity(to)
-    return _act(desk, caller, name, lambda drift: d.assign(drift, desk.directory.get(who), who))
+    return act(desk, caller, name, lambda drift: d.assign(drift, desk.directory.get(who), who))
 
 
 def explain(desk: Desk, caller: Caller, name: str, explanation: str) -> Document:
     """Say how it came to be; also for whom it is assigned to."""
     text = desk.commit_text(explanation, "the explanation")
-    return _act(desk, caller, name, lambda drift: d.explain(drift, text.commitment), text, assigned=True)
+    return act(desk, caller, name, lambda drift: d.explain(drift, text.commitment), text, assigned=True)
 
 
 def accept(desk: Desk, caller: Caller, name: str, until: datetime, reason: str) -> Document:
@@ -89,7 +89,7 @@ def accept(desk: Desk, caller: Caller, name: str, until: datetime, reason: str) 
             drift, caller.identity, holders, until=until, reason=text.commitment, now=desk.clock.now()
         )
 
-    return _act(desk, caller, name, make, text)
+    return act(desk, caller, name, make, text)
 
 
 def chosen(
@@ -109,7 +109,9 @@ def chosen(
 
 def documents(desk: Desk, drifts: list[Drift]) -> list[Document]:
     """As scripts read them, with the texts that their commitments stand for."""
-    texts = desk.views.texts(c for each in drifts for c in (each.explanation, each.acceptance) if c)
+    texts = desk.views.texts(
+        c for each in drifts for c in (each.explanation, each.acceptance, each.removal) if c
+    )
     return [_document(each, texts, desk.clock.now()) for each in drifts]
 
 
@@ -131,6 +133,7 @@ def _document(drift: Drift, texts: dict[str, str], now: datetime) -> Document:
         "explanation": texts.get(drift.explanation, MISSING) if drift.explanation else None,
         "accepted_by": drift.accepted_by, "accepted_until": _short(drift.accepted_until),
         "acceptance": texts.get(drift.acceptance, MISSING) if drift.acceptance else None,
+        "removal_by": drift.removal_by, "removal": texts.get(drift.removal, MISSING) if drift.removal else None,
         "resolved_at": _short(drift.resolved_at), "outcome": drift.outcome,
         "resolved_by": "system:muniment" if drift.resolved_at else None,
     }  # fmt: skip
@@ -154,7 +157,17 @@ def _targets(desk: Desk, caller: Caller, wanted: str | None) -> list[str] | None
     return [each for each in own if wanted in {None, each}]
 
 
-def _act(
+def responsible(desk: Desk, caller: Caller, name: str) -> Target:
+    """The target of a finding, of which the caller is an owner, or an operator."""
+    drift = visible(desk, caller, name)[1]
+    target = desk.targets.get(drift.target)
+    if target is None:
+        raise Invalid(f"the target {drift.target} is not in the configuration", remedy="Put it back first.")
+    require_steward(desk, caller, target)
+    return target
+
+
+def act(
     desk: Desk,
     caller: Caller,
     name: str,
@@ -162,16 +175,15 @@ def _act(
     *texts: Disclosure,
     assigned: bool = False,
 ) -> Document:
+    """Decide by the finding's entries and append; decide again when another writer was first."""
     for _ in range(ATTEMPTS):
-        stream, drift = _visible(desk, caller, name)
+        stream, drift = visible(desk, caller, name)
         if not (assigned and drift.assigned_to in _names(caller.identity)):
-            target = desk.targets.get(drift.target)
-            if target is None:
-                raise Invalid(
-                    f"the target {drift.target} is not in the configuration", remedy="Put it back first."
-                )
-            require_steward(desk, caller, target)
-        append = appending(stream, drift, caller.actor, make(drift), desk.clock.now(), texts=texts)
+            responsible(desk, caller, name)
+        events = make(drift)
+        if not events:
+            return shown(desk, caller, name)
+        append = appending(stream, drift, caller.actor, events, desk.clock.now(), texts=texts)
         try:
             desk.store.append(append)
         except Conflict:
@@ -180,7 +192,8 @@ def _act(
     raise Conflict(f"{name} is changed all the time", remedy="Try again.")
 
 
-def _visible(desk: Desk, caller: Caller, name: str) -> tuple[Stream, Drift]:
+def visible(desk: Desk, caller: Caller, name: str) -> tuple[Stream, Drift]:
+    """A finding that the caller may see, from its entries, and where its stream stands."""
     stream, drift = read_drift(desk, name if name.startswith(PREFIX) else "")
     mine = drift is not None and drift.assigned_to in _names(caller.identity)
     seen = _targets(desk, caller, None)
