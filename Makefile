@@ -35,7 +35,7 @@ kill: ## kill -9 around sealing, 500 times on each database, and of the server u
 kube: ## build a real kube-apiserver (5 to 15 minutes, once), and try the connectors of Kubernetes on it
 	@tools/setup
 	@tools/kube-apiserver
-	$(PY) -m pytest -q tests/integration/test_kubernetes_connector.py tests/conformance -k kubernetes
+	$(PY) -m pytest -q tests/integration/test_kubernetes_*.py tests/conformance -k kubernetes
 
 .PHONY: check
 check: ## lint, format, types, layers, links and generated docs

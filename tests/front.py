@@ -23,7 +23,7 @@ class Front:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                body = json.loads(content) if content else None
+                body = json.loads(content) if content.startswith((b"{", b"[")) else None
                 front.asked.append((self.command, unquote(self.path), dict(self.headers), body))
                 said = front.rule(self.command, unquote(self.path), body)
                 path = said if isinstance(said, str) else self.path

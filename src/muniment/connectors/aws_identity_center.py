@@ -25,19 +25,16 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
 
 from muniment.connectors.answering import fault, no, unreachable
-from muniment.connectors.aws_session import Cloud, Refused, Session
+from muniment.connectors.aws_session import Cloud, Refused, Session, reach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
-from muniment.core.instants import parse_duration
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name, visible
-from muniment.outbound import private_base
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
 _PAUSE = 30.0  # seconds between ``confirm`` and the last change that is begun
@@ -77,25 +74,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Connector:
     """Make the connector of one target; nothing is reached. Raises `Invalid` or `Misconfigured`."""
-    if (not settings.access_key_id) is not (settings.secret_access_key is None):
-        raise Misconfigured(
-            "access_key_id and secret_access_key go together", remedy="Write both, or neither."
-        )
     for what, value, pattern in (
         ("instance", settings.instance, _INSTANCE),
         ("identity_store", settings.identity_store, _STORE),
-        ("region", settings.region, re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]", re.ASCII)),
     ):
         if not pattern.fullmatch(value):
             raise Misconfigured(
                 f"{what} is nothing that AWS gives", remedy="The settings page of Identity Center shows it."
             )
-    endpoint = private_base(settings.endpoint, f"{name}'s", setting="endpoint") if settings.endpoint else ""
-    cloud = Cloud(
-        name, settings.region, endpoint, settings.access_key_id, settings.secret_access_key,
-        parse_duration(settings.timeout) / timedelta(seconds=1),
-    )  # fmt: skip
-    made = IdentityCenter(cloud, settings, catalogue=tuple(catalogue))
+    made = IdentityCenter(reach(name, settings), settings, catalogue=tuple(catalogue))
     for privilege in catalogue:
         made.validate("any", (privilege,))
     return made

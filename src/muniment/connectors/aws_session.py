@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from muniment.connectors.kinds import Secret
-from muniment.core.errors import TargetUnavailable
+from muniment.core.errors import Misconfigured, TargetUnavailable
+from muniment.core.instants import parse_duration
+from muniment.outbound import private_base
 
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]", re.ASCII)
 _AGAIN = 0.2  # seconds until the next look, growing to
 _AT_MOST = 2.0
 _BUSY = {
@@ -21,6 +26,21 @@ _NOBODY = {
     "InvalidSignatureException", "IncompleteSignature", "MissingAuthenticationToken", "AuthFailure",
 }  # fmt: skip
 _REFUSED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
+def reach(name: str, settings: Any) -> Cloud:
+    """Where AWS is and who we are there, of what all connectors of AWS have among their settings. Raises `Misconfigured`."""
+    if (not settings.access_key_id) is not (settings.secret_access_key is None):
+        raise Misconfigured(
+            "access_key_id and secret_access_key go together", remedy="Write both, or neither."
+        )
+    if not _REGION.fullmatch(settings.region):
+        raise Misconfigured("region is none of AWS's", remedy="Write it like eu-central-1.")
+    endpoint = private_base(settings.endpoint, f"{name}'s", setting="endpoint") if settings.endpoint else ""
+    return Cloud(
+        name, settings.region, endpoint, settings.access_key_id, settings.secret_access_key,
+        parse_duration(settings.timeout) / timedelta(seconds=1),
+    )  # fmt: skip
 
 
 class Refused(Exception):
@@ -99,14 +119,15 @@ class Session:
                 return None
             raise
 
-    def every(self, service: str, operation: str, part: str, **parameters: Any) -> Iterator[Any]:
-        """All of a list, page by page."""
+    def every(
+        self, service: str, operation: str, part: str, *, by: str = "NextToken", **parameters: Any
+    ) -> Iterator[Any]:
+        """All of a list, page by page; ``by`` is what this service calls the place where the next begins."""
         token: str | None = None
         while True:
-            more = {"NextToken": token} if token else {}
-            page = self.ask(service, operation, **parameters, **more)
+            page = self.ask(service, operation, **parameters, **({by: token} if token else {}))
             yield from page.get(part, ())
-            token = page.get("NextToken")
+            token = page.get(by)
             if not token:
                 return
 

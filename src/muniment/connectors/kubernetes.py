@@ -30,6 +30,7 @@ import msgspec
 
 from muniment.connectors.answering import fault, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
+from muniment.connectors.kubernetes_rights import GROUP, Rule, rule, setup
 from muniment.connectors.kubernetes_session import (
     ACCOUNT,
     EXPIRES,
@@ -51,8 +52,7 @@ from muniment.core.text import clean_name
 from muniment.outbound import Answer
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
-_GROUP = "rbac.authorization.k8s.io"
-_API = f"apis/{_GROUP}/v1"
+_API = f"apis/{GROUP}/v1"
 _KINDS = {"clusterrole": "ClusterRole", "role": "Role"}
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _TICKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?", re.ASCII)  # a label's value
@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class _Ref(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     kind: str
     name: str
-    api_group: str = _GROUP
+    api_group: str = GROUP
 
 
 class _Subject(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -189,7 +189,7 @@ class Kubernetes:
                 "It ends no binding by itself: the end is written on it for people to read.",
                 "Our account may delete others' bindings where it may delete at all: RBAC cannot tell them apart.",
             ),
-            problems=tuple(problems), least_privilege=_setup(self._catalogue),
+            problems=tuple(problems), least_privilege=setup(rules(self._catalogue)),
         )  # fmt: skip
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
@@ -290,7 +290,7 @@ class Kubernetes:
 
     def _fill(self, session: Session, order: Order, made: Sequence[Binding]) -> Outcome:
         """Put the account into its bindings, each as it was when we last saw it."""
-        subject = {"kind": "User", "name": order.account, "apiGroup": _GROUP}
+        subject = {"kind": "User", "name": order.account, "apiGroup": GROUP}
         for binding in made:
             if binding.accounts == {order.account}:
                 continue
@@ -368,21 +368,21 @@ class Kubernetes:
                 yield f"There is no {_shown(item)}, which is in the catalogue."
             kind, _, name = item.privilege.partition("/")
             where = (item.resource or "") if kind == "role" else ""
-            if not session.may("bind", _GROUP, f"{kind}s", namespace=where, name=name):
+            if not session.may("bind", GROUP, f"{kind}s", namespace=where, name=name):
                 yield f"Our account has not the verb bind on {item.privilege}, and can give it only if it has its rights."
             for verb in ("create", "patch", "delete"):
-                if not session.may(verb, _GROUP, _bindings_of(item), namespace=item.resource or ""):
+                if not session.may(verb, GROUP, _bindings_of(item), namespace=item.resource or ""):
                     yield f"Our account may not {verb} bindings{_where(item)}."
 
     def _about_us(self, session: Session) -> Iterator[str]:
         everywhere = any(item.resource is None for item in self._catalogue)
         for verb, group, resource, what in (
-            ("bind", _GROUP, "clusterroles", "give any role to anybody"),
-            ("escalate", _GROUP, "clusterroles", "write rights into roles that it has not itself"),
+            ("bind", GROUP, "clusterroles", "give any role to anybody"),
+            ("escalate", GROUP, "clusterroles", "write rights into roles that it has not itself"),
             ("impersonate", "", "users", "act as anybody"),
             ("get", "", "secrets", "read secrets everywhere"),
             ("create", "", "pods", "run programs everywhere"),
-            *(() if everywhere else (("create", _GROUP, "clusterrolebindings", "give roles everywhere"),)),
+            *(() if everywhere else (("create", GROUP, "clusterrolebindings", "give roles everywhere"),)),
         ):
             if session.may(verb, group, resource, name=_NOBODY if verb != "create" else ""):
                 yield f"Our account may {what}, which is more than it needs."
@@ -392,54 +392,25 @@ def _bindings_of(item: Privilege) -> str:
     return "clusterrolebindings" if item.resource is None else "rolebindings"
 
 
-def rules(catalogue: Sequence[Privilege]) -> dict[str | None, list[dict[str, list[str]]]]:
+def rules(catalogue: Sequence[Privilege]) -> dict[str | None, list[Rule]]:
     """What our account needs for this catalogue: everywhere (None), and in namespaces."""
-    changing = ["create", "get", "patch", "delete"]
-    found: dict[str | None, list[dict[str, list[str]]]] = {
-        None: [
-            _rule("get list", "roles", "clusterroles"), _rule("list", "rolebindings", "clusterrolebindings"),
-        ]
-    }  # fmt: skip
+    reading = [rule("get list", "roles", "clusterroles"), rule("list", "rolebindings", "clusterrolebindings")]
+    found: dict[str | None, list[Rule]] = {None: reading}
     for item in catalogue:
         kind, _, name = item.privilege.partition("/")
-        where = found.setdefault(item.resource, [])
-        if _rule(" ".join(changing), _bindings_of(item)) not in where:
-            where.append(_rule(" ".join(changing), _bindings_of(item)))
-        bound = _rule("bind", f"{kind}s") | {"resourceNames": [name]}
-        target = found[None] if kind == "clusterrole" else where
-        if bound not in target:
-            target.append(bound)
+        here = found.setdefault(item.resource, [])
+        there = reading if kind == "clusterrole" else here
+        changing = rule("create get patch delete", _bindings_of(item))
+        bound = rule("bind", f"{kind}s", names=[name])
+        here += [changing] if changing not in here else []
+        there += [bound] if bound not in there else []
     return found
-
-
-def _rule(verbs: str, *resources: str) -> dict[str, list[str]]:
-    return {"apiGroups": [_GROUP], "resources": list(resources), "verbs": verbs.split()}
-
-
-def _setup(catalogue: Sequence[Privilege]) -> str:
-    """Objects as `kubectl apply` takes them, and the account that they are for. JSON is YAML, too."""
-    text = [
-        "kubectl create namespace muniment; kubectl create serviceaccount muniment -n muniment",
-        "kubectl apply -f - <<'END'",
-    ]
-    for namespace, needed in rules(catalogue).items():
-        kind = "ClusterRole" if namespace is None else "Role"
-        meta = "{name: muniment}" if namespace is None else f"{{name: muniment, namespace: {namespace}}}"
-        head = f"apiVersion: {_GROUP}/v1\n"
-        text += [
-            f"{head}kind: {kind}\nmetadata: {meta}\nrules:",
-            *(f"- {msgspec.json.encode(rule).decode()}" for rule in needed),
-            f"---\n{head}kind: {kind}Binding\nmetadata: {meta}",
-            f"roleRef: {{apiGroup: {_GROUP}, kind: {kind}, name: muniment}}",
-            "subjects: [{kind: ServiceAccount, name: muniment, namespace: muniment}]\n---",
-        ]
-    return "\n".join([*text[:-1], text[-1].removesuffix("\n---"), "END"]) + "\n"
 
 
 LEAST_PRIVILEGE = (
     "# Kubernetes lets an account give only what it holds itself, or has the verb bind on: so name the roles.\n"
     "# For clusterrole/db-operator in the namespace pay, as a cluster's administrator:\n"
-    + _setup([Privilege(privilege="clusterrole/db-operator", resource="pay")])
+    + setup(rules([Privilege(privilege="clusterrole/db-operator", resource="pay")]))
 )
 
 
@@ -465,7 +436,7 @@ def _wanted(order: Order, item: Privilege) -> dict[str, Any]:
             "labels": {MANAGED: "muniment", TICKET: order.ticket},
             "annotations": {EXPIRES: wire(order.expires_at), ACCOUNT: order.account},
         },
-        "roleRef": {"apiGroup": _GROUP, "kind": _KINDS[kind], "name": name},
+        "roleRef": {"apiGroup": GROUP, "kind": _KINDS[kind], "name": name},
         "subjects": [],
     }
 
