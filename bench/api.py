@@ -100,7 +100,7 @@ def served(folder: Path, url: str | None) -> Iterator[Server]:
     config.write_text(text)
     desk = open_desk(load(config))
     made = {
-        who: tokens.create(desk, who, lasts=timedelta(days=1), scopes=("check",) if who == PEP else ())[
+        who: tokens.create(desk, None, who, lasts=timedelta(days=1), scopes=("check",) if who == PEP else ())[
             "token"
         ]
         for who in (ANN, CYD, PEP)

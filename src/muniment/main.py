@@ -144,7 +144,7 @@ def _authenticators(config: Config, desk: Desk) -> tuple[Authenticator, ...]:
     from muniment.service.tokens import TokenAuthenticator
     from muniment.store.tokens import SqlTokens
 
-    tokens = TokenAuthenticator(SqlTokens(desk.store.engine, desk.store.marker))
+    tokens = TokenAuthenticator(SqlTokens(desk.store))
     if not config.workloads:
         return (tokens,)
     from muniment.signin.workloads import WorkloadAuthenticator

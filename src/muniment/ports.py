@@ -537,6 +537,19 @@ class Premise(msgspec.Struct, frozen=True, kw_only=True):
     entries: int  # how many they had, together
 
 
+class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of an API token. Its secret is nowhere."""
+
+    id: str
+    hash: bytes  # SHA-256 of the secret part
+    identity: IdentityId
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    marked: bool = True  # False: it is older than marks, and nobody knows whose it is
+
+
 class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Events to add to one stream, with everything that is true exactly if they are recorded.
 
@@ -553,6 +566,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     texts: tuple[Disclosure, ...] = ()
     erased: tuple[str, ...] = ()  # commitments whose text and salt are deleted
     credential: Credential | None = None
+    token: TokenRow | None = None  # an API token as it is from here on
     claim: Claim | None = None  # taken with the events, or neither
     fence: Lease | None = None  # must still be ours (I19)
     release: bool = False  # give ``fence`` back

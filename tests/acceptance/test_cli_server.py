@@ -205,7 +205,7 @@ def test_who_cannot_be_told(
 
 
 def test_a_revoked_token_is_good_for_nothing(served: Served) -> None:
-    made = served.local.json("token", "create", "--identity", ANN, "--expires", "1h").document
+    made = served.local.json("token", "create", "--identity", ANN, "--expires", "1h", who=OPS).document
     served.tokens["other"] = made["token"]
     assert served("whoami", who="other").status == 0
     assert served.local.json("token", "revoke", made["id"]).document == {"id": made["id"], "revoked": True}

@@ -83,7 +83,7 @@ class Api:
     def token(self, who: str, *scopes: str, lasts: timedelta = timedelta(days=1)) -> str:
         name = " ".join((who, *scopes))
         if name not in self.tokens:
-            made = tokens.create(self.desk, who, lasts=lasts, scopes=scopes)
+            made = tokens.create(self.desk, None, who, lasts=lasts, scopes=scopes)
             self.tokens[name] = made["token"]
         return self.tokens[name]
 

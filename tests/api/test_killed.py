@@ -81,7 +81,7 @@ def test_every_2xx_is_in_the_ledger(tmp_path: Path, store_url: str | None) -> No
         .replace("sqlite:///var/muniment.db", store_url or "sqlite:///var/muniment.db")
     )
     desk = open_desk(load(config))
-    asks, decides = (tokens.create(desk, who, lasts=timedelta(days=1))["token"] for who in (ANN, CYD))
+    asks, decides = (tokens.create(desk, None, who, lasts=timedelta(days=1))["token"] for who in (ANN, CYD))
     desk.store.engine.dispose()
     chance = random.Random(7)
     done: dict[str, str] = {}

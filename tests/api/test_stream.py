@@ -51,7 +51,7 @@ def test_what_is_no_place_is_none(api: Api, last: bytes, monkeypatch: pytest.Mon
 def test_a_store_that_is_away_ends_no_stream_and_a_revocation_does(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = tokens.create(api.desk, ANN, lasts=tokens.LONGEST)["token"]
+    token = tokens.create(api.desk, None, ANN, lasts=tokens.LONGEST)["token"]
     known, asked = api.office.known, 0
 
     def away(credential: str, **ways: Any) -> Any:
@@ -72,5 +72,5 @@ def test_a_store_that_is_away_ends_no_stream_and_a_revocation_does(
         ticket = api.filed()["id"]
         api("GET", "/v1/ledger/checkpoint", who="human:aud@example.com")
         assert any(each["stream"] == ticket for each in seen)
-        tokens.revoke(api.desk, token)
+        tokens.revoke(api.desk, None, token)
         list(seen)  # ends

@@ -149,9 +149,9 @@ def test_nobody_known(api: Api, route: Route, credential: str | None) -> None:
 @pytest.fixture(scope="module")
 def bad(api: Api) -> dict[str, tuple[str, str]]:
     """Tokens that were good."""
-    over = tokens.create(api.desk, OPS, lasts=timedelta(microseconds=1))["token"]
-    revoked = tokens.create(api.desk, OPS, lasts=timedelta(days=1))
-    tokens.revoke(api.desk, revoked["id"])
+    over = tokens.create(api.desk, None, OPS, lasts=timedelta(microseconds=1))["token"]
+    revoked = tokens.create(api.desk, None, OPS, lasts=timedelta(days=1))
+    tokens.revoke(api.desk, None, revoked["id"])
     known = api.token(OPS)
     head, _, secret = known.rpartition("_")
     other = api.token(AUD).rpartition("_")[2]

@@ -73,7 +73,9 @@ def provider(ground: Ground) -> Iterator[Provider]:
         file = world.desk.directory
         assert isinstance(file, FileDirectory)
         world.use(directory=JoinedDirectory(file, provided))
-        token = tokens.create(world.desk, "human:ops@example.com", lasts=timedelta(days=1), scopes=("scim",))
+        token = tokens.create(
+            world.desk, None, "human:ops@example.com", lasts=timedelta(days=1), scopes=("scim",)
+        )
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         scim = Scim(rows=rows, clock=world.desk.clock, random=world.desk.random, url=url)

@@ -221,6 +221,9 @@ VALUES: dict[str, e.Event] = {
     "drift-accepted/1": e.DriftAccepted(finding="fnd_golden", until=AT, reason=SHA),
     "drift-resolved/1": e.DriftResolved(finding="fnd_golden", outcome="covered", inventory="inv_golden"),
     "drift-removal-ordered/1": e.DriftRemovalOrdered(finding="fnd_golden", reason=SHA),
+    "token-made/1": e.TokenMade(token="0f1e2d3c4b5a6978", identity=BOT, scopes=("check", "read"), expires_at=AT),
+    "token-made/1 for all": e.TokenMade(token="0f1e2d3c4b5a6978", identity=ANN, scopes=(), expires_at=AT),
+    "token-revoked/1": e.TokenRevoked(token="0f1e2d3c4b5a6978", identity=BOT),
 }  # fmt: skip
 
 

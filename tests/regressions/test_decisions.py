@@ -245,14 +245,14 @@ def test_f24_disabled_on_the_way_nothing_is_given_and_what_was_given_ends(office
 @pytest.mark.parametrize("why", ["over", "revoked"])
 def test_f24_a_token_that_was_good_is_not_taken_again(office: Office, why: str) -> None:
     """AWS Identity Center: tokens without an end, and a cache that let old ones pass."""
-    token = tokens.create(office.desk, "human:ann@example.com", lasts=HOUR)
-    kept = SqlTokens(office.desk.store.engine, office.desk.store.marker)
+    token = tokens.create(office.desk, None, "human:ann@example.com", lasts=HOUR)
+    kept = SqlTokens(office.desk.store)
     door, later = tokens.TokenAuthenticator(kept), tokens.TokenAuthenticator(kept)
     found = door.authenticate(token["token"], office.clock.at)
     assert found
     assert found.identity == "human:ann@example.com"
     if why == "revoked":
-        tokens.revoke(office.desk, token["id"])
+        tokens.revoke(office.desk, None, token["id"])
         office.later(2)
     else:
         office.later(3600)

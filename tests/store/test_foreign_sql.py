@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from threading import Barrier, Thread
 
 import msgspec
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from core.lives import LEAD, OWNER, REQUESTER, authority, person, verdict
@@ -27,7 +26,6 @@ from muniment.main import SystemRandom
 from muniment.ports import SignedIn, SignedOut, Stream
 from muniment.service import recovering, sealing
 from muniment.service.sessions import Sessions
-from muniment.service.tokens import TokenAuthenticator
 from muniment.service.verifying import verify_directory, verify_store
 from muniment.store import tables as t
 from muniment.store.devices import SqlDevices
@@ -36,7 +34,6 @@ from muniment.store.marking import Marker
 from muniment.store.projecting import ticket_row
 from muniment.store.rebuild import differences, rebuild
 from muniment.store.sessions import SqlSessions
-from muniment.store.tokens import SqlTokens, TokenRow
 from store.stores import (
     NOW,
     ORIGIN,
@@ -385,65 +382,6 @@ def test_withdrawing_still_works_beside_a_forged_ticket(store: SqlStore) -> None
     assert after.status == "withdrawn"
 
 
-SECRET = "5" * 64
-THEIRS = {
-    "id": "7" * 16, "hash": sha256(SECRET.encode()).digest(), "identity": LEAD, "scopes": "",
-    "created_at": "2026-11-23T10:00:00.000000Z", "expires_at": "2027-11-23T10:00:00.000000Z",
-}  # fmt: skip
-
-
-def calls(store: SqlStore, token: str) -> str | None:
-    """Whoever a token lets in, with nothing in memory."""
-    found = TokenAuthenticator(SqlTokens(store.engine, store.marker)).authenticate(
-        f"mnt_{token}_{SECRET}", NOW
-    )
-    return None if found is None else found.identity
-
-
-def ours(store: SqlStore) -> str:
-    row = TokenRow(
-        id="3" * 16, hash=sha256(SECRET.encode()).digest(), identity=REQUESTER, scopes=("read",), created_at=NOW,
-        expires_at=NOW + timedelta(days=1),
-    )  # fmt: skip
-    SqlTokens(store.engine, store.marker).add(row)
-    assert calls(store, row.id) == REQUESTER
-    return row.id
-
-
-def test_a_token_by_sql_lets_nobody_in(store: SqlStore) -> None:
-    copied = ours(store)
-    with store.engine.connect() as connection:
-        mark = connection.execute(select(t.token.c.mark).where(t.token.c.id == copied)).scalar_one()
-    for each, code in (
-        (b"\0" * 32, "unauthenticated"),
-        (mark, "unauthenticated"),
-        (None, "unauthenticated.unmarked"),
-    ):
-        run(
-            store,
-            delete(t.token).where(t.token.c.id == THEIRS["id"]),
-            insert(t.token).values(**THEIRS, mark=each),
-        )
-        with pytest.raises(Unauthenticated) as refused:
-            calls(store, str(THEIRS["id"]))
-        assert refused.value.code == code
-        assert "muniment token create" in refused.value.remedy
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"identity": LEAD}, {"scopes": ""}, {"scopes": "read write"}, {"expires_at": "2036-11-23T10:00:00.000000Z"},
-        {"id": "4" * 16},
-    ],
-)  # fmt: skip
-def test_a_token_changed_by_sql_lets_nobody_in(store: SqlStore, changed: dict[str, str]) -> None:
-    token = ours(store)
-    run(store, update(t.token).values(**changed))
-    with pytest.raises(Unauthenticated, match="not known"):
-        calls(store, changed.get("id", token))
-
-
 SIGNED_IN = Login(
     method="oidc", issuer="https://idp.example", subject="1", at="2026-11-23T10:00:00.000000Z", level=1
 )
@@ -540,14 +478,3 @@ def test_of_many_questions_of_a_device_one_gets_the_token(store: SqlStore) -> No
         each.join()
     assert sorted(map(str, found)) == [str(("taken", REQUESTER))] * 7 + [str(("yes", REQUESTER))]
     assert rows.take(code, NOW + timedelta(minutes=10)) is None
-
-
-def test_a_revocation_is_not_undone_by_sql(store: SqlStore) -> None:
-    """Short of putting the whole older row back, of which the threat model speaks."""
-    token = ours(store)
-    assert SqlTokens(store.engine, store.marker).revoke(token, NOW)
-    with pytest.raises(Unauthenticated, match="revoked"):
-        calls(store, token)
-    run(store, update(t.token).values(revoked_at=None))
-    with pytest.raises(Unauthenticated, match="not known"):
-        calls(store, token)

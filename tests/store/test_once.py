@@ -17,7 +17,6 @@ from muniment.ports import Append, Once
 from muniment.store import tables as t
 from muniment.store.events import SqlStore
 from muniment.store.rebuild import differences, rebuild
-from muniment.store.tokens import SqlTokens, TokenRow
 from muniment.store.views import Filter, SqlViews
 from store.stores import ACTOR, NOW, Shelf, an_append, file_ticket, folded, nothing, opened
 
@@ -127,27 +126,6 @@ def test_a_ticket_that_cannot_be_found_is_found_out_and_mended(store: SqlStore) 
     assert list(differences(store)) == [ticket(1)]
     rebuild(store)
     assert list(differences(store)) == []
-
-
-def test_tokens_are_kept_and_revoked(store: SqlStore) -> None:
-    tokens = SqlTokens(store.engine, store.marker)
-    row = TokenRow(
-        id="ab",
-        hash=b"\x01" * 32,
-        identity=ANN,
-        scopes=("check", "read"),
-        created_at=NOW,
-        expires_at=NOW + timedelta(days=1),
-    )
-    tokens.add(row)
-    assert tokens.get("ab") == row
-    assert tokens.get("cd") is None
-    assert not tokens.revoke("cd", NOW)
-    assert tokens.revoke("ab", NOW)
-    assert tokens.revoke("ab", NOW + timedelta(hours=1))
-    found = tokens.get("ab")
-    assert found is not None
-    assert found.revoked_at == NOW
 
 
 def test_what_others_wrote_is_heard_of(shelf: Shelf) -> None:

@@ -162,9 +162,7 @@ class Office:
         self.visitors = ThreadPoolExecutor(LOOKING, "muniment-signin")
         self.followers = ThreadPoolExecutor(4, "muniment-stream")
         if not self.authenticators:
-            self.authenticators = (
-                TokenAuthenticator(SqlTokens(self.desk.store.engine, self.desk.store.marker)),
-            )
+            self.authenticators = (TokenAuthenticator(SqlTokens(self.desk.store)),)
 
     def open(self) -> None:
         """Fill the index, begin to watch."""

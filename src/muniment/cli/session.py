@@ -90,6 +90,10 @@ class Session:
             record(desk)
         return desk, caller
 
+    def operating(self) -> tuple[Desk, Caller | None]:
+        """The desk, for what whoever runs the store may do; None: they did not say who they are."""
+        return self.enter(writes=True) if self.named else (self.desk(), None)
+
     def backend(self, *, writes: bool = False, by_anybody: bool = False) -> Backend:
         """The way to Muniment: the server, if one is named, else a desk here.
 

@@ -32,13 +32,14 @@ def create(
         ),
     ] = None,
 ) -> None:
-    """Make a token. It is shown this once; Muniment keeps a hash of it."""
+    """Make a token. It is shown this once; Muniment keeps a hash of it. The ledger has who made it: say so with --as."""
     from muniment.core.instants import parse_duration
     from muniment.service import tokens
 
     session = of(context)
     lasts = parse_duration(expires)
-    document = tokens.create(session.desk(), identity, lasts=lasts, scopes=tuple(scopes or ()))
+    desk, maker = session.operating()
+    document = tokens.create(desk, maker, identity, lasts=lasts, scopes=tuple(scopes or ()))
     session.emit(document, lambda: str(document["token"]))
     session.note(
         f"It acts as {document['identity']} until {document['expires_at']}; its id is {document['id']}."
@@ -50,9 +51,12 @@ def revoke(
     context: typer.Context,
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id, or all of it.")],
 ) -> None:
-    """End a token now; a server takes note of it within a second."""
+    """End a token now; a server takes note of it within a second. The ledger has who did: say so with --as."""
     from muniment.service import tokens
 
     session = of(context)
-    document = tokens.revoke(session.desk(), token)
+    desk, caller = session.operating()
+    document = tokens.revoke(desk, caller, token)
     session.emit(document, lambda: f"{document['id']} is good for nothing any more.")
+    if "recorded" in document:
+        session.tell("The ledger could not record that now. Revoke it again later, and it will.")

@@ -607,6 +607,29 @@ class LoginUnlinked(Event, frozen=True, kw_only=True):
     identity: IdentityId
 
 
+class TokenMade(Event, frozen=True, kw_only=True):
+    """Somebody may call the API as an identity, by an API token. Nothing of its secret is here, nor its hash.
+
+    Who made it is the entry's actor: an operator, the identity itself, who answers for it, or whoever runs the store.
+    """
+
+    kind = "token-made/1"
+
+    token: str  # its id, 16 hex digits, by which it is revoked; the stream is called after it
+    identity: IdentityId  # as whom its holder acts
+    scopes: tuple[str, ...]  # what it is good for, sorted; none: all that the identity may
+    expires_at: str
+
+
+class TokenRevoked(Event, frozen=True, kw_only=True):
+    """A token is good for nothing any more. It is the first of its stream where the token is older than such entries."""
+
+    kind = "token-revoked/1"
+
+    token: str
+    identity: IdentityId
+
+
 class TextErased(Event, frozen=True, kw_only=True):
     """A free text of a ticket was deleted beside the ledger, with its salt. The entry that commits to it stays as it is."""
 
@@ -648,6 +671,7 @@ REGISTRY_EVENTS: tuple[type[Event], ...] = (
     ReconciliationMade, DriftRaised, DriftAssigned, DriftExplained, DriftAccepted, DriftRemovalOrdered, DriftResolved,
     DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
+    TokenMade, TokenRevoked,
 )  # fmt: skip
 
 #: of the ledger itself: what was erased beside it, and by which keys it is signed

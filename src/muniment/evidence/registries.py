@@ -1,4 +1,4 @@
-"""What a ticket's events rest on that other streams hold: keys of approvers, their other names, delegations.
+"""What events rest on that other streams hold: keys of approvers, their other names, delegations; who may make tokens.
 
 A pass over the log may be split by streams, so one who sees a decision may not see the registries. Each keeps what it
 saw of both, and `faults` holds them against each other when all is together. Places in the log decide what was known
@@ -23,7 +23,9 @@ from muniment.core.events import (
     Event,
     IdentityDeactivated,
     IdentityRecorded,
+    TokenMade,
 )
+from muniment.core.identity import SYSTEM
 from muniment.core.instants import parse_instant
 from muniment.core.statement import NAMESPACE, approval_statement
 from muniment.core.ticket import Ticket
@@ -94,12 +96,32 @@ class Unnamed(msgspec.Struct, frozen=True, kw_only=True):
     approvers: tuple[str, ...]
 
 
+class Say(msgspec.Struct, frozen=True, kw_only=True):
+    """From some place in the log on, who is an operator, and who answers for whom."""
+
+    index: int
+    at: str
+    operator: bool
+    owners: tuple[str, ...]
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody made a token for somebody else; whether they had a say over it, another part of the log may know."""
+
+    place: Place
+    at: str
+    maker: str
+    identity: str
+
+
 class Rests(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen in one part of the log; plain data, to be sent from one process to another."""
 
     keys: dict[str, tuple[Keys, ...]] = {}  # of everybody who ever had one
     aliases: dict[str, tuple[str, ...]] = {}  # of everybody who ever had one
     handed: dict[str, tuple[Handed, ...]] = {}  # delegations, by their id
+    says: dict[str, tuple[Say, ...]] = {}  # of operators, and of those whom somebody answers for
+    made: tuple[Made, ...] = ()
     signed: tuple[Signed, ...] = ()
     borrowed: tuple[Borrowed, ...] = ()
     unnamed: tuple[Unnamed, ...] = ()
@@ -113,6 +135,8 @@ class Registries:
         self._keys: dict[str, list[Keys]] = {}
         self._aliases: dict[str, set[str]] = {}
         self._handed: dict[str, list[Handed]] = {}
+        self._says: dict[str, list[Say]] = {}
+        self._made: list[Made] = []
         self._signed: list[Signed] = []
         self._borrowed: list[Borrowed] = []
         self._unnamed: list[Unnamed] = []
@@ -123,13 +147,30 @@ class Registries:
             keys={who: tuple(keys) for who, keys in self._keys.items()},
             aliases={who: tuple(sorted(names)) for who, names in self._aliases.items()},
             handed={each: tuple(events) for each, events in self._handed.items()},
+            says={who: tuple(says) for who, says in self._says.items()}, made=tuple(self._made),
             signed=tuple(self._signed), borrowed=tuple(self._borrowed), unnamed=tuple(self._unnamed),
         )  # fmt: skip
 
-    def take(self, event: Event, index: int, entry: Entry) -> None:
+    def take(self, event: Event, place: Place, entry: Entry) -> None:
         """An event of a registry."""
-        self._take_keys(event, index, entry.at)
-        self._take_delegation(event, index, entry)
+        self._take_keys(event, place.index, entry.at)
+        self._take_say(event, place.index, entry.at)
+        self._take_delegation(event, place.index, entry)
+        if isinstance(event, TokenMade) and entry.actor.id not in {event.identity, SYSTEM}:
+            made = Made(place=place, at=entry.at, maker=entry.actor.id, identity=event.identity)
+            self._made.append(made)
+
+    def _take_say(self, event: Event, index: int, at: str) -> None:
+        if isinstance(event, IdentityRecorded):
+            found = event.identity
+            who, operator, owners = found.id, found.active and "operator" in found.roles, found.owners
+        elif isinstance(event, IdentityDeactivated):
+            who, operator, owners = event.identity, False, ()
+        else:
+            return
+        if operator or owners or who in self._says:
+            say = Say(index=index, at=at, operator=operator, owners=owners)
+            self._says.setdefault(who, []).append(say)
 
     def _take_keys(self, event: Event, index: int, at: str) -> None:
         if isinstance(event, IdentityRecorded):
@@ -181,12 +222,17 @@ class Registries:
 
 
 def faults(parts: Iterable[Rests]) -> Iterator[Place]:
-    """Decisions that rest on what no registry holds: keys, delegations, names."""
+    """Decisions that rest on what no registry holds: keys, delegations, names; and tokens that nobody might make."""
     parts = list(parts)
     keys = _together(part.keys for part in parts)
     handed = _together(part.handed for part in parts)
     aliases = _together(part.aliases for part in parts)
+    says = _together(part.says for part in parts)
     for part in parts:
+        for made in part.made:
+            names = {made.maker, *aliases.get(made.maker, ())}
+            if made.identity not in names and not _had_say(made, names, says):
+                yield _at(made.place, f"{made.maker} made it, and had no say over tokens of {made.identity}")
         for each in part.signed:
             if not _had(each, sorted(keys.get(each.who, []), key=lambda known: known.index)):
                 fault = f"it is signed with {fingerprint(each.key)}, which was no key of {each.who} on record"
@@ -223,6 +269,25 @@ def _lent(borrowed: Borrowed, known: list[Handed]) -> str | None:
     if ends and parse_instant(borrowed.at) > min(ends) + HEARD_AFTER:
         return f"it rests on the delegation {wanted.id:.60}, which was ended by then"
     return None
+
+
+def _had_say(made: Made, names: set[str], says: dict[str, list[Say]]) -> bool:
+    """Whether the maker was an operator on record, or answered for whose token it is, and did not cease to by then."""
+    return any(
+        each.operator for each in _believed(made.place.index, made.at, says.get(made.maker, []))
+    ) or any(
+        not names.isdisjoint(each.owners)
+        for each in _believed(made.place.index, made.at, says.get(made.identity, []))
+    )
+
+
+def _believed(index: int, at: str, known: list[Say]) -> Iterator[Say]:
+    """What was on record at a place in the log: the last, and what another node may not have heard the end of yet."""
+    before = sorted((each for each in known if each.index < index), key=lambda each: each.index)
+    for each, following in pairwise((*before, None)):
+        heard = following is None or parse_instant(at) <= parse_instant(following.at) + HEARD_AFTER
+        if each is not None and heard:
+            yield each
 
 
 def _had(signed: Signed, known: list[Keys]) -> bool:

@@ -36,6 +36,7 @@ from muniment.evidence.policy_sets import PolicySets
 from muniment.evidence.reconciling import Reconciliations
 from muniment.evidence.registries import Place, Registries, Rests
 from muniment.evidence.registries import faults as unfounded
+from muniment.evidence.tokens import TOKEN, Tokens
 from muniment.ledger.entry import Entry
 from muniment.ledger.verify import Level
 
@@ -65,6 +66,7 @@ _REGISTRY = {
     "text-": ERASURE,
     "key-": KEYS,
     "login-": LOGINS,
+    "token-": TOKEN,
 }
 _REGISTRY_KINDS = {
     event.kind: home
@@ -102,6 +104,7 @@ class TicketRules:
         self._cited: dict[str, Place] = {}
         self._registries = Registries()
         self._reconciliations = Reconciliations()
+        self._tokens = Tokens()
         self._checked = 0
         self._fault: Place | None = None
 
@@ -155,10 +158,10 @@ class TicketRules:
             if entry.type not in KINDS:
                 return None
             event = decode_data(entry.type, entry.data)
-            self._registries.take(event, place.index, entry)
-            return self._reconciliations.take(event, entry) or self._policy.take(
-                event, place.index, entry.actor.id
-            )
+            if fault := self._tokens.take(event, entry) or self._reconciliations.take(event, entry):
+                return fault
+            self._registries.take(event, place, entry)
+            return self._policy.take(event, place.index, entry.actor.id)
         return self._judge_ticket(place, entry, decode_data(entry.type, entry.data))
 
     def _judge_ticket(self, place: Place, entry: Entry, event: Event) -> str | None:

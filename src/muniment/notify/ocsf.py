@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | grant-observed, revocation-observed | 3005 User Access: Assign (1), Revoke (2) Privileges | 3007 User Management: 14, 15 |
 | identity-recorded, identity-deactivated | 3001 Account Change: Create (1), Enable (2), Disable (5), Delete (6) | 3007: 1, 4, 5, 3 |
-| request-…, approval-…, review-…, target-…, policy-…, delegation-… | 3004 Entity Management: Create (1), Update (3), … | same |
+| request-…, approval-…, review-…, target-…, policy-…, delegation-…, token-… | 3004 Entity Management: Create (1), Update (3), … | same |
 | finding-raised, finding-resolved | 2004 Detection Finding: Create (1), Close (3) | same |
 
 Source: schema.ocsf.io. Times are milliseconds; ``metadata.uid`` is the leaf's index, ``correlation_uid`` the ticket.
@@ -44,6 +44,7 @@ _ENTITY = {
     "policy-adopted": (8, "Enable"), "settings-adopted": (8, "Enable"), "change-proposed": (1, "Create"),
     "change-refused": (4, "Delete"), "delegation-given": (1, "Create"), "delegation-ended": (4, "Delete"),
     "signal-received": (1, "Create"), "login-linked": (1, "Create"), "login-unlinked": (4, "Delete"),
+    "token-made": (1, "Create"), "token-revoked": (4, "Delete"),
 }  # fmt: skip
 _FAILED = frozenset({"request-denied", "provisioning-failed", "revocation-failed"})
 #: kinds that are told at all

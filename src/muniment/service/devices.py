@@ -157,7 +157,8 @@ def fetch(desk: Desk, pace: Pace, device: str, *, client: str, grant: str) -> Do
     if said == "no":
         raise _denied("the person said no", "Begin again if that was a mistake.")
     try:
-        made = tokens.create(desk, who, lasts=LASTS, scopes=known.scopes)
+        # the person's own: the device only fetches what they said yes to in their session
+        made = tokens.create(desk, desk.caller(who, "api"), who, lasts=LASTS, scopes=known.scopes)
     except Refused as error:  # gone since the yes
         raise _denied(error.message, error.remedy) from error
     narrowed = {"scope": " ".join(made["scopes"])} if made["scopes"] else {}

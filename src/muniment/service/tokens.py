@@ -1,4 +1,8 @@
-"""API tokens: who holds one, acts as its identity until it is over. A token is shown once, when it is made."""
+"""API tokens: who holds one, acts as its identity until it is over. A token is shown once, when it is made.
+
+Who made each, for whom and for what, and who revoked it, is in the ledger, in the stream ``token:ID``: the row and the
+entry are written in one transaction, and a token is good only with both.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,43 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from muniment.core.errors import Invalid, NotFound, Unauthenticated
+from muniment.core.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated
+from muniment.core.events import TokenMade, TokenRevoked
+from muniment.core.identity import SYSTEM, Identity
 from muniment.core.instants import wire
-from muniment.ports import Authenticated, Scoped
+from muniment.ports import Actor, Append, Authenticated, Scoped, Stream, TokenRow
 from muniment.service.credentials import Credentials, new_credential
-from muniment.service.desk import Desk
+from muniment.service.desk import ATTEMPTS, Caller, Desk
 from muniment.service.documents import Document
-from muniment.store.tokens import SqlTokens, TokenRow
+from muniment.store.token_rows import TOKEN
+from muniment.store.tokens import KnownToken, SqlTokens
 
 SCOPES: tuple[Scoped, ...] = msgspec.inspect.type_info(Scoped).values  # type: ignore[attr-defined]
 LONGEST = timedelta(days=366)
+#: whoever runs the store, and does not say who they are: nobody without its files and keys can
+OPERATING = Actor(id=SYSTEM, via="local")
 
 _TOKEN = re.compile(r"mnt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
 
 
-def create(desk: Desk, identity: str, *, lasts: timedelta, scopes: tuple[str, ...] = ()) -> Document:
-    """Make a token for an identity. The answer is the only place where it ever stands."""
+def create(
+    desk: Desk, maker: Caller | None, identity: str, *, lasts: timedelta, scopes: tuple[str, ...] = ()
+) -> Document:
+    """Make a token for an identity. The answer is the only place where it ever stands.
+
+    Args:
+        desk: the adapters.
+        maker: who makes it; None: whoever runs the store, who did not say.
+        identity: as whom its holder acts.
+        lasts: at most `LONGEST`.
+        scopes: what alone it is good for; none: all that the identity may.
+
+    Raises:
+        Refused: the identity is not known or not active, or the maker has no say over it.
+        Invalid: it would last too long, or a scope is not known.
+    """
     holder = desk.caller(identity, "local").identity
+    _require_say(maker, holder)
     if not timedelta(0) < lasts <= LONGEST:
         raise Invalid("the token would last too long", remedy=f"Ask for at most {LONGEST.days} days.")
     if unknown := set(scopes) - set(SCOPES):
@@ -34,22 +58,82 @@ def create(desk: Desk, identity: str, *, lasts: timedelta, scopes: tuple[str, ..
         id=token_id, hash=hashed, identity=holder.id, scopes=tuple(sorted(set(scopes))), created_at=now,
         expires_at=now + lasts,
     )  # fmt: skip
-    SqlTokens(desk.store.engine, desk.store.marker).add(row)
+    made = TokenMade(token=row.id, identity=row.identity, scopes=row.scopes, expires_at=wire(row.expires_at))
+    desk.store.append(
+        Append(
+            stream=Stream(id=f"{TOKEN}{token_id}", version=0, head=None), actor=_actor(maker), events=(made,), at=now,
+            token=row,
+        )
+    )  # fmt: skip
     return {
         "token": whole, "id": token_id, "identity": holder.id, "scopes": list(row.scopes),
         "expires_at": wire(row.expires_at),
     }  # fmt: skip
 
 
-def revoke(desk: Desk, token: str) -> Document:
-    """End a token, named by its id or in full."""
+def revoke(desk: Desk, caller: Caller | None, token: str) -> Document:
+    """End a token, named by its id or in full. Done again, it is done.
+
+    While nothing may be recorded it ends all the same (I28); revoked again later, it is recorded.
+
+    Raises:
+        NotFound: there is no such token.
+        Refused: the caller has no say over it.
+    """
     token_id = found[1] if (found := _TOKEN.fullmatch(token)) else token
-    tokens = SqlTokens(desk.store.engine, desk.store.marker)
-    if not re.fullmatch("[0-9a-f]{16}", token_id) or not tokens.revoke(token_id, desk.clock.now()):
-        raise NotFound(
-            "there is no such token", remedy="Name it by the id that `token create` gave, or in full."
+    tokens = SqlTokens(desk.store)
+    for _ in range(ATTEMPTS):
+        known = tokens.find(token_id) if re.fullmatch("[0-9a-f]{16}", token_id) else None
+        if known is None:
+            raise NotFound(
+                "there is no such token", remedy="Name it by the id that `token create` gave, or in full."
+            )
+        if caller is not None:
+            _require_say(caller, _holder(desk, known))
+        if (recorded := _end(desk, caller, tokens, known)) is not None:
+            return {"id": token_id, "revoked": True} | ({} if recorded else {"recorded": False})
+    raise Conflict(f"{token_id} is revoked by others right now", remedy="Try again.")
+
+
+def _end(desk: Desk, caller: Caller | None, tokens: SqlTokens, known: KnownToken) -> bool | None:
+    """End it; whether that is in the ledger. None where somebody else was faster."""
+    now = desk.clock.now()
+    if known.revoked_at is not None:  # whatever its row says by now
+        return tokens.end(known.row.id, known.revoked_at)
+    if known.mark in {"none", "foreign"} or desk.store.halted is not None:
+        tokens.end(known.row.id, now)  # whose it was, its row does not say in truth
+        return False
+    event = TokenRevoked(token=known.row.id, identity=known.row.identity)
+    row = msgspec.structs.replace(known.row, revoked_at=known.row.revoked_at or now)
+    try:
+        desk.store.append(
+            Append(stream=known.stream, actor=_actor(caller), events=(event,), at=now, token=row)
         )
-    return {"id": token_id, "revoked": True}
+    except Conflict:
+        return None
+    return True
+
+
+def _actor(caller: Caller | None) -> Actor:
+    return OPERATING if caller is None else caller.actor
+
+
+def _holder(desk: Desk, known: KnownToken) -> Identity:
+    """As the directory knows them; one that left it has no owners."""
+    return desk.directory.get(known.row.identity) or Identity(id=known.row.identity, active=False, roles=())
+
+
+def _require_say(caller: Caller | None, holder: Identity) -> None:
+    """Operators have a say over every token; everybody over their own, and over those of machines they answer for."""
+    if caller is None or "operator" in caller.identity.roles:
+        return
+    mine = {caller.identity.id, *caller.identity.aliases}
+    if not mine & {holder.id, *holder.owners}:
+        raise Refused(
+            f"{caller.identity.id} has no say over tokens of {holder.id}",
+            remedy=f"{holder.id} can, an operator, or, for a machine, who answers for it.",
+            code="refused.token",
+        )
 
 
 class TokenAuthenticator:

@@ -31,6 +31,7 @@ from muniment.service.stamping import Check, dated, tokens_of
 from muniment.service.witnessing import OPERATOR_ONLY, attendance
 from muniment.store.ledger_source import StoreSource
 from muniment.store.rebuild import differences
+from muniment.store.tokens import SqlTokens
 
 NO_TIMES = "claimed times were not checked: no witness and no time-stamp says when"
 
@@ -197,12 +198,15 @@ def _nothing_removed(desk: Desk, level: Level) -> Level:
 
 
 def _read_models(desk: Desk, level: Level) -> Level:
-    """What lists and controllers read is exactly what the entries say (I24)."""
+    """What lists and controllers read is exactly what the entries say (I24), and whom tokens let in."""
     try:
         wrong = sorted(differences(desk.store))
+        tokens = sorted(SqlTokens(desk.store).faults())
     except IntegrityError as error:
         return Level(ok=False, checked=level.checked, first_fault=error.message)
-    if not wrong:
+    if not wrong and not tokens:
         return level
+    if not wrong:
+        return Level(ok=False, checked=level.checked, first_fault=f"{tokens[0]} ({len(tokens)} such)")
     fault = f"the read model of {wrong[0]} is not what its entries say ({len(wrong)} such)"
     return Level(ok=False, checked=level.checked, first_fault=fault)

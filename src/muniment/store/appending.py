@@ -33,6 +33,7 @@ from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
 from muniment.store.projecting import FIXED, drifts_to_list, registry_row, tickets_to_list, viewers_of
 from muniment.store.rows import Into, listed, one_of, put, run
+from muniment.store.token_rows import token_row
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -278,6 +279,7 @@ class Appender:
             ),
             drifts_to_list(a.drift for a in appends if a.drift and a.events),
             *_beside(appends),
+            Into(t.token, [token_row(a.token, self._marker) for a in appends if a.token], "replace"),
         )
         if erased := [commitment for a in appends for commitment in a.erased]:
             erase_texts(connection, erased)

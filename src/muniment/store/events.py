@@ -107,7 +107,7 @@ class SqlStore:
         """Every event of a stream, checked, for those who want to see them one by one."""
         with reading(self.engine) as connection:
             rows = connection.execute(_SINCE, {"stream": stream, "seq": 0}).all()
-        return self._checked(Stream(id=stream, version=0, head=None), rows)[1]
+        return self.checked(Stream(id=stream, version=0, head=None), rows)[1]
 
     def last(self, streams: Collection[str]) -> dict[str, tuple[Stream, Entry]]:
         """Where streams of any kind stand, and their last entries; checked from their beginnings."""
@@ -116,7 +116,7 @@ class SqlStore:
         found = {}
         for stream, entries in groupby(rows, key=lambda row: str(row.stream)):
             whole = list(entries)
-            state, _ = self._checked(Stream(id=stream, version=0, head=None), whole)
+            state, _ = self.checked(Stream(id=stream, version=0, head=None), whole)
             found[stream] = (state, decode_entry(blob(whole[-1].body)))
         return found
 
@@ -153,7 +153,7 @@ class SqlStore:
         self, stream: str, rows: Sequence[Any], known: tuple[Stream, Ticket] | None
     ) -> tuple[Stream, Ticket | None]:
         state, before = known or (Stream(id=stream, version=0, head=None), None)
-        state, recorded = self._checked(state, rows)
+        state, recorded = self.checked(state, rows)
         if before is None and recorded and not isinstance(recorded[0].event, RequestSubmitted):
             if type(recorded[0].event) is Event:
                 raise Misconfigured(
@@ -167,8 +167,12 @@ class SqlStore:
             self._remember(state, ticket)
         return state, ticket
 
-    def _checked(self, state: Stream, rows: Iterable[Any]) -> tuple[Stream, list[Recorded]]:
-        """Decode entries that continue ``state``; refuse any that we did not write there (I11)."""
+    def checked(self, state: Stream, rows: Iterable[Any]) -> tuple[Stream, list[Recorded]]:
+        """Decode rows of entries that continue ``state``; refuse any that we did not write there (I11).
+
+        Raises:
+            IntegrityError: one is foreign, or stands elsewhere.
+        """
         recorded = []
         version, head = state.version, state.head
         for row in rows:

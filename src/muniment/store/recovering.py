@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, select, text, update
 
 from muniment.core.errors import RolledBack
-from muniment.core.events import TextErased, decode_data
-from muniment.core.instants import wire
+from muniment.core.events import TextErased, TokenRevoked, decode_data
+from muniment.core.instants import parse_instant, wire
 from muniment.ledger.checkpoint import Checkpoint
 from muniment.ledger.entry import decode_entry
 from muniment.ledger.merkle import Frontier, leaf_hash
@@ -23,6 +23,7 @@ from muniment.store.appending import erase_texts
 from muniment.store.engine import blob, writing
 from muniment.store.events import SqlStore
 from muniment.store.rows import Into, put
+from muniment.store.token_rows import TOKEN, end_row
 
 #: entries written together
 CHUNK = 500
@@ -78,6 +79,8 @@ def _put_back(connection: Connection, store: SqlStore, chunk: list[tuple[int, by
             event = decode_data(entry.type, entry.data)
             if isinstance(event, TextErased):
                 erase_texts(connection, [event.commitment])
+        if entry.type == TokenRevoked.kind:  # and the token as it was before
+            end_row(connection, store.marker, entry.ticket.removeprefix(TOKEN), parse_instant(entry.at))
         leaves.append({"idx": index, "event_id": event_id, "hash": leaf_hash(body)})
         if not entry.ticket.startswith(TICKET):
             registered[entry.ticket] = {
