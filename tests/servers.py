@@ -30,6 +30,7 @@ HOW = {
     "softhsm": "as root: tools/test-servers (Debian: softhsm2 opensc)",
     "openbao": "tools/setup",
     "oidc-provider": "tools/test-servers (with node 20 or newer, and npm)",
+    "chromium": "as root: tools/test-servers (Debian: chromium)",
     "go": "as root: tools/test-servers (Debian: golang-go golang-golang-x-mod-dev)",
 }
 MISSING = "server missing: "

@@ -119,6 +119,8 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
     """Build the HTTP server. It listens on nothing yet."""
     from muniment.api.app import Office
     from muniment.api.serving import Address, ApiServer
+    from muniment.web.pages import problem_page
+    from muniment.web.site import ROUTES
 
     server, timestamps = config.server, config.ledger.timestamps
     host, port = server.address
@@ -127,7 +129,7 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
         certificates=config.path(timestamps.roots).read_bytes() if timestamps else b"",
         signin=_signin(config, desk), authenticators=_authenticators(config, desk), scim=open_scim(config, desk),
         outward=open_outward(config, desk), policies=config.path(config.policy.dir),
-        access_requests=config.experimental.access_requests,
+        access_requests=config.experimental.access_requests, site=ROUTES, problem_page=problem_page,
     )  # fmt: skip
     return ApiServer(
         office,

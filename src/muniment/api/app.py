@@ -134,6 +134,8 @@ class Office:
     outward: Outward = field(default_factory=Outward)  # whom we tell, and whom we hear
     authenticators: tuple[Authenticator, ...] = ()
     signin: SignIn | None = None  # people sign in with an identity provider
+    site: tuple[Route, ...] = ()  # what a person's browser asks for, beside the API
+    problem_page: Callable[[MunimentError], Plain] = pages.problem_page  # how a browser is told of an error
     load: Load = field(init=False)
     holdings: Holdings = field(init=False)
     numbers: Numbers = field(init=False)
@@ -264,25 +266,31 @@ _HOW = "Send Authorization: Bearer with a token that `muniment token create` mad
 def application(office: Office) -> Litestar:
     """The ASGI application."""
     secure = office.url.startswith("https://")
+    table = (*TABLE, *office.site)
 
     async def close() -> None:
         office.closing = True
         await asyncio.get_running_loop().run_in_executor(None, office.close)
 
     return Litestar(
-        route_handlers=[_handler(office, path, secure) for path in dict.fromkeys(r.path for r in TABLE)],
+        route_handlers=[
+            _handler(office, table, path, secure) for path in dict.fromkeys(r.path for r in table)
+        ],
         openapi_config=None,
         request_max_body_size=MAX_BODY,
-        exception_handlers={HTTPException: partial(_unrouted, secure), Exception: partial(_unrouted, secure)},
+        exception_handlers={
+            HTTPException: partial(_unrouted, office, secure),
+            Exception: partial(_unrouted, office, secure),
+        },
         on_startup=[office.open],
         on_shutdown=[close],
         logging_config=None,
     )
 
 
-def _handler(office: Office, path: str, secure: bool) -> HTTPRouteHandler:
+def _handler(office: Office, table: tuple[Route, ...], path: str, secure: bool) -> HTTPRouteHandler:
     """All methods of a path, so that Litestar answers OPTIONS for all of them, too."""
-    routes = {str(route.method): route for route in TABLE if route.path == path}
+    routes = {str(route.method): route for route in table if route.path == path}
     largest = max(route.largest for route in routes.values())
 
     async def answer(request: Request[Any, Any, Any]) -> Response[Any]:
@@ -313,6 +321,7 @@ async def _answered(
     given = sent.get(b"x-request-id")
     request_id = given if given and _REQUEST_ID.fullmatch(given) else _new_id()
     who = ""
+    page = office.problem_page if route.browser and "text/html" in (sent.get(b"accept") or "") else None
     try:
         shown = Shown.of(office, sent)
         caller, proof = await _admit(office, route, shown)
@@ -342,7 +351,6 @@ async def _answered(
     except HTTPException as error:
         response = _refuse(_translated(error), route.dialect)
     except MunimentError as error:
-        page = route.browser and "text/html" in (sent.get(b"accept") or "")
         first = page and route.scope is not None and route.method == "GET" and office.signin is not None
         if first and isinstance(error, Unauthenticated):
             response = _sign_in_first(request)
@@ -350,7 +358,7 @@ async def _answered(
             response = _refuse(error, route.dialect, page=page)
     except Exception as error:
         log.exception("a request failed unexpectedly", route=route.name, request=request_id, exc_info=error)
-        response = _refuse(_internal(), route.dialect)
+        response = _refuse(_internal(), route.dialect, page=page)
     _finish(response, request_id, secure)
     seconds = time.perf_counter() - began
     office.numbers.requests.labels(route.method, route.path, response.status_code).inc()
@@ -500,15 +508,17 @@ def _cookie(name: str, value: str, seconds: int) -> Cookie:
     )
 
 
-def _refuse(error: MunimentError, dialect: Dialect = PLAIN, *, page: bool = False) -> Response[Any]:
+def _refuse(
+    error: MunimentError, dialect: Dialect = PLAIN, *, page: Callable[[MunimentError], Plain] | None = None
+) -> Response[Any]:
     status = problems.status_of(error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status is not HTTPStatus.SERVICE_UNAVAILABLE:
         log.error("refused", error=error.message, code=error.code)
-    if page:
-        policy = {"Content-Security-Policy": pages.POLICY}
+    if page is not None:
+        shown = page(error)
         return Response(
-            pages.problem(error), status_code=status.value, media_type=pages.MEDIA_TYPE,
-            headers=problems.headers(status) | policy,
+            shown.body, status_code=status.value, media_type=shown.media_type,
+            headers=problems.headers(status) | dict(shown.headers),
         )  # fmt: skip
     return Response(
         msgspec.json.encode(dialect.refuse(error, status)),
@@ -552,11 +562,15 @@ def _translated(error: HTTPException) -> MunimentError:
             return _internal()
 
 
-def _unrouted(secure: bool, request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+def _unrouted(
+    office: Office, secure: bool, request: Request[Any, Any, Any], error: Exception
+) -> Response[Any]:
     """What fails before a route is found."""
     dialect = dialect_at(request.scope["path"])
     if isinstance(error, HTTPException):
-        response = _refuse(_translated(error), dialect)
+        asks = office.site and request.scope["method"] == "GET" and dialect is PLAIN
+        page = asks and "text/html" in (Sent(request.scope["headers"]).get(b"accept") or "")
+        response = _refuse(_translated(error), dialect, page=office.problem_page if page else None)
         for name, value in (error.headers or {}).items():
             response.headers.setdefault(name, value)
     else:

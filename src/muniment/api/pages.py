@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from muniment.api.routes import Plain
 from muniment.core.errors import MunimentError
 from muniment.core.text import visible
 
@@ -43,9 +44,15 @@ def page(title: str, paragraphs: Iterable[str], form: str = "") -> bytes:
 """.encode()
 
 
-def problem(error: MunimentError) -> bytes:
+def plain(body: bytes, policy: str = POLICY) -> Plain:
+    """A page as an answer. Forms on it are sent with their origin, which "no-referrer" would hide from us, too."""
+    headers = {"Content-Security-Policy": policy, "Referrer-Policy": "same-origin"}
+    return Plain(body=body, media_type=MEDIA_TYPE, headers=headers)
+
+
+def problem_page(error: MunimentError) -> Plain:
     """An error as a page: the sentence, what to do, and the code."""
-    return page("That did not work", (f"{error.message}.", error.remedy, f"Code: {error.code}"))
+    return plain(page("That did not work", (f"{error.message}.", error.remedy, f"Code: {error.code}")))
 
 
 def hidden(name: str, value: str) -> str:

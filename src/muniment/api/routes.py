@@ -34,6 +34,8 @@ Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 #: bytes; the longest sound request is far smaller
 MAX_BODY = 1 << 16
+#: fields of a form
+FIELDS = 100
 #: scopes that no role stands for, and that a token has only if it was made for them
 APART: frozenset[Scoped] = frozenset({"scim", "signals"})
 #: the id of a ticket, as `service.budgeting.new_id` makes it
@@ -204,7 +206,7 @@ def filled(raw: bytes, kind: Any) -> Any:
     given: dict[str, list[str]] = {}
     try:
         for name, value in parse_qsl(
-            raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=20
+            raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=FIELDS
         ):
             given.setdefault(name, []).append(value)
     except ValueError as error:

@@ -142,11 +142,7 @@ def _away(url: str, *cookies: tuple[str, str, int]) -> Plain:
 
 def show(title: str, said: tuple[str, ...], form: str = "", policy: str = pages.POLICY) -> Plain:
     """A page."""
-    return Plain(
-        body=pages.page(title, said, form),
-        media_type=pages.MEDIA_TYPE,
-        headers={"Content-Security-Policy": policy},
-    )
+    return pages.plain(pages.page(title, said, form), policy)
 
 
 def same_origin(url: str, origin: str | None, fetched: str | None) -> bool:

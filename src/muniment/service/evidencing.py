@@ -34,8 +34,10 @@ from muniment.ledger.merkle import verify_consistency
 from muniment.ledger.note import open_note, parse_note
 from muniment.ledger.tiles import TILE, TileReader, level_hashes, tile_path
 from muniment.ledger.trust import TrustPolicy
+from muniment.ledger.wire import write_base64
 from muniment.service.desk import KEYS, Desk
 from muniment.service.documents import Document
+from muniment.service.publishing import cosigned_note
 from muniment.service.sealing import seal
 from muniment.service.standing import POLICY_STREAM
 from muniment.service.witnessing import ask
@@ -108,6 +110,29 @@ def export(
         **msgspec.to_builtins({"ok": report.ok, "levels": report.levels}),
         "witnesses": sorted({each.name for each in chosen.cosignatures}), "does_not_prove": list(report.does_not_prove),
     }  # fmt: skip
+
+
+def proofs(desk: Desk, ticket: str) -> Document:
+    """The sealed entries of a ticket with their proofs under the newest checkpoint, for a page that verifies them itself.
+
+    Seals nothing: what is not sealed yet is not in it.
+
+    Raises:
+        NotFound: nothing of it is sealed yet.
+    """
+    size = desk.ledger.kept.published_size()
+    indexes = [index for index in desk.ledger.indexes_of(ticket) if index < size]
+    if not indexes:
+        raise NotFound(f"nothing of {ticket!r:.60} is sealed yet", remedy="Try again in a moment.")
+    proved = _proved(_tree(desk, size), _read(desk, indexes))
+    return {
+        "ticket": ticket,
+        "checkpoint": cosigned_note(desk, size),
+        "entries": [
+            {"index": each.index, "entry": each.raw.decode(), "hashes": list(map(write_base64, each.hashes))}
+            for each in proved
+        ],
+    }
 
 
 def verify(

@@ -13,7 +13,7 @@ from muniment.core.events import (
     ProvisioningStarted,
     RequestDenied,
 )
-from muniment.core.ticket import Recorded
+from muniment.core.ticket import Recorded, Ticket
 from muniment.policy.replay import replay
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import Document
@@ -33,6 +33,27 @@ def explain(desk: Desk, caller: Caller, ticket_id: str) -> Document:
         "same": all(d["same"] for d in decisions),
         "decisions": decisions,
     }
+
+
+def rules(desk: Desk, ticket: Ticket) -> dict[str, str]:
+    """The text of each policy that the ticket's verdict rests on, as the ledger has it. Empty where it has none."""
+    found: dict[str, str] = {}
+    for text in current(desk.store).sets.get(ticket.policies or "", {}).values():
+        for name in ticket.determining:
+            if (at := text.find(f'@id("{name}")')) >= 0:
+                found[name] = _rule_at(text, at)
+    return found
+
+
+def _rule_at(text: str, start: int) -> str:
+    """From a policy's first annotation to the semicolon that ends it; one within a string ends nothing."""
+    within = False
+    for place in range(start, len(text)):
+        if text[place] == '"' and text[place - 1] != "\\":
+            within = not within
+        elif text[place] == ";" and not within:
+            return text[start : place + 1]
+    return text[start:]
 
 
 def _decision(event: Event) -> bool:

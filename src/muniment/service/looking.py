@@ -17,14 +17,12 @@ from muniment.core.inventory import Item
 from muniment.core.lifecycle import decide
 from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
 from muniment.core.visibility import SEES_ALL
+from muniment.evidence.bundle import commitments
 from muniment.service import drift, reconciling
 from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
-from muniment.service.documents import Document, event_document, finding_document
+from muniment.service.documents import Document, event_document, finding_document, ticket_document
+from muniment.service.possible import BY_ANOTHER_WAY
 from muniment.store.views import PAGE, Filter
-
-#: refusals that say how an approval is to be given, not that somebody else must give it
-_BY_ANOTHER_WAY = frozenset({"refused.signature-required", "refused.assurance-required"})
-
 
 #: the id of a ticket, as `budgeting.new_id` makes it
 ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
@@ -52,6 +50,28 @@ def history(desk: Desk, caller: Caller, ticket_id: str) -> list[Document]:
     return [event_document(each) for each in recorded]
 
 
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything there is to say of a ticket: its state, its document, what happened, and the texts of that."""
+
+    ticket: Ticket
+    document: Document
+    recorded: tuple[Recorded, ...]
+    texts: dict[str, str]  # by commitment; an erased one is missing
+
+
+def story(desk: Desk, caller: Caller, ticket_id: str) -> Story:
+    """One ticket from ask to closure, in as many queries however much happened to it."""
+    ticket = show(desk, caller, ticket_id)
+    recorded = tuple(desk.store.entries(ticket_id))
+    wanted = {commitment for each in recorded for commitment in commitments(each.event)}
+    return Story(
+        ticket=ticket,
+        document=ticket_document(desk, ticket),
+        recorded=recorded,
+        texts=desk.views.texts(wanted),
+    )
+
+
 def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = False) -> Page:
     """Tickets that the caller may see, newest first. What they may not see is not counted either (I33)."""
     if unknown := set(wanted.statuses) - set(STATUSES):
@@ -62,6 +82,7 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
         wanted = replace(wanted, statuses=(), waiting=True)
     if not SEES_ALL & set(caller.identity.roles):
         wanted = replace(wanted, seen_by=desk.keys(caller.identity) | desk.keys_received(caller.identity))
+    received = desk.keys_received(caller.identity) if awaiting_me else frozenset[str]()
     found: list[Ticket] = []
     before = wanted.before
     size = PAGE if awaiting_me else min(PAGE, wanted.limit + 1)
@@ -69,12 +90,21 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
         batch = desk.views.tickets(replace(wanted, before=before, limit=size))
         for ticket in batch:
             before = ticket.id
-            if desk.may_see(ticket, caller) and (not awaiting_me or _awaits(desk, ticket, caller)):
+            if desk.may_see(ticket, caller) and (not awaiting_me or _awaits(desk, ticket, caller, received)):
                 found.append(ticket)
                 if len(found) > wanted.limit:
                     return Page(items=tuple(found[:-1]), next=found[-2].id)
         if len(batch) < size:
             return Page(items=tuple(found), next=None)
+
+
+def concerning(
+    desk: Desk, caller: Caller, statuses: tuple[Status, ...], *, limit: int = PAGE
+) -> list[Ticket]:
+    """Tickets by the caller, for them, or for what they answer for, newest first, in one query."""
+    who = {caller.identity.id, *caller.identity.aliases}
+    found = desk.views.tickets(Filter(statuses=statuses, seen_by=frozenset(who), limit=limit))
+    return [t for t in found if who & {t.terms.requester, t.terms.beneficiary, *t.accountable}]
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,15 +287,18 @@ def _looks_back(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
         try:
             decide(ticket, command, facts, desk.clock.now())
         except Refused as refusal:
-            if refusal.code in _BY_ANOTHER_WAY:
+            if refusal.code in BY_ANOTHER_WAY:
                 return True
         else:
             return True
     return False
 
 
-def _awaits(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
-    """Whether the caller could decide on the ticket now, as far as its stages say, or look back on it."""
+def _awaits(desk: Desk, ticket: Ticket, caller: Caller, received: frozenset[str]) -> bool:
+    """Whether the caller could decide on the ticket now, as far as its stages say, or look back on it.
+
+    ``received``: `Desk.keys_received` of theirs, looked up once for all tickets.
+    """
     if ticket.status != "pending":
         return _looks_back(desk, ticket, caller)
     who = caller.identity
@@ -277,5 +310,4 @@ def _awaits(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
         return not names & own and any(
             s.consent is True and in_stage(s.approvers, who) for s in ticket.open_stages()
         )
-    others = desk.keys_received(who)
-    return any(in_stage(s.approvers, who) or others.intersection(s.approvers) for s in ticket.open_stages())
+    return any(in_stage(s.approvers, who) or received.intersection(s.approvers) for s in ticket.open_stages())
