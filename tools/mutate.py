@@ -38,17 +38,21 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "core/separation.py", "core/filing.py", "core/approving.py", "core/countering.py", "core/delegation.py",
             "core/extending.py", "core/waiting.py", "core/fulfilling.py", "core/quorum.py", "core/lifecycle.py",
+            "core/glass.py", "core/budget.py", "core/closure.py",
         ),
         tuple(
             f"tests/core/test_{name}.py"
             for name in (
                 "gate", "giving", "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
-                "quorum", "deciding",
+                "quorum", "deciding", "glass",
             )
         ),
     ),
     "policy": (
-        ("policy/cedar.py", "policy/engine.py", "policy/approvers.py", "policy/obligations.py"),
+        (
+            "policy/cedar.py", "policy/engine.py", "policy/approvers.py", "policy/obligations.py", "policy/conditions.py",
+            "policy/slices.py",
+        ),
         ("tests/policy",),
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from core.lives import HOUR, NOW, Life, verdict
 from muniment.core import commands as c
-from muniment.core.budget import Spent, budget_of, require_within
+from muniment.core.budget import Spent, also, budget_of, require_within
 from muniment.core.errors import Refused
 from muniment.core.identity import Budget, Identity
 from muniment.core.instants import wire
@@ -75,3 +75,36 @@ def test_a_budget_that_is_not_known_is_used_up(beneficiary: str) -> None:
             life.by(life.terms.requester, verdict=verdict(), spent=()),
         )
     assert refused.value.code == "refused.budget"
+
+
+def test_what_is_filed_in_the_same_moment_counts() -> None:
+    mine = Life(requester=BOT, beneficiary=BOT).terms
+    for_it = Life(requester="human:ann", beneficiary=BOT).terms
+    for_another = Life(requester=BOT, beneficiary=OTHER).terms
+    spent = also(bot(filed=(ago(5),), held=1), (mine, for_it, for_another), NOW)
+    assert spent.filed == (ago(5), wire(NOW), wire(NOW))
+    assert spent.held == 3
+    assert also(bot(held=1), (), NOW) == bot(held=1)
+
+
+@pytest.mark.parametrize(
+    ("spent", "says"),
+    [
+        (
+            bot(held=2, ends=(wire(NOW), wire(NOW + HOUR))),
+            "11:00:00 UTC at the latest",
+        ),  # what is over frees nothing
+        (bot(held=2, ends=(wire(NOW),)), "once one of them ends"),
+        (
+            bot(
+                budget=Budget(requests_per_hour=2, concurrent_grants=0, longest=900), ends=(wire(NOW + HOUR),)
+            ),
+            "once",
+        ),
+    ],
+)
+def test_when_there_is_room_again(spent: Spent, says: str) -> None:
+    with pytest.raises(Refused) as refused:
+        require_within(spent, Life(requester="human:ann", beneficiary=BOT, duration=60).terms, NOW)
+    assert refused.value.code == "refused.budget-grants"
+    assert says in str(refused.value.remedy)

@@ -11,8 +11,9 @@ from core.lives import LEAD, NOW, REQUESTER, RW, SUPER, Life, in_status, verdict
 from muniment.core import commands as c
 from muniment.core.due import due
 from muniment.core.errors import Invalid, Refused
+from muniment.core.extending import cut_short, falls_with
 from muniment.core.instants import wire
-from muniment.core.ticket import HAND_OVER, Ticket
+from muniment.core.ticket import HAND_OVER, STATUSES, Revocation, Ticket
 
 END = NOW + timedelta(hours=2)
 
@@ -155,3 +156,22 @@ def test_a_bundle_names_itself_and_others(bundle, sound) -> None:
 def test_what_it_was_filed_with_is_in_the_digest() -> None:
     digests = {Life(**more).submit().ticket.digest for more in ({}, {"bundle": ("req_1", "req_2")})}
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("cause", [None, "expired", "returned", "revoked"])
+def test_access_ahead_of_its_start_falls_with_what_it_extends(status: str, cause: str | None) -> None:
+    """Only while it is given, only with the very ticket that it extends, and only where that was ended early."""
+    over = None if cause is None else Revocation(cause=cause, reason=None, by=REQUESTER, ordered_at=wire(NOW))
+    before = replace(active(), revocation=over)
+    ticket = replace(asked(active()).ticket, status=status)
+    falls = cause if status in {"provisioning", "active"} and cause in {"returned", "revoked"} else None
+    assert falls_with(ticket, before) == falls
+    assert falls_with(ticket, replace(before, id="req_other")) is None
+    assert falls_with(ticket, None) is None
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_what_never_gave_anything_is_not_gone_on_with(status: str) -> None:
+    ran = status in {"active", "revoking", "revoked", "closed"}
+    assert (cut_short(replace(active(), status=status, revocation=None)) is None) is ran
