@@ -584,11 +584,14 @@ def counted(pages: Pages) -> Iterator[list[str]]:
 def test_a_page_asks_the_store_as_often_for_many_tickets_as_for_few(
     served: Pages, ann: Reader, cyd: Reader
 ) -> None:
-    def queries(reader: Reader, where: str) -> int:
-        reader.get(where)  # what is looked up once is
+    def once(reader: Reader, where: str) -> int:
         with counted(served) as asked:
             assert reader.get(where).status_code == 200
         return len(asked)
+
+    def queries(reader: Reader, where: str) -> int:
+        """What is looked up now and then, whoever asks, is not counted: the least of a few times."""
+        return min(once(reader, where) for _ in range(4))
 
     def asked() -> dict[str, int]:
         where = ("/", "/tickets", "/tickets.csv", "/grants", "/findings", "/targets/pg-prod")
