@@ -15,6 +15,7 @@ import servers
 from muniment.conformance.grounds.rabbitmq import RabbitHarness, Server, Session
 from muniment.conformance.harness import yes
 from muniment.conformance.proxy import HOST, Proxy
+from muniment.connectors.rabbitmq_session import Session as Asking
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
 from muniment.core.scope import Privilege, scope
 from muniment.ports import Order
@@ -190,6 +191,20 @@ def test_rabbitmq_never_learns_the_password(world):
     assert any(env["RABBITMQ_USERNAME"].encode() in content for content in files)  # it is looked at
     assert not any(env["RABBITMQ_PASSWORD"].encode() in content for content in files)
     takes(world, asked)
+
+
+# ── Time ──
+
+
+def test_orders_for_which_no_time_is_left_wait_and_those_before_them_count(world, monkeypatch):
+    """Else a batch that takes longer than a call may would begin anew for ever."""
+    first, second = order(world), order(world, ticket="T-2")
+    has = iter([True, False] * 2)
+    monkeypatch.setattr(Asking, "has", lambda *_: next(has))
+    for call in (world.connector.provision, world.connector.revoke):
+        done, later = call([first, second], yes)
+        assert (done.result, later.result, later.code) == ("done", "unknown", "target.unavailable")
+        assert len(world.users(first.account)) == (1 if call == world.connector.provision else 0)
 
 
 # ── Answers that prove nothing ──

@@ -72,6 +72,10 @@ class Session:
         confirm()
         self._until += time.monotonic() - started
 
+    def has(self, seconds: float) -> bool:
+        """Whether so many are left."""
+        return self._until - time.monotonic() > seconds
+
     def left(self) -> float:
         """Seconds."""
         left = self._until - time.monotonic()

@@ -172,7 +172,7 @@ class RabbitHarness(Served):
         for host in self.hosts:
             server.call("PUT", "vhosts", host)
         self.secrets: Sequence[str] = (SECRET, b64encode(f"{self.us}:{SECRET}".encode()).decode())
-        self.real = Collecting(self.make(timeout="20s"))  # a machine that is busy is no outage
+        self.real = Collecting(self.make(timeout="60s"))  # a machine that is busy is no outage
         self.connector: Connector = self.real
 
     def make(self, **settings: Any) -> Any:
