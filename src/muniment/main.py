@@ -16,6 +16,7 @@ from muniment.core.scope import Privilege
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
     from typing import Any
 
     from muniment.api.serving import ApiServer
@@ -158,7 +159,8 @@ def _authenticators(config: Config, desk: Desk) -> tuple[Authenticator, ...]:
 def _issuer(config: Config, name: str, settings: WorkloadSettings) -> Issuer:
     from muniment.core.identity import parse_identity
     from muniment.outbound import Http
-    from muniment.signin.keys import Keys, fetch
+    from muniment.published import fetch
+    from muniment.signin.keys import Keys
     from muniment.signin.workloads import Issuer
 
     if "://" in settings.jwks:
@@ -249,11 +251,11 @@ def open_signals(config: Config, desk: Desk) -> Signals | None:
     from muniment.signals.transmitters import RemoteKeys
     from muniment.store.provisioned import SqlProvisioned
 
-    def keys(each: TransmitterSettings) -> Callable[[str], Any]:
+    def keys(each: TransmitterSettings) -> Callable[[str, datetime], Any]:
         if "://" in each.jwks:
-            return RemoteKeys(_guarded(config, each.ca, each.allow), each.jwks, each.algorithms)
-        found = keys_of(config.read(each.jwks), each.algorithms)
-        return lambda _: found
+            return RemoteKeys(_guarded(config, each.ca, each.allow), each.jwks, each.issuer)
+        found = keys_of(config.read(each.jwks), each.issuer)
+        return lambda *_: found
 
     transmitters = {
         each.issuer: Transmitter(
@@ -271,11 +273,13 @@ def open_signals(config: Config, desk: Desk) -> Signals | None:
 
 def open_polled(config: Config) -> dict[str, Polled]:
     """Transmitters that signals are fetched from, by issuer."""
-    from muniment.signals.transmitters import Polled
+    from muniment.signals.transmitters import LARGEST_ANSWER, Polled
 
     return {
         each.issuer: Polled(
-            _guarded(config, each.ca, each.allow), each.poll, _bearer(config, each.poll_token)
+            _guarded(config, each.ca, each.allow, largest=LARGEST_ANSWER),
+            each.poll,
+            _bearer(config, each.poll_token),
         )
         for each in (config.signals.transmitters if config.signals else ())
         if each.poll is not None
@@ -345,12 +349,12 @@ def _bearer(config: Config, reference: str | None) -> Callable[[], str | None]:
     return lambda: None if reference is None else config.secret(reference).strip()
 
 
-def _guarded(config: Config, ca: str | None, allow: tuple[str, ...]) -> Http:
+def _guarded(config: Config, ca: str | None, allow: tuple[str, ...], *, largest: int | None = None) -> Http:
     """Questions to where only public addresses are, or networks that are allowed (I39)."""
     from muniment.notify.guard import Guard
-    from muniment.outbound import Http
+    from muniment.outbound import LARGEST, Http
 
-    return Http(ca=config.path(ca) if ca else None, connect=Guard(allow))
+    return Http(ca=config.path(ca) if ca else None, connect=Guard(allow), largest=largest or LARGEST)
 
 
 def _provided(config: Config, store: SqlStore) -> ProvisionedDirectory | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +14,7 @@ from muniment.cli.device_grant import Begun, begin, wait
 from muniment.cli.remote import RemoteBackend
 from muniment.core.errors import MunimentError
 from muniment.service.devices import CLIENT, GRANT
+from small_server import Question, Said, serving
 
 BEGUN = {
     "device_code": "d", "user_code": "BCDFG-HJKLM", "verification_uri": "https://m.example/auth/device",
@@ -35,42 +34,23 @@ class Scripted:
         self.answers = list(answers)
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
 
-    def respond(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers.get("content-length", "0"))).decode()
-        assert handler.headers["content-type"] == "application/x-www-form-urlencoded"
-        self.asked.append((handler.path, parse_qs(body)))
+    def respond(self, question: Question) -> Said:
+        assert question.headers["content-type"] == "application/x-www-form-urlencoded"
+        self.asked.append((question.path, parse_qs(question.body.decode())))
         status, said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if status == AWAY:
-            handler.close_connection = True
-            return
-        raw = said if isinstance(said, bytes) else json.dumps(said).encode()
-        handler.send_response(status)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(raw)))
-        handler.end_headers()
-        handler.wfile.write(raw)
+            return None
+        return status, said if isinstance(said, bytes) else json.dumps(said).encode(), {}
 
 
 @contextmanager
 def served(script: Scripted) -> Iterator[RemoteBackend]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            script.respond(self)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    backend = RemoteBackend(f"http://127.0.0.1:{server.server_port}", "")
-    try:
-        yield backend
-    finally:
-        backend.close()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(script.respond) as server:
+        backend = RemoteBackend(server.url, "")
+        try:
+            yield backend
+        finally:
+            backend.close()
 
 
 class Time:

@@ -15,11 +15,14 @@ from joserfc import jwk, jwt
 from api.conftest import Api, free_port, initialised
 from api.test_who_may_call import CLOSED, ask, refused
 from hostile.corpus import CORPUS
+from muniment.api import problems
 from muniment.api.routes import Route
 from muniment.cli.session import record
 from muniment.config import load
-from muniment.core.errors import Misconfigured
-from muniment.main import open_api, open_desk
+from muniment.core.errors import Misconfigured, MunimentError
+from muniment.main import _issuer, open_api, open_desk
+from muniment.signin.workloads import WorkloadAuthenticator
+from small_server import Said, serving
 
 SPIFFE_ID = "spiffe://example.com/ns/pay/sa/API"
 WORKLOAD = f"workload:{SPIFFE_ID}"
@@ -256,3 +259,64 @@ def test_settings_that_cannot_be_meant(api: Api, tmp_path: Path, old: str, new: 
     with pytest.raises(Misconfigured) as refused:
         load(config)
     assert "workloads" in refused.value.message
+
+
+# ── keys at a URL ──
+
+
+def from_url(folder: Path, url: str) -> WorkloadAuthenticator:
+    """As the configuration has it."""
+    path = initialised(folder)
+    path.write_text(path.read_text() + SETTINGS.replace('"ci.jwks"', f'"{url}"'))
+    config = load(path)
+    return WorkloadAuthenticator((_issuer(config, "ci", config.workloads["ci"]),))
+
+
+def test_keys_at_a_url_change(api: Api, tmp_path: Path) -> None:
+    new, now = jwk.generate_key("RSA", 2048, {"kid": "ci-2"}), api.desk.clock.now()
+
+    def key_set(*keys: Any) -> Said:
+        return 200, json.dumps({"keys": [key.as_dict(private=False) for key in keys]}).encode(), {}
+
+    def by(key: Any, **changes: Any) -> str:
+        said = {"iss": CI, "sub": MAIN, "aud": "https://muniment.example.com"} | changes
+        return svid(api, key=key, header={"alg": "RS256"}, exp=int(now.timestamp()) + 7200, **said)
+
+    def fares(token: str, minutes: float) -> str:
+        try:
+            found = authenticator.authenticate(token, now + timedelta(minutes=minutes))
+        except MunimentError as error:
+            return error.code
+        assert found is not None
+        return found.identity
+
+    deploy = "service_account:deploy"
+    with serving(lambda _: key_set(CI_KEY)) as server:
+        authenticator = from_url(tmp_path / "access", f"{server.url}/jwks")
+        assert fares(by(CI_KEY), 0) == deploy
+        assert fares(by(new), 0) == "unauthenticated.token-key"
+        server.answer = lambda _: key_set(CI_KEY, new)
+        assert fares(by(new), 0.1) == "unauthenticated.token-key"  # asked seldom
+        assert fares(by(new), 0.2) == deploy
+        server.answer = lambda _: key_set(new)
+        assert fares(by(CI_KEY, jti="a"), 0.3) == deploy
+        assert fares(by(CI_KEY, jti="b"), 11) == "unauthenticated.token-key"  # withdrawn
+        asked = len(server.asked)
+        server.answer = lambda _: (302, b"", {"Location": "http://169.254.169.254/"})
+        assert fares(by(new, jti="c"), 25) == deploy  # while nobody answers, what is known counts …
+        server.answer = lambda _: None
+        assert fares(by(new, jti="d"), 36) == deploy
+        assert len(server.asked) == asked + 2
+        assert {(each.method, each.path) for each in server.asked} == {("GET", "/jwks")}
+
+
+@pytest.mark.parametrize(
+    "said", [None, (200, b"<html>", {}), (200, b"[" * 99_999, {}), (500, b"", {})], ids=str
+)
+def test_keys_at_a_url_that_are_none_let_nobody_in(api: Api, tmp_path: Path, said: Any) -> None:
+    with serving(lambda _: said) as server:
+        authenticator = from_url(tmp_path / "access", server.url)
+        with pytest.raises(MunimentError) as refused:
+            authenticator.authenticate(ci(api), api.desk.clock.now())
+    assert refused.value.code.startswith(("unavailable", "config.jwks"))
+    assert problems.status_of(refused.value) == 503  # nobody's fault who asks

@@ -6,7 +6,7 @@ no ``exp``, RS256 with keys of 2048 bits or more. The errors are those of RFC 89
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, RSAKey
 
 from muniment.core.errors import Invalid, Misconfigured
+from muniment.published import read_keys
 
 TYPE = "secevent+jwt"
 MEDIA_TYPE = f"application/{TYPE}"
@@ -68,7 +69,7 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str
     audience: str
     algorithms: tuple[str, ...]
-    keys: Callable[[str], KeySet]  # those that may have signed, for a key id
+    keys: Callable[[str, datetime], KeySet]  # those that may have signed, for a key id, at an instant
 
 
 def read(raw: bytes, issuers: Mapping[str, Issuer], now: datetime) -> Event:
@@ -86,7 +87,7 @@ def read(raw: bytes, issuers: Mapping[str, Issuer], now: datetime) -> Event:
     kid = header.get("kid")
     try:
         jws.deserialize_compact(
-            raw, issuer.keys(kid if isinstance(kid, str) else ""), algorithms=list(issuer.algorithms)
+            raw, issuer.keys(kid if isinstance(kid, str) else "", now), algorithms=list(issuer.algorithms)
         )
     except (JoseError, ValueError, TypeError) as error:
         raise BadToken("invalid_key", "the signature does not hold") from error
@@ -173,27 +174,6 @@ def _no_key() -> Misconfigured:
     )
 
 
-def keys_of(document: bytes, algorithms: Collection[str]) -> KeySet:
-    """A key set (RFC 7517), without keys that must not sign. Raises `Misconfigured`."""
-    del algorithms
-    try:
-        found = msgspec.json.decode(document, type=dict[str, Any])
-        usable = [
-            key
-            for key in found["keys"]
-            if key.get("kty") in {"RSA", "EC", "OKP"} and key.get("use", "sig") == "sig" and "d" not in key
-        ]
-        keys = KeySet.import_key_set({"keys": usable})
-    except (msgspec.MsgspecError, JoseError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Misconfigured(
-            "what should be a set of public keys is none",
-            remedy="Check [[signals.transmitters]] jwks.",
-            code="config.jwks",
-        ) from error
-    if any(isinstance(key, RSAKey) and key.raw_value.key_size < 2048 for key in keys.keys):
-        raise Misconfigured(
-            "a transmitter's RSA key is shorter than 2048 bits",
-            remedy="Have it replaced.",
-            code="config.jwks",
-        )
-    return keys
+def keys_of(document: bytes, issuer: str) -> KeySet:
+    """What a transmitter signs with. Raises `Misconfigured`."""
+    return read_keys(document, issuer, kinds=("RSA", "EC", "OKP"), uses=(None, "sig"))

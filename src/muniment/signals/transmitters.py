@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 from joserfc.jwk import KeySet
 
 from muniment.core.errors import Unavailable
 from muniment.outbound import Http
-from muniment.signals.tokens import BadToken, keys_of
+from muniment.published import Published, fetch
+from muniment.signals.tokens import LARGEST, BadToken, keys_of
 
-#: seconds for which keys are used without asking again
-KEPT = 3600.0
-#: seconds between questions because of a key id that nobody knows
-AGAIN = 60.0
-#: tokens asked for at once
+#: tokens asked for at once, and bytes of an answer with so many of the longest
 MOST = 100
+LARGEST_ANSWER = MOST * LARGEST + (1 << 16)
 
 
 class RemoteKeys:
-    """A transmitter's public keys at a URL. Asked for again after an hour, or when a key is new."""
+    """A transmitter's public keys at a URL. When they are read again, `published` says."""
 
-    def __init__(self, http: Http, url: str, algorithms: tuple[str, ...]) -> None:
+    def __init__(self, http: Http, url: str, issuer: str) -> None:
         """Nothing is asked before a token comes."""
-        self._http, self._url, self._algorithms = http, url, algorithms
-        self._lock = threading.Lock()
-        self._known: KeySet | None = None
-        self._asked = 0.0  # on the monotonic clock
+        self._keys = Published(lambda _: keys_of(fetch(http, url), issuer), issuer)
 
-    def __call__(self, kid: str) -> KeySet:
-        """The keys. Raises `Unavailable`: they are not known, and cannot be asked for now."""
-        with self._lock:
-            age = time.monotonic() - self._asked
-            there = self._known is not None and any(key.kid == kid for key in self._known.keys)
-            if self._known is None or age > KEPT or (not there and age > AGAIN):
-                answer = self._http.get(self._url, {"Accept": "application/json"})
-                if answer.status != 200:
-                    raise Unavailable(
-                        f"{self._url} answered {answer.status}", remedy="Check [[signals.transmitters]] jwks."
-                    )
-                self._known, self._asked = keys_of(answer.body, self._algorithms), time.monotonic()
-            return self._known
+    def __call__(self, kid: str, now: datetime) -> KeySet:
+        """The keys, read again if that one is new.
+
+        Raises:
+            Unavailable: they are not known, and cannot be asked for now.
+            Misconfigured: what is there is no set of keys, and none are known.
+        """
+        known = self._keys.current(now)
+        there = any(key.kid == kid for key in known.keys)
+        return known if there else self._keys.current(now, soon=True)
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="camel"):
@@ -75,7 +66,7 @@ class Polled:
             )
         try:
             said = msgspec.json.decode(answer.body, type=_Answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Unavailable(
                 f"{self._url} answered something else than tokens", remedy="Check the URL."
             ) from error

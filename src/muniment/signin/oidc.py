@@ -24,8 +24,9 @@ from muniment.core.instants import wire
 from muniment.core.login import Login
 from muniment.outbound import Http
 from muniment.ports import SignedIn, SignedOut
+from muniment.published import fetch
 from muniment.signin import claims
-from muniment.signin.keys import SKEW, Keys, fetch
+from muniment.signin.keys import SKEW, Keys
 
 _FORM = "application/x-www-form-urlencoded"
 _LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
