@@ -293,8 +293,10 @@ def open_transmitting(config: Config, desk: Desk) -> Transmitting | None:
     from muniment.service.transmitting import Push, SignalStream, Transmitting
     from muniment.signals.tokens import Signer
     from muniment.store.delivering import SqlDeliveries
+    from muniment.store.signal_streams import SqlSignalStreams
 
     signer = Signer(config.secret(config.signals.key))
+    states = SqlSignalStreams(desk.store.engine, desk.store.marker)
     streams = tuple(
         SignalStream(
             name=f"signals:{each.name}", issuer=config.server.public_url, audience=each.audience, signer=signer,
@@ -302,6 +304,7 @@ def open_transmitting(config: Config, desk: Desk) -> Transmitting | None:
                 http=_guarded(config, each.ca, each.allow), url=each.push, authorization=_bearer(config, each.push_token)
             ) if each.push is not None else None,
             client=each.client, subjects=each.subjects, subjects_issuer=each.issuer, targets=each.targets,
+            states=states,
         )
         for each in config.signals.streams
     )  # fmt: skip

@@ -224,6 +224,9 @@ VALUES: dict[str, e.Event] = {
     "token-made/1": e.TokenMade(token="0f1e2d3c4b5a6978", identity=BOT, scopes=("check", "read"), expires_at=AT),
     "token-made/1 for all": e.TokenMade(token="0f1e2d3c4b5a6978", identity=ANN, scopes=(), expires_at=AT),
     "token-revoked/1": e.TokenRevoked(token="0f1e2d3c4b5a6978", identity=BOT),
+    "lift-proposed/1": e.LiftProposed(identity=ANN, issuers=("https://idp.example.com",), reason=SHA),
+    "lift-agreed/1": e.DisablementLifted(identity=ANN, issuers=("https://idp.example.com",), proposed_by=CYD),
+    "lift-agreed/1 trial": e.DisablementLifted(identity=ANN, issuers=("https://idp.example.com",)),
 }  # fmt: skip
 
 

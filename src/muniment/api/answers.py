@@ -644,6 +644,8 @@ class SignalMetadata(TypedDict):
     configuration_endpoint: str
     status_endpoint: str
     verification_endpoint: str
+    add_subject_endpoint: str
+    remove_subject_endpoint: str
     critical_subject_members: list[str]
     default_subjects: str
     authorization_schemes: list[dict[str, str]]
@@ -666,6 +668,7 @@ class SignalStream(TypedDict):
     events_requested: list[str]
     events_delivered: list[str]
     delivery: StreamDelivery
+    description: NotRequired[str]
 
 
 class SignalStatus(TypedDict):
@@ -699,6 +702,21 @@ class Deliveries(TypedDict):
 class Replayed(TypedDict):
     sink: str
     replayed: int
+
+
+class Disablement(TypedDict):
+    identity: str
+    status: Literal["disabled", "proposed", "lifted"]
+    issuers: list[str]
+    since: Instant
+    proposed_by: str | None
+    proposed_at: Instant | None
+    reason: str | None
+
+
+class Disablements(TypedDict):
+    items: list[Disablement]
+    next: None
 
 
 class Problem(TypedDict):

@@ -35,6 +35,7 @@ from muniment.api import (
     access_requests,
     deliveries,
     devices,
+    disablements,
     estate,
     findings,
     governing,
@@ -114,7 +115,7 @@ def describe_api(call: Call) -> dict[str, Any]:
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
     tickets.routes, governing.routes, estate.routes, inventories.routes, findings.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
-    signals.routes, deliveries.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes,
+    signals.routes, disablements.routes, deliveries.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes,
 ))  # fmt: skip
 
 

@@ -240,6 +240,56 @@ class WhichStream(Body, frozen=True, kw_only=True):
     stream_id: Annotated[str, Meta(max_length=80)] = ""
 
 
+_Stream: TypeAlias = Annotated[str, Meta(max_length=80)]
+_Event: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class StreamDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stream is got."""
+
+    method: Annotated[str, Meta(max_length=80)]
+    endpoint_url: Annotated[str, Meta(max_length=2000)] | None = None
+
+
+class NewStream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream as its receiver wants it. SSF 1.0, section 8.1.1; what is not known is ignored, as it demands."""
+
+    events_requested: Annotated[tuple[_Event, ...], Meta(max_length=100)] | None = None
+    delivery: StreamDelivery | None = None
+    description: Annotated[str, Meta(max_length=255)] | None = None
+    iss: Annotated[str, Meta(max_length=2000)] | None = None
+    aud: Annotated[str, Meta(max_length=2000)] | None = None
+    events_supported: Annotated[tuple[_Event, ...], Meta(max_length=100)] | None = None
+    events_delivered: Annotated[tuple[_Event, ...], Meta(max_length=100)] | None = None
+
+    @property
+    def wish(self) -> dict[str, Any]:
+        """What is said, as JSON has it."""
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return found
+
+
+class ChangedStream(NewStream, frozen=True, kw_only=True):
+    """One that is there."""
+
+    stream_id: _Stream
+
+
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """SSF 1.0, section 8.1.2.2."""
+
+    stream_id: _Stream
+    status: Literal["enabled", "paused", "disabled"]
+    reason: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class StreamSubject(msgspec.Struct, frozen=True, kw_only=True):
+    """SSF 1.0, section 8.1.3."""
+
+    stream_id: _Stream
+    subject: dict[str, Any]
+
+
 class Verification(Body, frozen=True, kw_only=True):
     """What a verification event is to say."""
 
@@ -448,6 +498,13 @@ class UserCode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Which code a program shows."""
 
     user_code: Annotated[str, Meta(max_length=32)] | None = None
+
+
+class Lift(Body, frozen=True, kw_only=True):
+    """Whose disablement by signals is to be over, and why."""
+
+    identity: Identity
+    reason: Text
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):

@@ -171,18 +171,33 @@ def _possible(route: Route) -> list[int]:
     return sorted(found)
 
 
+#: what one can do with what a route made: the parameter that names it, where its name stands, and the routes
+_LINKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "file_request": (
+        "ticket", "id",
+        (
+            "get_request", "list_events", "withdraw", "give_back", "revoke", "collect_credential", "get_statement",
+            "explain_policy", "export_evidence", "decide",
+        ),
+    ),
+    "give_delegation": ("delegation", "id", ("end_delegation",)),
+    "propose_change": ("change", "change", ("get_change", "adopt_change", "refuse_change")),
+} | {
+    f"scim_create_{kind}": (
+        "ident", "id", tuple(f"scim_{verb}_{kind}" for verb in ("get", "replace", "patch", "delete"))
+    )
+    for kind in ("user", "group", "agent")
+}  # fmt: skip
+
+
 def _links(route: Route) -> dict[str, Any]:
-    """What one can do with a ticket that a route answers."""
-    if route.name != "file_request":
+    """What one can do with what a route answers."""
+    if route.name not in _LINKS:
         return {}
-    named = {"ticket": "$response.body#/id"}
-    return {
-        name: {"operationId": name, "parameters": named}
-        for name in ("get_request", "list_events", "withdraw", "give_back", "revoke", "collect_credential")
-    } | {
-        "decide": {
-            "operationId": "decide",
-            "parameters": named,
-            "requestBody": {"decision": "approve", "digest": "$response.body#/digest"},
-        }
+    parameter, member, names = _LINKS[route.name]
+    links: dict[str, Any] = {
+        name: {"operationId": name, "parameters": {parameter: f"$response.body#/{member}"}} for name in names
     }
+    if "decide" in links:
+        links["decide"]["requestBody"] = {"decision": "approve", "digest": "$response.body#/digest"}
+    return links

@@ -40,6 +40,8 @@ _BY_CODE = {
     "invalid.denial-binding": HTTPStatus.BAD_REQUEST,
     "refused.denial-expired": HTTPStatus.GONE,
     "invalid.token": HTTPStatus.BAD_REQUEST,
+    "invalid.stream": HTTPStatus.BAD_REQUEST,
+    "invalid.subject": HTTPStatus.BAD_REQUEST,
     "conflict.scim-version": HTTPStatus.PRECONDITION_FAILED,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "too-slow": HTTPStatus.REQUEST_TIMEOUT,

@@ -145,14 +145,14 @@ def erase(
 )
 def unlink_login(
     context: typer.Context,
-    identity: Annotated[str, typer.Argument(metavar="IDENTITY", help="Whose account is another one now.")],
+    whose: Annotated[str, typer.Argument(metavar="IDENTITY", help="Whose account is another one now.")],
 ) -> None:
     """Forget which account of the identity provider is somebody's. The next login with another one links that."""
     from muniment.service import logins
 
     session = of(context)
     desk, caller = session.enter(writes=True)
-    document = logins.unlink(desk, caller, identity)
+    document = logins.unlink(desk, caller, whose)
     session.emit(document, lambda: f"{document['subject']} of {document['issuer']} is nobody's any more.")
 
 

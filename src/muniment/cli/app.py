@@ -25,6 +25,7 @@ from muniment.cli import (
     connectors,
     deciding,
     deliveries,
+    disablements,
     evidence,
     executing,
     inventories,
@@ -74,6 +75,7 @@ def build() -> Any:
         tokens,
         signing_in,
         deliveries,
+        disablements,
         witness,
         administering,
     ):

@@ -209,6 +209,12 @@ class Backend(Protocol):
     def end_delegation(self, delegation: str) -> Document:
         """End one."""
 
+    def disablements(self) -> list[Document]:
+        """Whom signals disabled."""
+
+    def lift(self, identity: str, *, reason: str) -> Document:
+        """Propose that a disablement is lifted, or agree to it."""
+
     def explain(self, ticket: str) -> Document:
         """Why policy decided as it did."""
 

@@ -27,6 +27,7 @@ from muniment.service import (
     filing,
     inventories,
     ledgering,
+    lifting,
     looking,
     reconciling,
     removing,
@@ -358,6 +359,14 @@ class LocalBackend:
         if change is not None:
             return changing.shown(self._desk, self._caller, change)
         return {"items": changing.listed(self._desk, self._caller), "next": None}
+
+    def disablements(self) -> list[Document]:
+        """See `Backend`."""
+        return lifting.listed(self._desk, self._caller)
+
+    def lift(self, identity: str, *, reason: str) -> Document:
+        """See `Backend`."""
+        return lifting.lift(self._desk, self._caller, identity, reason)
 
     def deliveries(self) -> Document:
         """See `Backend`."""

@@ -349,6 +349,14 @@ class RemoteBackend:
         """See `Backend`."""
         return self._get("/v1/policy/changes" if change is None else _change(change))
 
+    def disablements(self) -> list[Document]:
+        """See `Backend`."""
+        return self._pages("/v1/disablements")
+
+    def lift(self, identity: str, *, reason: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once("/v1/disablements/lift", {"identity": identity, "reason": reason})
+
     def deliveries(self) -> Document:
         """See `Backend`."""
         return self._get("/v1/deliveries")

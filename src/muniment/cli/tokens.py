@@ -17,7 +17,7 @@ groups = [app]
 @command(app, "create", example="muniment token create --identity human:ann@example.com --expires 30d")
 def create(
     context: typer.Context,
-    identity: Annotated[str, typer.Option("--identity", metavar="IDENTITY", help="Who acts with it.")],
+    whose: Annotated[str, typer.Option("--identity", metavar="IDENTITY", help="Who acts with it.")],
     expires: Annotated[
         str, typer.Option("--expires", metavar="DURATION", help="How long it lasts: 12h, 30d; at most 366d.")
     ] = "30d",
@@ -39,7 +39,7 @@ def create(
     session = of(context)
     lasts = parse_duration(expires)
     desk, maker = session.operating()
-    document = tokens.create(desk, maker, identity, lasts=lasts, scopes=tuple(scopes or ()))
+    document = tokens.create(desk, maker, whose, lasts=lasts, scopes=tuple(scopes or ()))
     session.emit(document, lambda: str(document["token"]))
     session.note(
         f"It acts as {document['identity']} until {document['expires_at']}; its id is {document['id']}."

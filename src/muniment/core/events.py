@@ -630,6 +630,27 @@ class TokenRevoked(Event, frozen=True, kw_only=True):
     identity: IdentityId
 
 
+class LiftProposed(Event, frozen=True, kw_only=True):
+    """Somebody wants the disablement that signals made to be over. Nothing changes before a second person agrees."""
+
+    kind = "lift-proposed/1"
+
+    identity: IdentityId
+    issuers: tuple[str, ...]  # whose signals disabled them, sorted
+    reason: str  # commitment
+
+
+class DisablementLifted(Event, frozen=True, kw_only=True):
+    """The disablement that signals made is over. Nothing that it ended is given again by this."""
+
+    kind = "lift-agreed/1"
+
+    identity: IdentityId
+    issuers: tuple[str, ...]  # as above
+    # Unset in a single-person trial, where nobody else had to agree
+    proposed_by: IdentityId | msgspec.UnsetType = msgspec.UNSET
+
+
 class TextErased(Event, frozen=True, kw_only=True):
     """A free text of a ticket was deleted beside the ledger, with its salt. The entry that commits to it stays as it is."""
 
@@ -672,6 +693,7 @@ REGISTRY_EVENTS: tuple[type[Event], ...] = (
     DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
     TokenMade, TokenRevoked,
+    LiftProposed, DisablementLifted,
 )  # fmt: skip
 
 #: of the ledger itself: what was erased beside it, and by which keys it is signed

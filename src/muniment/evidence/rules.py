@@ -67,6 +67,7 @@ _REGISTRY = {
     "key-": KEYS,
     "login-": LOGINS,
     "token-": TOKEN,
+    "lift-": "lift:",
 }
 _REGISTRY_KINDS = {
     event.kind: home

@@ -45,6 +45,7 @@ _ENTITY = {
     "change-refused": (4, "Delete"), "delegation-given": (1, "Create"), "delegation-ended": (4, "Delete"),
     "signal-received": (1, "Create"), "login-linked": (1, "Create"), "login-unlinked": (4, "Delete"),
     "token-made": (1, "Create"), "token-revoked": (4, "Delete"),
+    "lift-proposed": (1, "Create"), "lift-agreed": (8, "Enable"),
 }  # fmt: skip
 _FAILED = frozenset({"request-denied", "provisioning-failed", "revocation-failed"})
 #: kinds that are told at all

@@ -1,5 +1,8 @@
 """Signals that go out (SSF 1.0, CAEP 1.0): access that ended, told to whoever keeps sessions on what it was to.
 
+Whoever runs Muniment configures who may have a stream, and about which targets. A receiver that fetches manages its own
+(SSF, section 8.1): it deletes and creates it, pauses it, says which events it wants, and leaves people out.
+
 Each stream is a sink of the ledger's (`sending.Sink`): pushed to (RFC 8935), or fetched from and acknowledged (RFC 8936).
 A token is made from the entry whenever it is sent, and is the same each time.
 """
@@ -14,21 +17,28 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from muniment.core.errors import Invalid, NotFound, Unavailable
+from msgspec.structs import replace
+
+from muniment.core.errors import Conflict, Invalid, MunimentError, NotFound, Refused, Unavailable
 from muniment.core.events import RevocationObserved
-from muniment.core.identity import IdentityId
+from muniment.core.identity import IdentityId, parse_identity
 from muniment.core.instants import parse_instant
 from muniment.outbound import Http
 from muniment.service.desk import Desk
 from muniment.service.sending import Later, Message, Never, messages
 from muniment.signals.tokens import CAEP, MEDIA_TYPE, SSF, Signer
 from muniment.store.delivering import SqlDeliveries
+from muniment.store.signal_streams import SqlSignalStreams, StreamState
 
 PUSH, POLL = "urn:ietf:rfc:8935", "urn:ietf:rfc:8936"
 #: tokens in one answer at most
 MOST = 100
 #: verifications of one stream that wait to be fetched
 WAITING = 20
+#: people whom one stream leaves out
+LEFT_OUT = 1000
+#: what there is to be told of
+EVENTS = (f"{CAEP}session-revoked",)
 #: by whom access was ended, as CAEP has it
 _INITIATED = {"expired": "policy", "revoked": "admin", "returned": "user", "campaign": "admin"}
 
@@ -65,6 +75,7 @@ class SignalStream:
     subjects: str  # how people are named
     subjects_issuer: str | None = None
     targets: tuple[str, ...] = ()
+    states: SqlSignalStreams | None = None  # what its receiver made of it; None: nothing can be
     verifications: deque[str] = field(
         default_factory=lambda: deque(maxlen=WAITING)
     )  # states, to be fetched here
@@ -87,7 +98,13 @@ class SignalStream:
             and ticket is not None
             and ticket.terms.beneficiary.startswith("human:")
             and (not self.targets or ticket.terms.target in self.targets)
+            and _is_told(self.state, ticket.terms.beneficiary)
         )
+
+    @property
+    def state(self) -> StreamState:
+        """What its receiver made of it."""
+        return self.states.get(self.stream_id) if self.states and self.client else StreamState()
 
     def send(self, message: Message, now: datetime) -> None:
         """See `sending.Sink`."""
@@ -156,36 +173,164 @@ class Transmitting:
             "spec_version": "1_0", "issuer": self.url, "jwks_uri": f"{self.url}/ssf/jwks.json",
             "delivery_methods_supported": [PUSH, POLL], "configuration_endpoint": f"{self.url}/ssf/streams",
             "status_endpoint": f"{self.url}/ssf/status", "verification_endpoint": f"{self.url}/ssf/verify",
+            "add_subject_endpoint": f"{self.url}/ssf/subjects/add",
+            "remove_subject_endpoint": f"{self.url}/ssf/subjects/remove",
             "critical_subject_members": [], "default_subjects": "ALL",
             "authorization_schemes": [{"spec_urn": "urn:ietf:rfc:6750"}],
         }  # fmt: skip
 
     def of(self, client: IdentityId, stream_id: str) -> SignalStream:
         """One of somebody's own. Raises `NotFound` for any other (I33)."""
-        for stream in self.streams:
-            if stream.client == client and stream.stream_id == stream_id:
+        for stream in self._configured(client):
+            if stream.stream_id == stream_id and stream.state.there:
                 return stream
         raise NotFound(f"there is no stream {stream_id!r:.60}", remedy="/ssf/streams lists yours.")
 
     def configurations(self, client: IdentityId) -> list[dict[str, Any]]:
         """Somebody's own streams."""
-        return [self.configuration(each) for each in self.streams if each.client == client]
+        return [self.configuration(each) for each in self._configured(client) if each.state.there]
+
+    def _configured(self, client: IdentityId) -> list[SignalStream]:
+        return [each for each in self.streams if each.client == client]
 
     def configuration(self, stream: SignalStream) -> dict[str, Any]:
         """One, as SSF has it."""
-        events = [f"{CAEP}session-revoked"]
+        state = stream.state
+        requested = list(EVENTS if state.requested is None else state.requested)
+        said = {"description": state.description} if state.description is not None else {}
         return {
-            "stream_id": stream.stream_id, "iss": stream.issuer, "aud": stream.audience, "events_supported": events,
-            "events_requested": events, "events_delivered": events,
+            "stream_id": stream.stream_id, "iss": stream.issuer, "aud": stream.audience,
+            "events_supported": list(EVENTS), "events_requested": requested,
+            "events_delivered": [each for each in EVENTS if each in requested],
             "delivery": {"method": POLL, "endpoint_url": f"{self.url}/ssf/poll/{stream.stream_id}"},
-        }  # fmt: skip
+        } | said  # fmt: skip
+
+    # ── what receivers make of theirs ──
+
+    def create(self, client: IdentityId, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """A stream that is configured for the client, and that it has not now: as new.
+
+        Raises:
+            Conflict: it has all that are configured for it.
+            Refused: none is configured for it.
+        """
+        every = self._configured(client)
+        if not every:
+            raise Refused(
+                f"no stream is configured for {client}",
+                remedy="Whoever runs Muniment adds one to [[signals.streams]].",
+                code="refused.no-stream",
+            )
+        stream = next((each for each in every if not each.state.there), None)
+        if stream is None:
+            raise Conflict(
+                "the stream is there already", remedy="/ssf/streams shows it.", code="conflict.stream-exists"
+            )
+        self._require_same(stream, wish)
+        self._states(stream).change(stream.stream_id, lambda _: _wished(StreamState(), wish))
+        return self.configuration(stream)
+
+    def update(self, stream: SignalStream, wish: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+        """What it wants is changed; ``whole``: and what it does not say is as new."""
+        self._require_same(stream, wish)
+
+        def make(state: StreamState) -> StreamState:
+            _require_there(state)
+            return _wished(replace(state, requested=None, description=None) if whole else state, wish)
+
+        self._states(stream).change(stream.stream_id, make)
+        return self.configuration(stream)
+
+    def delete(self, stream: SignalStream) -> None:
+        """It is not there any more, and what waits for it is not sent."""
+        self._states(stream).change(stream.stream_id, lambda _: StreamState(there=False))
+        self._drop(stream)
+
+    def set_status(self, stream: SignalStream, status: str, reason: str | None) -> dict[str, Any]:
+        """Paused, what would be sent waits; disabled, it is not kept either (SSF, section 8.1.2)."""
+
+        def make(state: StreamState) -> StreamState:
+            _require_there(state)
+            return replace(state, status=status, reason=reason)
+
+        self._states(stream).change(stream.stream_id, make)
+        if status == "disabled":
+            self._drop(stream)
+        return self.status(stream)
+
+    def set_subject(self, stream: SignalStream, subject: Mapping[str, Any], *, told: bool) -> None:
+        """About somebody it is told, or not. Whom nobody knows here is not said (I33)."""
+        who = self._meant(stream, subject)
+        if who is None:
+            return
+
+        def make(state: StreamState) -> StreamState:
+            _require_there(state)
+            without = {*state.without, who} - ({who} if told else set())
+            if len(without) > LEFT_OUT:
+                raise Refused(
+                    f"a stream leaves out {LEFT_OUT} people at most",
+                    remedy="Leave signals about others unheeded.",
+                    code="refused.too-many-subjects",
+                )
+            return replace(state, without=tuple(sorted(without)))
+
+        self._states(stream).change(stream.stream_id, make)
+
+    def _meant(self, stream: SignalStream, subject: Mapping[str, Any]) -> IdentityId | None:
+        if subject.get("format") == "complex" and isinstance(subject.get("user"), Mapping):
+            subject = subject["user"]
+        match subject:
+            case {"format": "email", "email": str(name)} if stream.subjects == "email":
+                pass
+            case {"format": "opaque", "id": str(name)} if stream.subjects == "opaque":
+                pass
+            case {"format": "iss_sub", "iss": stream.subjects_issuer, "sub": str(name)}:
+                pass
+            case {"format": str()}:
+                return None
+            case _:
+                raise Invalid("this is no subject", remedy="Send one of RFC 9493.", code="invalid.subject")
+        try:
+            found = self.desk.directory.get(parse_identity(f"human:{name}"))
+        except MunimentError:
+            return None
+        return found.id if found else None
+
+    def _require_same(self, stream: SignalStream, wish: Mapping[str, Any]) -> None:
+        """What only we say may be repeated, and not be changed."""
+        known = self.configuration(stream)
+        delivery = wish.get("delivery")
+        ours = ("stream_id", "iss", "aud", "events_supported", "events_delivered")
+        wrong = [name for name in ours if wish.get(name) is not None and wish[name] != known[name]]
+        if delivery is not None and (
+            delivery.get("method") != POLL
+            or delivery.get("endpoint_url") not in {None, known["delivery"]["endpoint_url"]}
+        ):
+            wrong.append("delivery")
+        if wrong:
+            raise Invalid(
+                f"only Muniment says {', '.join(wrong)}",
+                remedy="Leave it out. Streams are fetched; whoever runs Muniment configures one that is pushed.",
+                code="invalid.stream",
+            )
+
+    def _states(self, stream: SignalStream) -> SqlSignalStreams:
+        if stream.states is None:
+            raise AssertionError("unreachable: streams that clients have, have states")
+        return stream.states
+
+    def _drop(self, stream: SignalStream) -> None:
+        stream.verifications.clear()
+        self.deliveries.drop(stream.name)
 
     def status(self, stream: SignalStream) -> dict[str, Any]:
         """Whether it is going."""
         progress = self.deliveries.progress(stream.name)
-        closed = progress.closed if progress else None
-        found = {"stream_id": stream.stream_id, "status": "paused" if closed else "enabled"}
-        return found | ({"reason": closed} if closed else {})
+        closed, state = progress.closed if progress else None, stream.state
+        status = "paused" if closed and state.status == "enabled" else state.status
+        reason = closed if status != state.status else state.reason
+        return {"stream_id": stream.stream_id, "status": status} | ({"reason": reason} if reason else {})
 
     def verify(self, stream: SignalStream, state: str | None) -> None:
         """Have a verification sent: with what is fetched next, from the node that was asked."""
@@ -213,11 +358,28 @@ class Transmitting:
                 if jti in tokens:
                     self.deliveries.failed(stream.name, tokens[jti][0], why, None)
             left = {jti: token for jti, (_, token) in tokens.items() if jti not in {*done, *refused}}
-        limit = max(0, min(most, MOST))
+        limit = max(0, min(most, MOST)) if stream.state.status == "enabled" else 0
         while stream.verifications and len(sets) < limit:
             jti, token = stream.verification(stream.verifications.popleft() or None, now)
             sets[jti] = token
         for jti, token in left.items():
             if len(sets) < limit:
                 sets[jti] = token
-        return {"sets": sets, "moreAvailable": len(left) > sum(jti in left for jti in sets)}
+        more = limit > 0 and len(left) > sum(jti in left for jti in sets)
+        return {"sets": sets, "moreAvailable": more}
+
+
+def _is_told(state: StreamState, who: IdentityId) -> bool:
+    wanted = state.requested is None or EVENTS[0] in state.requested
+    return state.there and state.status != "disabled" and wanted and who not in state.without
+
+
+def _wished(state: StreamState, wish: Mapping[str, Any]) -> StreamState:
+    if wish.get("events_requested") is not None:
+        state = replace(state, requested=tuple(wish["events_requested"]))
+    return replace(state, description=wish["description"]) if wish.get("description") is not None else state
+
+
+def _require_there(state: StreamState) -> None:
+    if not state.there:
+        raise NotFound("there is no such stream", remedy="/ssf/streams lists yours.")

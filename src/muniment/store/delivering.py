@@ -99,6 +99,11 @@ class SqlDeliveries:
                 delete(t.delivery).where(t.delivery.c.sink == sink, t.delivery.c.idx.in_(indexes))
             )
 
+    def drop(self, sink: str) -> None:
+        """Forget what is on its way there, for good."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(t.delivery).where(t.delivery.c.sink == sink))
+
     def failed(self, sink: str, index: int, error: str, again: datetime | None) -> None:
         """An attempt did not succeed: try at ``again``, or give up."""
         c = t.delivery.c

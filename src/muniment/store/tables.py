@@ -290,6 +290,14 @@ delivery = Table(
     Column("error", Text, nullable=False),
     Index("delivery_due", "sink", "due_at"),
 )
+#: what a receiver of signals made of a stream that is configured for it
+signal_stream = Table(
+    "signal_stream",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("state", LargeBinary, nullable=False),  # `store.signal_streams.StreamState`, as JSON
+    Column("mark", LargeBinary, nullable=False),  # ours, not foreign SQL's (I11)
+)
 #: how far each sink was looked after
 feed = Table(
     "feed",
