@@ -25,8 +25,8 @@ import msgspec
 import tested
 
 from muniment import config
-from muniment.api.app import TABLE
 from muniment.api.routes import Route
+from muniment.api.table import TABLE
 from muniment.cli.app import build
 from muniment.cli.session import Usage
 from muniment.conformance import CHECKS

@@ -118,7 +118,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
 
 def open_api(config: Config, desk: Desk) -> ApiServer:
     """Build the HTTP server. It listens on nothing yet."""
-    from muniment.api.app import Office
+    from muniment.api.office import Office
     from muniment.api.serving import Address, ApiServer
     from muniment.web.pages import problem_page
     from muniment.web.site import ROUTES

@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.jwk import RSAKey
 
-from muniment.api.app import TABLE, Office
 from muniment.api.dialects import PLAIN, Dialect, dialect_at
+from muniment.api.office import Office
 from muniment.api.serving import Address, ApiServer
+from muniment.api.table import TABLE
 from muniment.cli.session import record
 from muniment.config import load
 from muniment.main import open_desk, open_outward, open_scim

@@ -13,8 +13,8 @@ from api.conftest import ANN, AUD, CYD, OPS, REQUEST, Api
 from api.test_who_may_call import ASKED, BODIES, NEVER, path
 from hostile.corpus import CORPUS
 from muniment.api import bodies, problems
-from muniment.api.app import MAX_BODY, TABLE
-from muniment.api.routes import Call, Route
+from muniment.api.routes import MAX_BODY, Call, Route
+from muniment.api.table import TABLE
 from muniment.core.errors import MunimentError
 from muniment.service.tokens import SCOPES
 

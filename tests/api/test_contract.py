@@ -13,7 +13,7 @@ import pytest
 
 from api.conftest import AUD, CYD, OPS, REQUEST, Api
 from muniment.api import answers
-from muniment.api.app import TABLE
+from muniment.api.table import TABLE
 from muniment.service.pursuing import pursue
 from muniment.service.tokens import SCOPES
 

@@ -19,6 +19,7 @@ from muniment.api.numbers import PATIENCE
 from muniment.api.routes import Route
 from muniment.core.errors import Busy, StoreUnavailable, Unauthenticated
 from muniment.service import credentials, evidencing, looking
+from muniment.store.engine import CONNECTIONS
 
 
 def test_while_taking_away_is_behind_no_new_work_is_taken(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +111,42 @@ def test_guessed_tokens_hold_up_nobody_who_is_known(api: Api, monkeypatch: pytes
         assert api("POST", f"/v1/requests/{ticket}/revoke", {"reason": "x"}, who=OPS).status_code == 200
         gate.set()
         assert sorted(each.result().status_code for each in asked) == [401] * 12 + [429] * 2
+
+
+def test_who_takes_away_finds_a_connection_whatever_else_holds_one(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I40. As many as may be under way sit on connections; ending access, and the controllers, find one at once."""
+    engine = api.desk.store.engine
+    assert load.ORDINARY + 3 * load.LOOKING <= CONNECTIONS - load.RESERVED
+    ticket, gate, inside, real = (
+        api.active()["id"],
+        threading.Event(),
+        threading.Semaphore(0),
+        looking.tickets,
+    )
+
+    def sitting(*args: Any, **more: Any) -> Any:
+        with engine.connect():
+            inside.release()
+            assert gate.wait(60)
+        return real(*args, **more)
+
+    monkeypatch.setattr(looking, "tickets", sitting)
+    asked = api.office.at_once - 1  # and one for the look below
+    with ThreadPoolExecutor(asked) as pool:
+        held = [pool.submit(api, "GET", "/v1/requests") for _ in range(asked)]
+        for _ in range(load.ORDINARY):
+            assert inside.acquire(timeout=60)
+        assert not inside.acquire(timeout=0.2), "more threads than were counted on"
+        try:
+            assert api("POST", f"/v1/requests/{ticket}/return").status_code == 200
+            waited = [engine.connect() for _ in range(load.RESERVED)]
+            for each in waited:
+                each.close()
+        finally:
+            gate.set()
+        assert {each.result().status_code for each in held} == {200}
 
 
 def test_an_id_that_no_token_has_is_remembered_for_a_second(api: Api) -> None:

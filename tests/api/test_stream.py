@@ -11,7 +11,7 @@ import pytest
 from litestar.response import ServerSentEventMessage
 
 from api.conftest import ANN, OPS, Api
-from muniment.api import app
+from muniment.api import office
 from muniment.core.errors import StoreUnavailable
 from muniment.service import tokens
 
@@ -42,7 +42,7 @@ def test_what_is_no_place_is_none(api: Api, last: bytes, monkeypatch: pytest.Mon
         begun.append(start)
         yield ServerSentEventMessage(data="{}", id="1")
 
-    monkeypatch.setattr(app, "events", events)
+    monkeypatch.setattr(office, "events", events)
     with following(api, api.token(OPS), last) as seen:
         assert list(seen) == [{}]
     assert begun == [None]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from api.conftest import ANN, AUD, BO, CYD, OPS, REQUEST, Api, deactivate
-from muniment.api.app import TABLE
 from muniment.api.routes import Route
+from muniment.api.table import TABLE
 from muniment.ports import Scoped
 from muniment.service import tokens
 from muniment.service.devices import GRANT

@@ -12,7 +12,7 @@ import pytest
 
 from api.conftest import free_port
 from faults.world import Ground, World
-from muniment.api.app import Office
+from muniment.api.office import Office
 from muniment.api.serving import Address, ApiServer
 from muniment.controllers.people import People
 from muniment.controllers.runtime import Controllers

@@ -19,9 +19,9 @@ import pytest
 from sqlalchemy import event
 
 from hostile.corpus import CORPUS, acting
-from muniment.api.app import TABLE
 from muniment.api.routes import Route
 from muniment.api.signin import COOKIE
+from muniment.api.table import TABLE
 from muniment.core.errors import MunimentError
 from muniment.core.scope import Privilege
 from muniment.ports import CatalogueEntry, Target

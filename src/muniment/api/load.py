@@ -20,6 +20,8 @@ from muniment.core.errors import Busy
 CALLERS = 10_000
 #: threads that only urgent routes get
 RESERVED = 8
+#: and at most for all that is not urgent, however many requests are under way: each may hold a connection to the store
+ORDINARY = 20
 #: threads that look up tokens not seen before, and how many look-ups are taken on together
 LOOKING, LOOKUPS = 4, 64
 #: heavy requests under way together
@@ -44,7 +46,7 @@ class Load:
     @property
     def threads(self) -> int:
         """How many are needed for what is not urgent."""
-        return self._at_once
+        return min(self._at_once, ORDINARY)
 
     @contextmanager
     def look_up(self) -> Iterator[None]:

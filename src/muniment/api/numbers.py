@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 
 from muniment.api.load import Load
+from muniment.api.routes import Route
 from muniment.core.errors import MunimentError
 from muniment.service.desk import Desk
 from muniment.service.holding import Holdings
@@ -38,12 +39,13 @@ class Numbers:
         self._desk, self._load, self._holdings = desk, load, holdings
         self._lock = threading.Lock()
         r = self._registry = CollectorRegistry()
-        self.requests = Counter(
+        self._requests = Counter(
             "muniment_http_requests", "Requests answered", ("method", "route", "status"), registry=r
         )
-        self.seconds = Histogram(
+        self._seconds = Histogram(
             "muniment_http_request_seconds", "Time to the answer", ("method", "route"), registry=r
         )
+        self._counters: dict[tuple[Route, int], tuple[Counter, Histogram]] = {}
         self._shed = Gauge("muniment_http_shed", "Requests refused for load since the start", registry=r)
         self._under_way = Gauge("muniment_http_under_way", "Requests under way", registry=r)
         self._debt = Gauge(
@@ -69,6 +71,17 @@ class Numbers:
         self._behind = Gauge(
             "muniment_revocation_behind", "1 while new work is refused because taking away lags", registry=r
         )
+
+    def answered(self, route: Route, status: int, seconds: float) -> None:
+        """Count a request. Which counters those are is looked up once for each route and status."""
+        found = self._counters.get((route, status))
+        if found is None:
+            found = self._counters[route, status] = (
+                self._requests.labels(route.method, route.path, status),
+                self._seconds.labels(route.method, route.path),
+            )
+        found[0].inc()
+        found[1].observe(seconds)
 
     def render(self) -> tuple[bytes, str]:
         """Everything, as it is now."""

@@ -13,7 +13,8 @@ import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
-from muniment.api.app import Office, application
+from muniment.api.app import application
+from muniment.api.office import Office
 from muniment.core.errors import Misconfigured, Unavailable
 from muniment.native import foreign_threads, names_of, wait_for_others
 

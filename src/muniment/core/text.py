@@ -79,6 +79,8 @@ def clean_text(value: str, what: str, *, required: bool = True) -> str:
 
 def visible(value: str) -> str:
     """Foreign text as it may be printed: control and direction characters are shown, not obeyed (I37)."""
+    if value.isprintable():  # nearly all of it, at a hundredth of the cost
+        return value
     return "".join(
         character
         if character == "\n" or character in _JOINERS or unicodedata.category(character) not in _HIDDEN

@@ -22,6 +22,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from muniment.core.errors import IntegrityError, Misconfigured, StoreUnavailable
 
+#: to the database at once, from one process, and how many of them stay open. PostgreSQL takes a hundred in all, as it
+#: comes; whoever needs them in numbers is kept to a part of them (`api.load`), so that taking away always finds one
+CONNECTIONS, KEPT_OPEN = 40, 10
 #: how long a SQLite writer waits for another process
 BUSY_SECONDS = 10
 #: bytes of the smallest page: a shorter file is a cut one, unless it is empty
@@ -48,8 +51,8 @@ def open_engine(url: str) -> Engine:
     if parsed.drivername in {"postgresql", "postgresql+psycopg"}:
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"),
-            pool_size=10,
-            max_overflow=20,
+            pool_size=KEPT_OPEN,
+            max_overflow=CONNECTIONS - KEPT_OPEN,
             pool_pre_ping=True,
             connect_args={"connect_timeout": 10, "application_name": "muniment-store"},
         )
@@ -65,8 +68,9 @@ def _sqlite(url: str, path: str | None) -> Engine:
             "the store needs a file", remedy="Write sqlite:///var/muniment.db; memory keeps no evidence."
         )
     engine = create_engine(
-        url, pool_size=10, max_overflow=20, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
-    )
+        url, pool_size=KEPT_OPEN, max_overflow=CONNECTIONS - KEPT_OPEN,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+    )  # fmt: skip
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
