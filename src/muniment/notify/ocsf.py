@@ -5,7 +5,7 @@
 | grant-observed, revocation-observed | 3005 User Access: Assign (1), Revoke (2) Privileges | 3007 User Management: 14, 15 |
 | identity-recorded, identity-deactivated | 3001 Account Change: Create (1), Enable (2), Disable (5), Delete (6) | 3007: 1, 4, 5, 3 |
 | request-…, approval-…, review-…, target-…, policy-…, delegation-…, token-… | 3004 Entity Management: Create (1), Update (3), … | same |
-| finding-raised, finding-resolved | 2004 Detection Finding: Create (1), Close (3) | same |
+| finding-raised, finding-resolved, drift-… | 2004 Detection Finding: Create (1), Update (2), Close (3) | same |
 
 Source: schema.ocsf.io. Times are milliseconds; ``metadata.uid`` is the leaf's index, ``correlation_uid`` the ticket.
 """
@@ -48,9 +48,15 @@ _ENTITY = {
     "lift-proposed": (1, "Create"), "lift-agreed": (8, "Enable"),
 }  # fmt: skip
 _FAILED = frozenset({"request-denied", "provisioning-failed", "revocation-failed"})
+#: of Detection Finding
+_FINDING = {
+    "finding-raised": (1, "Create"), "finding-resolved": (3, "Close"), "drift-raised": (1, "Create"),
+    "drift-assigned": (2, "Update"), "drift-explained": (2, "Update"), "drift-accepted": (2, "Update"),
+    "drift-removal-ordered": (2, "Update"), "drift-resolved": (3, "Close"),
+}  # fmt: skip
 #: kinds that are told at all
-KINDS = frozenset(_ENTITY) | {
-    "grant-observed", "revocation-observed", "identity-recorded", "identity-deactivated", "finding-raised", "finding-resolved",
+KINDS = frozenset(_ENTITY) | frozenset(_FINDING) | {
+    "grant-observed", "revocation-observed", "identity-recorded", "identity-deactivated",
 }  # fmt: skip
 
 
@@ -62,8 +68,8 @@ def ocsf_event(index: int, entry: Entry, ticket: Ticket | None, version: Version
         return _access(index, entry, ticket, version, kind, data)
     if kind in {"identity-recorded", "identity-deactivated"}:
         return _account(index, entry, version, data)
-    if kind in {"finding-raised", "finding-resolved"}:
-        return _finding(index, entry, ticket, version, data)
+    if kind in _FINDING:
+        return _finding(index, entry, ticket, version, data, *_FINDING[kind])
     activity, name = _ENTITY[kind]
     base = _base(index, entry, version, 3004, activity, name, failed=kind in _FAILED)
     entity: dict[str, Any] = {"uid": entry.ticket, "name": kind, "type": _type_of(entry.ticket)}
@@ -103,8 +109,14 @@ def _account(index: int, entry: Entry, version: Version, data: Mapping[str, Any]
     return _base(index, entry, version, number, *activity) | {"user": _user(who)}
 
 
-def _finding(
-    index: int, entry: Entry, ticket: Ticket | None, version: Version, data: Mapping[str, Any]
+def _finding(  # noqa: PLR0917  as `ocsf_event`, what it read, and what that is
+    index: int,
+    entry: Entry,
+    ticket: Ticket | None,
+    version: Version,
+    data: Mapping[str, Any],
+    activity: int,
+    name: str,
 ) -> dict[str, Any]:
     uid = f"{entry.ticket}:{data['finding']}"
     found = next((f for f in ticket.findings if f.id == data["finding"]), None) if ticket else None
@@ -113,9 +125,9 @@ def _finding(
     if "message" in data:
         severity = _SEVERITIES.get(data["severity"], _INFORMATIONAL)
         info["desc"] = data["message"]
-        base = _base(index, entry, version, 2004, 1, "Create", severity=severity)
+        base = _base(index, entry, version, 2004, activity, name, severity=severity)
     else:
-        base = _base(index, entry, version, 2004, 3, "Close")
+        base = _base(index, entry, version, 2004, activity, name)
     del base["actor"]  # findings have none, but for a profile that we do not claim
     return base | {"finding_info": info}
 
