@@ -47,6 +47,10 @@ from muniment.service.desk import Desk
 from muniment.service.filing import Ask, file_request
 
 ROLE = "orders_rw"
+OWNERS = (
+    "human:lead@example.com",
+    "human:chief@example.com",
+)  # PostgreSQL ends nothing by itself: two approve
 #: from filing the first ticket to the first expiry
 LEAD_SECONDS = 25
 
@@ -106,7 +110,8 @@ def with_postgres(desk: Desk, servers: dict[str, TemporaryPostgres], folder: Pat
 
     people = "".join(f'[identities."human:u{n}@example.com"]\ngroups = ["engineers"]\n' for n in range(count))
     file = folder / "people.toml"
-    file.write_text(people + '[identities."human:lead@example.com"]\ngroups = ["platform"]\n')
+    owners = "".join(f'[identities."{owner}"]\ngroups = ["platform"]\n' for owner in OWNERS)
+    file.write_text(people + owners)
     wanted = Privilege(privilege=ROLE)
     targets = {}
     for name, server in servers.items():
@@ -128,8 +133,8 @@ def with_postgres(desk: Desk, servers: dict[str, TemporaryPostgres], folder: Pat
 def file_all(
     desk: Desk, target: str, expiries: Sequence[datetime], length: timedelta = timedelta(seconds=LEAD_SECONDS)
 ) -> dict[str, float]:
-    """File and approve a ticket for an account of each expiry."""
-    lead = desk.caller("human:lead@example.com", "bench")
+    """File a ticket for an account of each expiry, and have it approved."""
+    owners = [desk.caller(owner, "bench") for owner in OWNERS]
 
     def one(n: int) -> tuple[str, float]:
         ask = Ask(
@@ -141,7 +146,8 @@ def file_all(
         )
         caller = desk.caller(f"human:u{n}@example.com", "bench")
         ticket = file_request(desk, caller, ask)
-        approve(desk, lead, ticket.id, digest=ticket.digest)
+        for owner in owners:
+            approve(desk, owner, ticket.id, digest=ticket.digest)
         return f"u{n}", expiries[n].timestamp()
 
     with ThreadPoolExecutor(8) as pool:

@@ -70,12 +70,12 @@ def running(server: Callable[[], AbstractContextManager[T]], name: str) -> Itera
         absent(name, str(how))
 
 
-def postgres(major: int) -> TemporaryPostgres:
+def postgres(major: int, **settings: str) -> TemporaryPostgres:
     """A server of exactly this major version, not started yet."""
     binaries = installed().get(major)
     if binaries is None:
         missing(f"postgres{major}")
-    return TemporaryPostgres(binaries, fsync=False)
+    return TemporaryPostgres(binaries, fsync=False, settings=settings)
 
 
 def require(name: str) -> None:

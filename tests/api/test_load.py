@@ -176,6 +176,24 @@ def test_a_body_that_does_not_come_is_not_waited_for(api: Api, monkeypatch: pyte
         assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_refusal_leaves_its_connection_usable(api: Api) -> None:
+    """The body of a request that is refused by its headers comes a moment later: it is read, and the next one heard."""
+    url = api.http.base_url
+    head = (
+        b"POST /v1/requests HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 2\r\n\r\n"
+    )
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as client:
+        for _ in range(2):
+            client.sendall(head)
+            client.settimeout(0.2)
+            with pytest.raises(TimeoutError):  # not answered, and so not closed, before the body is there
+                client.recv(1000)
+            client.settimeout(60)
+            client.sendall(b"{}")
+            assert client.recv(10_000).startswith(b"HTTP/1.1 401 ")
+
+
 def test_two_export_evidence_at_once_and_nobody_while_taking_away_is_behind(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

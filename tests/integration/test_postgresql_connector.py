@@ -19,6 +19,7 @@ import pytest
 from psycopg import sql
 
 import faulty
+import servers
 from faulty import FaultyConnector
 from muniment.conformance import CHECKS, NotApplicable, run
 from muniment.conformance.grounds.postgresql import SECRET, TIMEOUT, PostgresHarness, Session
@@ -75,6 +76,25 @@ def world18(postgres18):
     made = World(postgres18)
     yield made
     made.close()
+
+
+# ── A crash ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.server("postgres18")
+def test_what_was_answered_survives_a_crash_of_the_server() -> None:
+    """What is answered is on the disk: here the server by itself writes nothing for 10 s."""
+    with servers.postgres(18, wal_writer_delay="10s") as server:
+        world = World(server)
+        order = world.order(world.accounts[0])
+        assert world.connector.provision([order], yes)[0].result == "done"
+        assert world.connector.revoke([order], yes)[0].result == "done"
+        world.close()
+        with server.away():
+            pass
+        with psycopg.connect(server.dsn()) as again:
+            member = "SELECT r.rolname FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.member WHERE r.rolname = %s"
+            assert again.execute(member, [order.account]).fetchall() == []
 
 
 # ── Conformance ──────────────────────────────────────────────────────────────

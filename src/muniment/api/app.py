@@ -12,6 +12,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from itertools import count
 from typing import Any, cast
@@ -39,6 +40,9 @@ from muniment.tracing import span
 
 #: within which a body must be there
 BODY_SECONDS = 10.0
+#: and so long what is refused unread is waited for: a connection with half a request on it cannot be used again, and a
+#: client that finds it closed does not know whether its next request was heard
+REST_SECONDS = 1.0
 
 log = structlog.get_logger("muniment.api")
 
@@ -147,17 +151,18 @@ class _Entrance:
         self, route: Route, sent: Sent, scope: HTTPScope, receive: Receive
     ) -> tuple[Answer | ServerSentEvent, str]:
         """The answer, and whose request it was, if that is known."""
-        office, who = self._office, ""
+        office, who, unread = self._office, "", route.method != "GET"
         try:
             shown = Shown.of(office, sent)
             caller, proof = await admit(office, route, shown)
             who = caller.identity.id
             with office.load.one(route):
                 office.load.count(who, route)
-                if route.method == "GET":
+                if not unread:
                     raw = shown.credential.encode()
                 else:
-                    raw = await _body(sent, receive, route.largest)
+                    unread = False
+                    raw = await _body(sent, receive, route.largest, BODY_SECONDS)
                     if shown.session and route.scope is not None:
                         require_ours(office, route, sent, shown.credential, raw)
                 call = Call(
@@ -179,6 +184,9 @@ class _Entrance:
         except HTTPException as error:  # a query that nobody can read
             return refusal(_translated(error), route.dialect), who
         except MunimentError as error:
+            if unread:
+                with suppress(MunimentError):  # too long, or too slow
+                    await _body(sent, receive, route.largest, REST_SECONDS)
             page = self._page(route, sent)
             first = page and route.scope is not None and route.method == "GET" and office.signin is not None
             if first and isinstance(error, Unauthenticated):
@@ -217,13 +225,13 @@ def _sign_in_first(scope: HTTPScope) -> Answer:
     return Answer(HTTPStatus.FOUND, b"", pages.MEDIA_TYPE, {"Location": where})
 
 
-async def _body(sent: Sent, receive: Receive, largest: int) -> bytes:
+async def _body(sent: Sent, receive: Receive, largest: int, seconds: float) -> bytes:
     """All of it, soon: whoever sends a byte now and then would hold a place for ever."""
     length = sent.get(b"content-length") or ""
     if length.isdecimal() and (len(length) > len(str(largest)) or int(length) > largest):
         raise _too_long()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             whole = b""
             while True:
                 message = await receive()
@@ -236,7 +244,7 @@ async def _body(sent: Sent, receive: Receive, largest: int) -> bytes:
                     return whole
     except TimeoutError as error:
         raise MunimentError(
-            f"the body did not come within {BODY_SECONDS:g} seconds",
+            f"the body did not come within {seconds:g} seconds",
             remedy="Send it together with its headers.",
             code="too-slow",
         ) from error
