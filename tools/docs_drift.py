@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
         *broken_links(),
         *changelog.misnamed(),
         *absent_sources(),
+        *unlisted_decisions(),
         *impossible_examples(),
     ]
     for problem in problems:
@@ -116,6 +117,20 @@ def absent_sources() -> Iterator[str]:
             for symbol in _SYMBOL.findall(symbols):
                 if not re.search(rf"^(?:class |def |    def )?{symbol}\b", source, re.MULTILINE):
                     yield f"{document.relative_to(ROOT)}: {symbol} is not in {files.strip()}"
+
+
+def unlisted_decisions() -> Iterator[str]:
+    """Say which decisions share a number, call themselves by another one, or are not in the list of documents."""
+    index, seen = (ROOT / "docs/README.md").read_text(encoding="utf-8"), dict[str, str]()
+    for path in sorted((ROOT / "docs/adr").glob("[0-9]*.md"))[1:]:  # not the template
+        number = path.name[:4]
+        if number in seen:
+            yield f"{path.relative_to(ROOT)}: {seen[number]} has that number"
+        seen[number] = path.name
+        if not path.read_text(encoding="utf-8").startswith(f"# {number}: "):
+            yield f"{path.relative_to(ROOT)}: its title has another number"
+        if f"| [{number}](adr/{path.name}) |" not in index:
+            yield f"docs/README.md: {path.name} is not in the list of decisions"
 
 
 def impossible_examples() -> Iterator[str]:
