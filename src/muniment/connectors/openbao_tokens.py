@@ -262,6 +262,7 @@ class OpenBaoTokens:
         kept = session.ask(self._at("data", order.ticket), {"data": _data_of(entry)}, token=fence)
         if kept.status != 200:
             self._revoke_all(session, order.ticket, entry)
+            session.require(fence)
             raise TargetUnavailable(
                 f"{self._bao.name} keeps {self._engine}/{self._folder} from us",
                 remedy="`muniment connector show openbao-tokens` prints the policy that we need.",
@@ -285,6 +286,7 @@ class OpenBaoTokens:
         ended = self._revoke_all(session, order.ticket, entry)
         gone = session.ask(self._at("metadata", order.ticket), token=fence, delete=True)
         if gone.status not in {200, 204}:
+            session.require(fence)
             raise TargetUnavailable(
                 f"{self._bao.name} keeps {self._engine}/{self._folder} from us",
                 remedy="`muniment connector show openbao-tokens` prints the policy that we need.",
