@@ -356,10 +356,9 @@ def load(path: Path) -> Config:
 
 
 def _check_plaintext(raw: Mapping[str, Any]) -> None:
+    # each target is looked through as such; the store's URL is in no ledger, and `muniment check` warns of a password
     for key, body in raw.items():
-        if key == "store" and isinstance(body, dict):
-            require_no_plaintext(body, "[store]")
-        elif key != "targets":  # each of which is looked through as such
+        if key not in {"targets", "store"}:
             require_no_userinfo(body, f"[{key}]")
 
 

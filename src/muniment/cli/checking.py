@@ -44,6 +44,8 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     people = list(desk.directory.everybody())
     warnings = [] if desk.targets else ["there are no targets, so nothing can be asked for"]
     warnings += governed_warnings(config, desk)
+    if desk.store.engine.url.password or "password" in desk.store.engine.url.query:
+        warnings.append("the store's password stands in [store] url, where PGPASSFILE would keep it apart")
     if desk.directory.stale:
         warnings.append(f"the directory may be out of date: {desk.directory.stale}")
     try:
