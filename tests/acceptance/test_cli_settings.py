@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from acceptance.conftest import ANN, OPS, Muniment, environment, run
+from muniment.demo.postgres import TemporaryPostgres
 
 
 def test_what_init_makes_is_what_check_accepts(shared: Muniment) -> None:
@@ -197,6 +202,26 @@ def test_two_people_with_one_account_are_warned_of(here: Muniment) -> None:
     (warning,) = answer.document["targets"][0]["warnings"]
     assert "ann@example.com" in warning
     assert "ann@elsewhere.example" in warning
+
+
+@pytest.mark.server("postgres18")
+@pytest.mark.parametrize("how", ["//postgres:{}@{}", "//postgres@{1}?password={0}"])
+def test_a_password_in_the_stores_url_is_warned_of(
+    here: Muniment, postgres18: TemporaryPostgres, how: str
+) -> None:
+    database = f"store{how.count('?')}"
+    with psycopg.connect(postgres18.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database}")
+    where = f"127.0.0.1:{postgres18.port}/{database}"
+    file = here.folder / "muniment.toml"
+    url = "postgresql:" + how.format(postgres18.password, where)
+    file.write_text(file.read_text().replace("sqlite:///var/muniment.db", url))
+    said = subprocess.run(
+        [sys.executable, "-m", "muniment", "check", "--config", file, "--json"],
+        capture_output=True, text=True, timeout=120, check=True, env=environment(),
+    )  # fmt: skip
+    assert [words for words in json.loads(said.stdout)["warnings"] if "PGPASSFILE" in words]
+    assert postgres18.password not in said.stdout + said.stderr
 
 
 def test_a_target_that_does_not_answer(muniment: Muniment) -> None:

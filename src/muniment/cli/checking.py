@@ -16,6 +16,7 @@ from muniment.core.instants import wire
 from muniment.core.text import clean_name
 from muniment.service.filing import account_of
 from muniment.service.witnessing import attendance, consult, standing
+from muniment.store.engine import shown
 
 if TYPE_CHECKING:
     from muniment.config import Config
@@ -44,7 +45,8 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     people = list(desk.directory.everybody())
     warnings = [] if desk.targets else ["there are no targets, so nothing can be asked for"]
     warnings += governed_warnings(config, desk)
-    if desk.store.engine.url.password or "password" in desk.store.engine.url.query:
+    url = desk.store.engine.url
+    if url.password or "password" in url.query:
         warnings.append("the store's password stands in [store] url, where PGPASSFILE would keep it apart")
     if desk.directory.stale:
         warnings.append(f"the directory may be out of date: {desk.directory.stale}")
@@ -56,7 +58,7 @@ def examine(config: Config, desk: Desk) -> dict[str, Any]:
     vkeys, trouble = _keys(desk)
     return {
         "configuration": str(config.base),
-        "store": desk.store.engine.url.render_as_string(hide_password=True),
+        "store": shown(url),
         "ledger": {
             "origin": config.ledger.origin,
             "vkey": vkeys[0] if vkeys else None,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -60,6 +60,11 @@ def open_engine(url: str) -> Engine:
         f"the store cannot be {parsed.drivername!r:.40}",
         remedy="Use sqlite:///path or postgresql://…, and no other.",
     )
+
+
+def shown(url: str | URL) -> str:
+    """A store's URL as it may be shown (I31): without a password, also where one stands among the parameters."""
+    return make_url(url).difference_update_query(["password"]).render_as_string(hide_password=True)
 
 
 def _sqlite(url: str, path: str | None) -> Engine:

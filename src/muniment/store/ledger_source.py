@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from sqlalchemy import Engine, bindparam, select
-from sqlalchemy.engine import make_url
 
 from muniment.core.errors import MunimentError
 from muniment.ledger.errors import BadEntry
@@ -17,7 +16,7 @@ from muniment.ledger.merkle import leaf_hash
 from muniment.ledger.scan import RANGE, Combined, RangeFound, RangeScan
 from muniment.ledger.tiles import TILE
 from muniment.store import tables as t
-from muniment.store.engine import blob, open_engine, reading
+from muniment.store.engine import blob, open_engine, reading, shown
 from muniment.store.sequencer import WAITING
 
 _PAGE = 16 * TILE
@@ -33,7 +32,7 @@ class StoreSource:
     @property
     def name(self) -> str:
         """What is verified, without secrets."""
-        return f"store {make_url(self._url).render_as_string(hide_password=True)}"
+        return f"store {shown(self._url)}"
 
     @cached_property
     def _engine(self) -> Engine:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from sqlalchemy import Engine, select, text
-from sqlalchemy.engine import make_url
 
 from muniment.core.errors import Misconfigured
 from muniment.ledger.merkle import Frontier
 from muniment.ports import Clock
 from muniment.store import tables as t
-from muniment.store.engine import create_file, open_engine, reading, writing
+from muniment.store.engine import create_file, open_engine, reading, shown, writing
 from muniment.store.events import SqlStore
 from muniment.store.marking import Marker
 from muniment.store.migrations import migrate
@@ -56,7 +55,7 @@ def _opened(engine: Engine, url: str, origin: str, mark_key: bytes, clock: Clock
             there = connection.execute(select(t.head.c.origin)).scalar()
     if there != origin:
         raise Misconfigured(
-            f"the store {make_url(url).render_as_string(hide_password=True)} belongs to the ledger {there}, not {origin}",
+            f"the store {shown(url)} belongs to the ledger {there}, not {origin}",
             remedy="Set [ledger] origin back, or use another store.",
         )
     return SqlStore(engine, origin, Marker(mark_key), clock)
