@@ -257,9 +257,9 @@ def test_time_grows_with_the_number_of_identities_only(tmp_path):
         )
         path = tmp_path / f"{count}.toml"
         path.write_text(text)
-        began = time.perf_counter()
+        began = time.process_time()  # what others do meanwhile does not count
         assert len(FileDirectory(path).members("all")) == count
-        return time.perf_counter() - began
+        return time.process_time() - began
 
-    small = min(seconds(500) for _ in range(3))
-    assert seconds(5000) < 40 * small
+    small, large = (min(seconds(count) for _ in range(3)) for count in (500, 5000))
+    assert large < 40 * small
