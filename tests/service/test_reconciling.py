@@ -193,6 +193,30 @@ def test_an_incomplete_reading_calls_nothing_gone(office: Office, planted: Plant
     sound(office)
 
 
+def test_two_runs_at_once_end_a_finding_once(
+    office: Office, planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node's run ends it right after this one read it: what was decided by what was read is not appended."""
+    planted.more = [BO]
+    (name,) = run(office).raised
+    planted.more = []
+    store, real, others = office.desk.store, office.desk.store.checked, []
+
+    def meanwhile(state, rows):
+        read = real(state, rows)
+        if state.id == f"drift:{name}" and not others:
+            others.append(True)
+            assert run(office).resolved == (name,)
+        return read
+
+    monkeypatch.setattr(store, "checked", meanwhile)
+    assert run(office).resolved == ()
+    monkeypatch.undo()
+    kinds_of_it = [each.event.kind for each in store.entries(f"drift:{name}")]
+    assert kinds_of_it == ["drift-raised/1", "drift-resolved/1"]
+    sound(office)
+
+
 def test_what_ends_while_the_target_is_read_is_no_finding(office: Office, planted: Planted) -> None:
     ticket = office.active()
     real = planted.observe

@@ -20,10 +20,10 @@ from muniment.core.identity import IdentityId, is_human, parse_identity
 from muniment.core.instants import wire
 from muniment.core.ticket import Recorded
 from muniment.directory.provisioned import DISABLED, Disabled
-from muniment.ports import Append, Provisioned
+from muniment.ports import Append, Provisioned, Stream
 from muniment.service.changes import has_say
 from muniment.service.desk import Caller, Desk
-from muniment.service.documents import Document
+from muniment.service.documents import ERASED, Document
 from muniment.store.provisioned import SqlProvisioned
 
 STREAM = "lift:"
@@ -61,7 +61,8 @@ def lift(desk: Desk, caller: Caller, identity: str, reason: str) -> Document:
             remedy="Ask an operator who is somebody else.",
             code="refused.self-approval",
         )
-    issuers, proposed = tuple(sorted(_issuers(rows))), _proposed(desk, found.id, rows)
+    stream, proposed = _proposed(desk, found.id, rows)
+    issuers = tuple(sorted(_issuers(rows)))
     event: LiftProposed | DisablementLifted
     if desk.governed is None or (proposed and proposed.actor not in {who.id, *who.aliases}):
         _require_say(desk, caller)
@@ -83,7 +84,6 @@ def lift(desk: Desk, caller: Caller, identity: str, reason: str) -> Document:
     else:
         event = LiftProposed(identity=found.id, issuers=issuers, reason=text.commitment)
     texts = (text,) if isinstance(event, LiftProposed) else ()
-    stream, _ = desk.store.read(STREAM + found.id)
     now = desk.clock.now()
     desk.store.append(Append(stream=stream, actor=caller.actor, events=(event,), at=now, texts=texts))
     if isinstance(event, DisablementLifted):
@@ -101,10 +101,10 @@ def lift(desk: Desk, caller: Caller, identity: str, reason: str) -> Document:
 
 
 def _document(desk: Desk, who: IdentityId, rows: Sequence[Provisioned]) -> Document:
-    proposed = _proposed(desk, who, rows)
+    _, proposed = _proposed(desk, who, rows)
     reason = None
     if proposed and isinstance(proposed.event, LiftProposed):
-        reason = desk.views.texts([proposed.event.reason]).get(proposed.event.reason, "(erased)")
+        reason = desk.views.texts([proposed.event.reason]).get(proposed.event.reason, ERASED)
     return {
         "identity": who, "status": "proposed" if proposed else "disabled", "issuers": sorted(_issuers(rows)),
         "since": wire(min(row.created_at for row in rows)), "proposed_by": proposed.actor if proposed else None,
@@ -112,17 +112,20 @@ def _document(desk: Desk, who: IdentityId, rows: Sequence[Provisioned]) -> Docum
     }  # fmt: skip
 
 
-def _proposed(desk: Desk, who: IdentityId, rows: Sequence[Provisioned]) -> Recorded | None:
-    """What an active operator proposed after the newest signal, and nobody agreed to yet."""
-    entries = desk.store.entries(STREAM + who)
-    last = entries[-1] if entries else None
-    if last is None or not isinstance(last.event, LiftProposed):
-        return None
+def _proposed(desk: Desk, who: IdentityId, rows: Sequence[Provisioned]) -> tuple[Stream, Recorded | None]:
+    """What an active operator proposed after the newest signal, and nobody agreed to yet; and where the stream stands."""
+    name = STREAM + who
+    if name not in (found := desk.store.whole([name])):
+        return Stream(id=name, version=0, head=None), None
+    stream, entries = found[name]
+    last = entries[-1]
+    if not isinstance(last.event, LiftProposed):
+        return stream, None
     proposer = desk.directory.get(last.actor)
     sound = proposer is not None and proposer.active and "operator" in proposer.roles
     newest = wire(max(row.created_at for row in rows))
     covered = set(last.event.issuers) == set(_issuers(rows))
-    return last if sound and covered and last.at > newest else None
+    return stream, last if sound and covered and last.at > newest else None
 
 
 def _require_say(desk: Desk, caller: Caller) -> None:

@@ -340,8 +340,7 @@ def _append(
     for start in range(0, len(names), CHUNK):
         some = names[start : start + CHUNK]
         appends = []
-        for name in some:
-            stream, drift = read_drift(desk, name)
+        for name, (stream, drift) in read_drifts(desk, some).items():
             events = make(wanted[name], drift)
             if events:
                 appends.append(appending(stream, drift, actor, events, now))
@@ -355,12 +354,20 @@ def _append(
 
 def read_drift(desk: Desk, name: str) -> tuple[Stream, Drift | None]:
     """A finding from its entries, and where its stream stands."""
-    stream = DRIFT + name
-    recorded = desk.store.entries(stream)
-    if not recorded:
-        return Stream(id=stream, version=0, head=None), None
-    state = desk.store.read(stream)[0]
-    return state, d.replay((each.event, each.at, each.actor) for each in recorded)
+    return read_drifts(desk, [name])[name]
+
+
+def read_drifts(desk: Desk, names: Sequence[str]) -> dict[str, tuple[Stream, Drift | None]]:
+    """Findings from their entries, and where their streams stand."""
+    found: dict[str, tuple[Stream, Drift | None]] = {
+        name: (Stream(id=DRIFT + name, version=0, head=None), None) for name in names
+    }
+    for start in range(0, len(names), CHUNK):
+        some = [DRIFT + name for name in names[start : start + CHUNK]]
+        for name, (stream, recorded) in desk.store.whole(some).items():
+            drift = d.replay((each.event, each.at, each.actor) for each in recorded)
+            found[name.removeprefix(DRIFT)] = stream, drift
+    return found
 
 
 def appending(

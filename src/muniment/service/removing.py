@@ -52,13 +52,11 @@ def remove(desk: Desk, caller: Caller, name: str, reason: str) -> Document:
 
 def again(desk: Desk, target: Target) -> dict[str, MunimentError]:
     """Carry out every order that is still open on a target; what stood in the way, by finding."""
-    known = SqlFindings(desk.store.engine).unresolved(target.id)
+    known = reconciling.read_drifts(desk, list(SqlFindings(desk.store.engine).unresolved(target.id)))
     ordered = [
         drift
-        for name in known
-        if (drift := reconciling.read_drift(desk, name)[1]) is not None  # a row orders nothing (I11)
-        and drift.removal_by is not None
-        and drift.status != "resolved"
+        for _, drift in known.values()  # a row orders nothing (I11)
+        if drift is not None and drift.removal_by is not None and drift.status != "resolved"
     ]
     return carry_out(desk, target, ordered) if ordered else {}
 

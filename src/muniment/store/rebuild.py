@@ -70,12 +70,11 @@ def _write_registry(connection: Connection, store: SqlStore, streams: Collection
 
 
 def _drifts(store: SqlStore, streams: Collection[str]) -> Rows:
-    found = {}
-    for stream in streams:
-        drift = replay((each.event, each.at, each.actor) for each in store.entries(stream))
-        if drift is not None:
-            found[stream] = drift_row(drift)
-    return found
+    found = {
+        stream: replay((each.event, each.at, each.actor) for each in recorded)
+        for stream, (_, recorded) in store.whole(streams).items()
+    }
+    return {stream: drift_row(drift) for stream, drift in found.items() if drift is not None}
 
 
 def _write_drifts(connection: Connection, store: SqlStore, streams: Collection[str]) -> Collection[str]:
