@@ -10,7 +10,6 @@ import typer
 
 from muniment.cli.commands import command, group
 from muniment.cli.session import Session, Usage, of
-from muniment.core.drift import resolved_by_nobody
 from muniment.core.errors import Invalid
 
 if TYPE_CHECKING:
@@ -188,6 +187,8 @@ def resolve(
     reason: Reason,
 ) -> None:
     """Say that a finding of a ticket was dealt with. One of drift is over when an inventory shows it."""
+    from muniment.core.drift import resolved_by_nobody
+
     resolved_by_nobody(finding_id)
     ticket_id, colon, number = finding_id.rpartition(":")
     if not colon or not ticket_id or not number:
