@@ -90,8 +90,7 @@ def _put_back(connection: Connection, store: SqlStore, chunk: list[tuple[int, by
         connection.execute(
             update(t.clock).where(t.clock.c.mark < entry.at).values(mark=entry.at)
         )  # no instant that was acted on comes again (I13)
-    connection.execute(t.leaf.insert(), leaves)
-    put(connection, Into(t.registry, list(registered.values()), "replace"))
+    put(connection, Into(t.leaf, leaves), Into(t.registry, list(registered.values()), "replace"))
 
 
 def _other(stream: str, seq: int) -> RolledBack:
