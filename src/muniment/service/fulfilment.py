@@ -50,9 +50,14 @@ def load(desk: Desk, tickets: Collection[str], target: str) -> list[Work]:
     ]
 
 
+def account_key(target: str, account: str) -> str:
+    """Work on one account of one target is done by one worker at a time, whatever it is for (I19, I21)."""
+    return f"{target}/{account}"
+
+
 def lease_key(ticket: Ticket) -> str:
-    """Work on one account of one target is done by one worker at a time, whichever tickets it is for (I19, I21)."""
-    return f"{ticket.terms.target}/{ticket.terms.account}"
+    """`account_key` of a ticket's account."""
+    return account_key(ticket.terms.target, ticket.terms.account)
 
 
 def claim_for(ticket: Ticket, holder: str) -> Claim:

@@ -21,7 +21,7 @@ from muniment.service import drift as findings
 from muniment.service import reconciling
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import Document
-from muniment.service.fulfilment import LEASE_SECONDS
+from muniment.service.fulfilment import LEASE_SECONDS, account_key
 from muniment.store.findings import SqlFindings
 
 
@@ -64,7 +64,7 @@ def again(desk: Desk, target: Target) -> dict[str, MunimentError]:
 def carry_out(desk: Desk, target: Target, ordered: Sequence[Drift]) -> dict[str, MunimentError]:
     """Take these away, unless something explains them by now; what stood in the way, by finding."""
     holder = f"removing-{desk.random.bytes(8).hex()}"
-    keys = {drift.id: f"{target.id}/{drift.item.account}" for drift in ordered}
+    keys = {drift.id: account_key(target.id, drift.item.account) for drift in ordered}
     claims = [Claim(key=key, holder=holder, seconds=LEASE_SECONDS) for key in sorted(set(keys.values()))]
     leases = desk.store.claim(claims)
     trouble: dict[str, MunimentError] = {
