@@ -61,7 +61,7 @@ def reconcile(context: typer.Context, targets: Several = None) -> None:
             )
             for each in runs
         )  # fmt: skip
-        return Group(console.table(head, rows, empty="No targets."), Text(), _table(found, backend.now))
+        return Group(console.table(head, rows, empty="No targets."), Text(), _table(found))
 
     session.emit({"targets": runs, "findings": found}, render)
     if trouble:
@@ -121,7 +121,7 @@ def findings(
             account=account, assigned_to=assigned_to, past_due=past_due, resolved=resolved,
         )
     )  # fmt: skip
-    session.emit({"items": found, "next": None}, lambda: _table(found, backend.now))
+    session.emit({"items": found, "next": None}, lambda: _table(found))
 
 
 @command(finding, "show", example="muniment finding show fnd_abc… --as human:ops@example.com")
@@ -225,10 +225,9 @@ def draft(
     session.emit({"baseline": text, "entitlements": len(items)}, lambda: text or "# Everything is explained.")
 
 
-def _table(found: list[Document], now: object) -> RenderableType:
+def _table(found: list[Document]) -> RenderableType:
     from muniment.cli import console
 
-    del now
     cells = (
         (
             f["id"],

@@ -35,6 +35,8 @@ SEVERITIES: tuple[e.Severity, ...] = get_args(e.Severity)
 
 #: how findings of drift are called, unlike those of tickets
 PREFIX = "fnd_"
+#: in a finding's name instead of its type: what nothing explains is one trouble, whatever else may be said of it
+UNEXPLAINED = "unexplained"
 #: nobody accepts a finding for longer
 LONGEST_ACCEPTED = timedelta(days=90)
 #: how soon somebody must have seen to it
@@ -57,19 +59,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         """The same for the same trouble with the same entitlement, in whichever run it is found."""
-        i = self.item
-        # what nothing explains is one trouble, whatever else may be said of it
-        said = [
-            self.target,
-            self.type if self.explained else "unexplained",
-            i.account,
-            i.privilege,
-            i.resource,
-            i.ticket,
-            i.nested,
-        ]
-        digest = hashlib.sha256(msgspec.json.encode(said)).digest()
-        return PREFIX + base64.b32encode(digest).decode()[:26].lower()
+        return name_of(self.target, self.type if self.explained else UNEXPLAINED, self.item)
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,15 +101,14 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
 def nothing_explains(drift: Drift) -> bool:
     """Whether it is an entitlement that nothing explains; else one that is explained and wrong, or missing."""
-    seen = Observed(
-        target=drift.target,
-        type=drift.type,
-        severity=drift.severity,
-        item=drift.item,
-        reference=None,
-        message="",
-    )
-    return seen.id == drift.id
+    return drift.id == name_of(drift.target, UNEXPLAINED, drift.item)
+
+
+def name_of(target: str, about: str, item: Item) -> str:
+    """The id of a finding, which says what it is about: a type, or that nothing explains the item."""
+    said = [target, about, item.account, item.privilege, item.resource, item.ticket, item.nested]
+    digest = hashlib.sha256(msgspec.json.encode(said)).digest()
+    return PREFIX + base64.b32encode(digest).decode()[:26].lower()
 
 
 # ── what happened ──

@@ -69,11 +69,11 @@ def lines(holdings: Iterable[Holding], nested: Iterable[Nested] = ()) -> list[by
     return sorted(found)
 
 
-def counts(ordered: Iterable[bytes]) -> tuple[int, int]:
+def counts(items: Iterable[Item]) -> tuple[int, int]:
     """How many accounts hold something by themselves, and how many lines say what brings what."""
     accounts: set[str] = set()
     nested = 0
-    for item in map(read, ordered):
+    for item in items:
         if item.nested:
             nested += 1
         else:

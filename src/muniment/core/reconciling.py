@@ -7,12 +7,12 @@ What nothing explains is a finding; so is what is explained and wrong all the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
-from muniment.core.drift import CLASSES, Class, Observed
+from muniment.core.drift import CLASSES, SEVERITIES, Class, Observed
 from muniment.core.events import DriftType, Severity
 from muniment.core.inventory import Item
 from muniment.core.scope import Privilege
@@ -22,8 +22,6 @@ from muniment.core.ticket import Ticket
 Key: TypeAlias = tuple[str, str, str | None, bool, str | None]
 #: what is at stake with a privilege that nobody described
 UNKNOWN: Severity = "medium"
-
-_ORDER: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,16 +120,16 @@ def unexplained(item: Item, world: World, gained: int) -> Observed:
     holders = world.holders.get(item.account, ())
     if (over := world.over.get(key_of(item, separate=False))) is not None:
         said = f"{item.account} holds {what}, and the exception for it is over"
-        return _observed(world, item, "overdue", _at_least(severity, "high"), over, said)
+        return _observed(world, item, "overdue", _high_at_least(severity), over, said)
     if item.ticket is not None and world.ended(item.ticket):
         said = f"{item.account} holds {what} by {item.ticket}, which has ended"
-        return _observed(world, item, "overdue", _at_least(severity, "high"), item.ticket, said)
+        return _observed(world, item, "overdue", _high_at_least(severity), item.ticket, said)
     if not holders:
         said = f"{item.account} holds {what}: nothing explains it, and nobody is behind the account"
-        return _observed(world, item, "orphan", _at_least(severity, "high"), None, said)
+        return _observed(world, item, "orphan", _high_at_least(severity), None, said)
     if not any(holder.active for holder in holders):
         said = f"{item.account} holds {what}: nothing explains it, and {holders[0].id} is gone"
-        return _observed(world, item, "owner-gone", _at_least(severity, "high"), None, said)
+        return _observed(world, item, "owner-gone", _high_at_least(severity), None, said)
     given = f", given by {item.grantor}" if item.grantor else ""
     said = f"{item.account} ({holders[0].id}) holds {what}{given}, and nothing explains it"
     return _observed(world, item, "excess", severity, None, said)
@@ -245,8 +243,8 @@ def _observed(  # noqa: PLR0917  as it is read
     )  # fmt: skip
 
 
-def _at_least(severity: Severity, floor: Literal["high"]) -> Severity:
-    return min(severity, floor, key=_ORDER.index)
+def _high_at_least(severity: Severity) -> Severity:
+    return min(severity, "high", key=SEVERITIES.index)
 
 
 def _accounts(count: int) -> str:

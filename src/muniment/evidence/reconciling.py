@@ -6,7 +6,7 @@ again, from the ledger alone; who held what at that time is not.
 
 from __future__ import annotations
 
-from muniment.core.drift import LONGEST_ACCEPTED, Drift, Observed, evolve
+from muniment.core.drift import LONGEST_ACCEPTED, UNEXPLAINED, Drift, evolve, name_of
 from muniment.core.events import (
     DriftAccepted,
     DriftAssigned,
@@ -90,14 +90,8 @@ def _drift(before: Drift | None, event: Event, entry: Entry) -> str | None:
 
 def _raised(event: DriftRaised) -> str | None:
     """Its name says what it is about."""
-    for explained in (False, True):
-        seen = Observed(
-            target=event.target, type=event.type, severity=event.severity, item=event.item, reference=event.reference,
-            message=event.message, explained=explained,
-        )  # fmt: skip
-        if seen.id == event.finding:
-            return None
-    return "its name is not that of what it is about"
+    names = {name_of(event.target, about, event.item) for about in (UNEXPLAINED, event.type)}
+    return None if event.finding in names else "its name is not that of what it is about"
 
 
 def _accepted(before: Drift, event: DriftAccepted, entry: Entry) -> str | None:

@@ -47,10 +47,10 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """One that was just taken, with its lines."""
+    """One that was just taken, with what it lists."""
 
     inventory: Inventory
-    lines: list[bytes]
+    items: list[Item]
 
 
 # ── taking one ──
@@ -67,7 +67,8 @@ def take(desk: Desk, actor: Actor, target: Target) -> Reading:
     found = target.connector.observe(None)
     nested = target.connector.nested() if isinstance(target.connector, Nesting) else ()
     ordered = lines(found.holdings, nested)
-    accounts, brought = counts(ordered)
+    items = [read(line) for line in ordered]  # as whoever reads it later sees them
+    accounts, brought = counts(items)
     now = desk.clock.now()
     event = InventoryTaken(
         inventory=new_id("inv", now, desk.random.bytes(10)), target=target.id, began_at=wire(began),
@@ -87,7 +88,7 @@ def take(desk: Desk, actor: Actor, target: Target) -> Reading:
         complete = [each.id for each in of_target(desk, target.id) if each.taken.complete]
         kept.forget(target.id, {*complete[-KEPT:], event.inventory})
         taken = Inventory(taken=event, at=wire(now), by=actor.id)
-        return Reading(inventory=taken, lines=ordered)
+        return Reading(inventory=taken, items=items)
     raise Conflict(f"inventories of {target.id} are taken all the time", remedy="Try again.")
 
 

@@ -24,13 +24,13 @@ from muniment.core.drift import CLASSES, Drift, Observed
 from muniment.core.errors import Conflict, MunimentError
 from muniment.core.events import Event, ReconciliationMade
 from muniment.core.instants import parse_instant, wire
-from muniment.core.inventory import Item, read
+from muniment.core.inventory import Item
 from muniment.core.ticket import ENDS, LIVE, Ticket
 from muniment.ports import Actor, Append, Stream, Target
 from muniment.reconcile.baseline import Declared, parse
 from muniment.reconcile.comparing import Compared, Row, compare, expected_table, held_table
 from muniment.service import inventories
-from muniment.service.desk import Caller, Desk
+from muniment.service.desk import ATTEMPTS, Caller, Desk
 from muniment.service.documents import Document
 from muniment.service.filing import account_of
 from muniment.service.inventories import Inventory
@@ -90,9 +90,10 @@ def reconcile(desk: Desk, actor: Actor, target: Target) -> Run:
     tickets = {**before, **after}.values()
     world = _world(desk, target, declared, now)
     expected = r.first_of(
-        r.tickets_expect(tickets, steady, separate=separate), _declared(desk, declared, world, now)
+        r.tickets_expect(tickets, steady, separate=separate),
+        _declared(declared, now, lambda each: _note(desk, each, world, now)),
     )
-    items = [read(line) for line in reading.lines]
+    items = reading.items
     busy = {ticket.terms.account for ticket in after.values()}
     complete = reading.inventory.taken.complete
     found, counts = _judge(items, expected, world, earlier, separate=separate, complete=complete, busy=busy)
@@ -119,7 +120,7 @@ def explained(desk: Desk, target: Target, items: Sequence[Item]) -> list[r.Expec
     tickets = [ticket for found in desk.store.sharing(accounts).values() for ticket in found]
     expected = r.first_of(
         r.tickets_expect(tickets, lambda _: False, separate=separate),
-        _declared(desk, declared, _world(desk, target, declared, now), now),
+        _declared(declared, now, lambda _: None),
     )
     return [_explaining(expected, item, separate=separate) for item in items]
 
@@ -175,15 +176,16 @@ def _last_complete(desk: Desk, target: str) -> list[Item] | None:
 
 
 def _declared(
-    desk: Desk, declared: Sequence[Declared], world: r.World, now: datetime
+    declared: Sequence[Declared], now: datetime, note: Callable[[Declared], r.Note | None]
 ) -> Iterator[r.Expected]:
+    """What the files explain; ``note``: what is wrong with it all the same."""
     for each in declared:
         if each.kind == "exception" and each.until <= now:
             continue
         yield r.Expected(
             key=(each.account, each.privilege, each.resource, each.nested, None),
             klass="baseline" if each.kind == "standing" else "excepted", reference=each.reference, must=True,
-            note=_note(desk, each, world, now),
+            note=note(each),
         )  # fmt: skip
 
 
@@ -382,7 +384,7 @@ def appending(
 
 def _made(desk: Desk, actor: Actor, made: ReconciliationMade, now: datetime) -> None:
     stream = STREAM + made.target
-    for _ in range(8):
+    for _ in range(ATTEMPTS):
         known = desk.views.registered(stream).get(stream)
         state = known[0] if known else Stream(id=stream, version=0, head=None)
         try:
