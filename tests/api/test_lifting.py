@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from api.conftest import ANN, AUD, BO, CYD, DEE, OPS, Api, deactivate
@@ -33,7 +34,6 @@ def begun(api: Api) -> None:
 @pytest.fixture
 def second(api: Api, monkeypatch: pytest.MonkeyPatch) -> str:
     """Another operator."""
-    import msgspec  # noqa: PLC0415
 
     class Directory:
         def __getattr__(self, name: str) -> Any:
@@ -102,6 +102,26 @@ def test_two_people_lift_it_and_what_was_ended_stays_ended(api: Api, second: str
     assert verify(api.desk)["ok"]
     disabled(api)  # and a new signal disables again
     assert lift(api, OPS).json()["status"] == "proposed"  # from the beginning
+    assert lift(api, second).json()["status"] == "lifted"
+
+
+def test_whoever_proposed_it_does_not_agree_under_another_name(
+    api: Api, second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I9: that the two are one person may stand with the proposer alone."""
+    disabled(api)
+    assert lift(api, OPS).json()["status"] == "proposed"
+    directory, real = api.office.desk.directory, api.office.desk.directory.get
+
+    def aliased(identity: str) -> Any:
+        found = real(identity)
+        return msgspec.structs.replace(found, aliases=(second,)) if found and found.id == OPS else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "get", aliased)
+        refused = lift(api, second)
+    assert (refused.status_code, refused.json()["code"]) == (403, "refused.self-approval")
+    assert not isinstance(entries(api)[-1], DisablementLifted)
     assert lift(api, second).json()["status"] == "lifted"
 
 

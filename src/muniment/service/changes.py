@@ -25,7 +25,7 @@ from muniment.core.events import (
     PolicyTextRecorded,
     SettingsAdopted,
 )
-from muniment.core.identity import Identity, is_human
+from muniment.core.identity import Identity, IdentityId, is_human
 from muniment.policy.checking import require_first, too_light
 from muniment.policy.lint import Finding
 from muniment.policy.loading import SCHEMA, digest_of, schema_text
@@ -181,12 +181,17 @@ def has_say(desk: Desk, who: Identity) -> bool:
     return is_human(who.id) and ("operator" in who.roles or not named.isdisjoint(adopters))
 
 
+def same_person(desk: Desk, one: IdentityId, who: Identity) -> bool:
+    """Whether these are one person, under any alias, then or now."""
+    known = desk.directory.get(one)
+    names = {one, *((known.id, *known.aliases) if known else ())}
+    return not names.isdisjoint({who.id, *who.aliases})
+
+
 def _require_second(desk: Desk, caller: Caller, change: Change) -> None:
     """A person with a say in this, who is not whoever proposed it, under any alias, then or now."""
     who = caller.identity
-    proposer = desk.directory.get(change.proposed_by)
-    same = {change.proposed_by, *(proposer.aliases if proposer else ()), *([proposer.id] if proposer else ())}
-    if same & {who.id, *who.aliases}:
+    if same_person(desk, change.proposed_by, who):
         raise Refused(
             f"{who.id} proposed {change.id}, and somebody else must decide on it",
             remedy="Ask another operator, or one of [policy] approvers.",

@@ -21,7 +21,7 @@ from muniment.core.instants import wire
 from muniment.core.ticket import Recorded
 from muniment.directory.provisioned import DISABLED, Disabled
 from muniment.ports import Append, Provisioned, Stream
-from muniment.service.changes import has_say
+from muniment.service.changes import has_say, same_person
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import ERASED, Document
 from muniment.store.provisioned import SqlProvisioned
@@ -64,7 +64,7 @@ def lift(desk: Desk, caller: Caller, identity: str, reason: str) -> Document:
     stream, proposed = _proposed(desk, found.id, rows)
     issuers = tuple(sorted(_issuers(rows)))
     event: LiftProposed | DisablementLifted
-    if desk.governed is None or (proposed and proposed.actor not in {who.id, *who.aliases}):
+    if desk.governed is None or (proposed and not same_person(desk, proposed.actor, who)):
         _require_say(desk, caller)
         event = DisablementLifted(
             identity=found.id, issuers=issuers, proposed_by=proposed.actor if proposed else msgspec.UNSET
