@@ -22,7 +22,8 @@ import faulty
 import servers
 from faulty import FaultyConnector
 from muniment.conformance import CHECKS, NotApplicable, run
-from muniment.conformance.grounds.postgresql import SECRET, TIMEOUT, PostgresHarness, Session
+from muniment.conformance.grounds.postgresql import SECRET, PostgresHarness, Session
+from muniment.conformance.grounds.servers import TIMEOUT
 from muniment.conformance.harness import yes
 from muniment.connectors.kinds import build_connector, registered
 from muniment.connectors.postgresql import PostgreSQL

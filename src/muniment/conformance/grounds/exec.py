@@ -9,11 +9,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from muniment.conformance.grounds import exec_example
+from muniment.conformance.grounds.servers import TIMEOUT
 from muniment.conformance.harness import Ground, Harness, Outage
 from muniment.connectors.kinds import build_connector
 from muniment.core.scope import Privilege, Scope, scope
@@ -37,7 +37,7 @@ class DoorsHarness(Harness):
 
     accounts = ("ann", "Bob Ö")
     privileges = (Privilege(privilege="cellar"), Privilege(privilege="vault"))
-    timeout = timedelta(seconds=2)
+    timeout = TIMEOUT
     secrets = (SECRET,)
 
     def __init__(self, folder: Path) -> None:

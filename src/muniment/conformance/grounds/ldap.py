@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muniment.conformance.grounds.servers import Served, TemporaryServer, program
+from muniment.conformance.grounds.servers import TIMEOUT, Served, TemporaryServer, program
 from muniment.conformance.harness import Ground, Harness
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import Secret, build_connector
@@ -31,7 +31,6 @@ SUFFIX = "dc=example,dc=org"
 PEOPLE, GROUPS, GRANTS = (f"ou={name},{SUFFIX}" for name in ("people", "groups", "grants"))
 MANAGER, US = f"cn=manager,{SUFFIX}", f"cn=muniment,{SUFFIX}"
 SECRET, MANAGERS = "correct-horse-battery", "staple-of-the-manager"
-TIMEOUT = timedelta(seconds=2)
 
 _SLAPD = "on Debian: apt-get install slapd"
 _numbers = itertools.count(1)

@@ -7,20 +7,18 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
-from muniment.conformance.grounds.servers import Served, TemporaryServer, program
+from muniment.conformance.grounds.servers import TIMEOUT, Served, TemporaryServer, program
 from muniment.conformance.harness import Ground, Harness
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector
 from muniment.core.scope import Privilege, Scope, scope
 
 SECRET, ROOTS, PEOPLES = "correct-horse-battery", "staple-of-the-root", "pw"
-TIMEOUT = timedelta(seconds=2)
 
 _HOW = "on Debian: apt-get install mariadb-server"
 _numbers = itertools.count(1)

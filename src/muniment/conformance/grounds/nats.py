@@ -19,8 +19,7 @@ import pyrage
 
 from muniment import delivery
 from muniment.conformance.grounds.collecting import Collecting
-from muniment.conformance.grounds.mariadb import TIMEOUT
-from muniment.conformance.grounds.servers import Served, TemporaryServer
+from muniment.conformance.grounds.servers import TIMEOUT, Served, TemporaryServer
 from muniment.conformance.harness import Ground, Harness, NotInstalled
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors import nats_jwt as j

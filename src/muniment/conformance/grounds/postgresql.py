@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from muniment.conformance.grounds.servers import TIMEOUT
 from muniment.conformance.harness import Ground, Harness, NotInstalled, Outage
 from muniment.conformance.proxy import Proxy
 from muniment.connectors.postgresql import PostgreSQL
@@ -21,7 +21,6 @@ from muniment.demo.postgres import TemporaryPostgres, installed
 from muniment.ports import Connector
 
 SECRET = "correct-horse-battery"  # noqa: S105  of roles that live as long as a check
-TIMEOUT = timedelta(seconds=2)
 
 HOW = {15: "on Debian: apt-get install postgresql-15", 18: "pip install 'muniment[demo]'"}
 _numbers = itertools.count(1)

@@ -10,7 +10,8 @@ from typing import Any
 import pyrage
 
 from muniment import delivery
-from muniment.conformance.grounds.postgresql import HOW, TIMEOUT, PostgresHarness, Session, ground
+from muniment.conformance.grounds.postgresql import HOW, PostgresHarness, Session, ground
+from muniment.conformance.grounds.servers import TIMEOUT
 from muniment.conformance.harness import Ground, NotApplicable
 from muniment.connectors.postgresql_login_roles import PREFIX
 from muniment.connectors.postgresql_logins import PostgreSQLLogins

@@ -15,8 +15,7 @@ from redis import Connection, RedisError
 
 from muniment import delivery
 from muniment.conformance.grounds.collecting import Collecting
-from muniment.conformance.grounds.mariadb import TIMEOUT
-from muniment.conformance.grounds.servers import Served, TemporaryServer, program
+from muniment.conformance.grounds.servers import TIMEOUT, Served, TemporaryServer, program
 from muniment.conformance.harness import Ground, Harness
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector

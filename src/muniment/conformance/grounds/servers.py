@@ -12,6 +12,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from muniment.demo.postgres import free_port, spawn
 START_LIMIT = 60.0  # seconds
 RUN_LIMIT = 180.0
 STOP_LIMIT = 10.0
+TIMEOUT = timedelta(seconds=2)  # for a call of a connector, where an outage is waited for
 
 
 class TemporaryServer:
