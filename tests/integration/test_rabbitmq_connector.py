@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 import amqp
@@ -12,6 +11,7 @@ import pytest
 from amqp.exceptions import AccessRefused, AMQPError
 
 import servers
+from front import Front
 from muniment.conformance.grounds.rabbitmq import RabbitHarness, Server, Session
 from muniment.conformance.harness import yes
 from muniment.conformance.proxy import HOST, Proxy
@@ -212,28 +212,17 @@ def test_orders_for_which_no_time_is_left_wait_and_those_before_them_count(world
 
 @pytest.mark.parametrize("content", [b"<html>no such page</html>", b"", b"[]", b"{}"])
 def test_a_404_that_is_not_rabbitmqs_is_no_absence(world, content):
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.answer(200, b"[]")
+    def rule(method, path, body):
+        if method == "DELETE":
+            return 404, {}, content
+        return 200, {}, b'{"name": "us"}' if path.endswith("whoami") else b"[]"
 
-        def do_DELETE(self):
-            self.answer(404, content)
-
-        def answer(self, status, body):
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer((HOST, 0), Other) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
-        connector = world.make(url=f"http://{HOST}:{other.server_port}")
+    with Front(world.server.port).running() as front:
+        front.rule = rule
+        connector = world.make(url=f"http://{HOST}:{front.port}")
         with pytest.raises(TargetUnavailable, match="does not speak like RabbitMQ"):
             connector.revoke([order(world)], yes)
-        other.shutdown()
+    assert len(front.of("DELETE", "/users/")) == 1
 
 
 # ── Checking ──
