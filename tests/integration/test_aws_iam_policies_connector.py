@@ -13,7 +13,7 @@ from muniment.conformance.grounds.aws import SECRET, Server
 from muniment.conformance.grounds.aws_iam import POLICIES, IamHarness
 from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
-from muniment.connectors import aws_iam_policies
+from muniment.connectors import aws_session
 from muniment.connectors.kinds import load
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
 from muniment.core.scope import Privilege, scope
@@ -133,7 +133,7 @@ def test_a_refusal_to_be_looked_at_is_no_sign_that_something_is_gone(world, fron
 
 
 def test_a_worker_that_was_held_up_changes_nothing_any_more(world, monkeypatch):
-    monkeypatch.setattr(aws_iam_policies, "_PAUSE", -1.0)
+    monkeypatch.setattr(aws_session, "PAUSE", -1.0)
     with pytest.raises(TargetUnavailable, match="held up"):
         world.connector.provision([order(world)], yes)
     assert world.inline(world.accounts[0]) == {}

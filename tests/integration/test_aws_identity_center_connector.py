@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ from front import Front
 from muniment.conformance.grounds.aws import SECRET, CenterHarness, Server
 from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
-from muniment.connectors import aws_identity_center
+from muniment.connectors import aws_session
 from muniment.connectors.kinds import load
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
 from muniment.core.scope import Privilege, scope
@@ -260,10 +261,50 @@ def test_a_user_is_told_apart_by_case_which_aws_does_not(world, front):
 
 
 def test_a_worker_that_was_held_up_begins_nothing_more(world, monkeypatch):
-    monkeypatch.setattr(aws_identity_center, "_PAUSE", -1.0)
+    monkeypatch.setattr(aws_session, "PAUSE", -1.0)
     with pytest.raises(TargetUnavailable, match="held up"):
         world.connector.provision([order(world)], yes)
     assert world.holds(world.accounts[0]) == ()
+
+
+def test_nor_does_it_begin_once_more_to_take_away_what_is_still_there(world, front, monkeypatch):
+    for _ in range(2):
+        world.hold(world.accounts[0], world.privileges[0])
+    late = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late[0], sleep=time.sleep)
+    monkeypatch.setattr(aws_session, "time", clock)
+
+    def status(body):
+        late[0] = aws_session.PAUSE + 1
+
+    on(front, DescribeAccountAssignmentDeletionStatus=status)
+    with pytest.raises(TargetUnavailable, match="held up"):
+        through(world, front, timeout="90s").revoke([order(world)], yes)
+    assert len(asked(front, "DeleteAccountAssignment")) == 1
+
+
+def test_a_no_to_the_second_time_harms_no_other(world, front):
+    for _ in range(2):
+        world.hold(world.accounts[0], world.privileges[0])
+    world.hold(world.accounts[1], world.privileges[0])
+    left = itertools.count(2, -1)
+    on(front, DeleteAccountAssignment=lambda body: None if next(left) > 0 else no("AccessDeniedException"))
+    outcomes = through(world, front).revoke([order(world), order(world, number=1, ticket="T-2")], yes)
+    assert [(o.result, o.code) for o in outcomes] == [("rejected", "target.not-allowed"), ("done", "")]
+
+
+def test_a_no_to_looking_whether_it_is_gone_is_no_sign_that_it_is(world, front):
+    world.hold(world.accounts[0], world.privileges[0])
+    left = itertools.count(1, -1)
+    on(
+        front,
+        ListAccountAssignmentsForPrincipal=lambda body: (
+            None if next(left) > 0 else no("AccessDeniedException")
+        ),
+    )
+    with pytest.raises(TargetUnavailable, match="lets us not look: AWS answered AccessDeniedException"):
+        through(world, front).revoke([order(world)], yes)
+    assert len(asked(front, "DeleteAccountAssignment")) == 1
 
 
 def test_the_time_that_confirm_takes_is_not_awss(world):

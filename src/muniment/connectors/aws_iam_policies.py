@@ -13,7 +13,7 @@ An account is ``user/NAME`` or ``role/NAME``, a privilege a managed policy's nam
 AWS says that it looks at policies at each request, so sessions that are there should gain and lose it within seconds, and
 lose it at the end by themselves. The name of a policy follows from the ticket and what is given, so that repeating makes no second.
 
-Fencing (I19). AWS compares nothing. A worker that was paused for more than ``_PAUSE`` after 2 finds out and changes nothing
+Fencing (I19). AWS compares nothing. A worker that was paused for more than ``PAUSE`` after 2 finds out and changes nothing
 more; one that is paused between that look and the change can still make that one, which ends by itself all the same.
 
 The policy is given as it is when the ticket is provisioned. If somebody changes the managed policy later, what was given
@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
@@ -41,7 +40,6 @@ from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
-_PAUSE = 30.0  # seconds between ``confirm`` and the last change
 _ACCOUNT = re.compile(r"(?:user|role)/[\w+=,.@-]{1,64}", re.ASCII)
 _POLICY = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _PATH = re.compile(r"arn:aws[a-z-]*:iam::(?:[0-9]{12}|aws):policy/(?:[\w+=,.@-]+/)*", re.ASCII)
@@ -128,7 +126,7 @@ class IamPolicies:
         except TargetUnavailable as error:
             return unreachable(error)
         except Refused as error:
-            return unreachable(TargetUnavailable(f"AWS lets us not look ({_word(error)})"))
+            return unreachable(TargetUnavailable(f"AWS lets us not look ({error.word})"))
         return CheckReport(
             reachable=True,
             details=(
@@ -152,7 +150,7 @@ class IamPolicies:
                 for account in sorted({a for a in accounts if fault(self, a, ()) is None}):
                     found |= set(self._of(session, account))
         except Refused as error:
-            raise self._unread(error) from error
+            raise self._cloud.unread(error, "aws-iam-policies") from error
         ordered = sorted(found, key=lambda each: (each[0], each[1], each[2] or ""))
         return Observation(holdings=tuple(Holding(account=a, privilege=p, ticket=t) for a, p, t in ordered))
 
@@ -176,11 +174,11 @@ class IamPolicies:
                             order, "no-such-privilege", f"{self._cloud.name} has no policy {item.privilege}"
                         )
         except Refused as error:
-            raise self._unread(error) from error
-        late = self._confirmed(session, confirm)
+            raise self._cloud.unread(error, "aws-iam-policies") from error
+        session.confirmed(confirm)
         for at, order in enumerate(orders):
             if at not in answers:
-                answers[at] = self._give(session, order, documents, late)
+                answers[at] = self._give(session, order, documents)
         return [answers[at] for at in range(len(orders))]
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
@@ -188,19 +186,13 @@ class IamPolicies:
         if not orders:
             return []
         session = self._cloud.session()
-        late = self._confirmed(session, confirm)
-        return [self._take(session, order, late) for order in orders]
-
-    def _confirmed(self, session: Session, confirm: Callable[[], None]) -> float:
         session.confirmed(confirm)
-        return time.monotonic() + _PAUSE
+        return [self._take(session, order) for order in orders]
 
-    def _give(
-        self, session: Session, order: Order, documents: Mapping[str, Document | None], late: float
-    ) -> Outcome:
+    def _give(self, session: Session, order: Order, documents: Mapping[str, Document | None]) -> Outcome:
         kind, name = _split(order.account)
         for item in order.scope:
-            _in_time(late)
+            session.in_time()
             try:
                 body = json.dumps(_until(documents[item.privilege] or {}, item.privilege, order.expires_at))
                 session.ask(
@@ -213,12 +205,12 @@ class IamPolicies:
                 return self._refusal(order, item, error)
         return Outcome(ticket=order.ticket, result="done", native_expiry=order.expires_at)
 
-    def _take(self, session: Session, order: Order, late: float) -> Outcome:
+    def _take(self, session: Session, order: Order) -> Outcome:
         if self._bad(order):
             return Outcome(ticket=order.ticket, result="done")
         kind, name = _split(order.account)
         for item in order.scope:
-            _in_time(late)
+            session.in_time()
             try:
                 session.maybe(
                     "iam", f"delete_{kind}_policy", PolicyName=_name(order.ticket, order.account, item.privilege),
@@ -239,7 +231,7 @@ class IamPolicies:
                 "rejected",
                 f"{order.account} has no room for {item.privilege} beside its other policies",
             )
-        return no(order, "rejected", f"AWS answered {_word(error)} for {item.privilege}")
+        return no(order, "rejected", f"AWS answered {error.word} for {item.privilege}")
 
     def _document(self, session: Session, name: str) -> Document | None:
         """What a managed policy says by now; None if there is none."""
@@ -288,12 +280,6 @@ class IamPolicies:
             None
             if _TICKET.fullmatch(order.ticket)
             else "the ticket's id cannot stand in the name of a policy"
-        )
-
-    def _unread(self, error: Refused) -> TargetUnavailable:
-        return TargetUnavailable(
-            f"{self._cloud.name} lets us not look: AWS answered {_word(error)}",
-            remedy="`muniment connector show aws-iam-policies` prints the policy that we need.",
         )
 
 
@@ -352,15 +338,6 @@ def _read(document: Any) -> Document:
     """IAM gives documents in the escapes of URLs; botocore undoes that, but not everywhere."""
     found: Document = json.loads(unquote(document)) if isinstance(document, str) else document
     return found
-
-
-def _word(error: Refused) -> str:
-    return error.code if error.code.isalnum() else "an error"
-
-
-def _in_time(late: float) -> None:
-    if time.monotonic() > late:
-        raise TargetUnavailable("we were held up before the change, and somebody else may have the work now")
 
 
 KIND = Kind(

@@ -12,7 +12,7 @@ What follows what, for a batch of orders:
 AWS takes its time: what it has not said by the end of the call is ``unknown``, and is read back later. What is assigned
 already is not assigned again. To take away is repeated until AWS lists it no more, as an emulator keeps duplicates.
 
-Fencing (I19). AWS compares nothing. A worker that was paused for more than ``_PAUSE`` after 2 finds out and begins nothing
+Fencing (I19). AWS compares nothing. A worker that was paused for more than ``PAUSE`` after 2 finds out and begins nothing
 more; one that is paused between that look and the call can still make that one change, and reconciliation finds it.
 
 Who assigned something AWS does not say: what somebody else assigned as well goes with ours. What somebody has by a group is
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -37,7 +36,6 @@ from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name, visible
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
-_PAUSE = 30.0  # seconds between ``confirm`` and the last change that is begun
 _TOGETHER = 10  # changes that are under way at a time; AWS allows fifteen
 _TIMES = 5  # that one assignment is taken away, where there are several
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
@@ -151,7 +149,7 @@ class IdentityCenter:
         except TargetUnavailable as error:
             return unreachable(error)
         except Refused as error:
-            return unreachable(TargetUnavailable(f"AWS lets us not look ({error.code})"))
+            return unreachable(TargetUnavailable(f"AWS lets us not look ({error.word})"))
         return CheckReport(
             reachable=True,
             details=(
@@ -178,7 +176,7 @@ class IdentityCenter:
                 if each["PermissionSetArn"] in names
             }
         except Refused as error:
-            raise self._unread(error) from error
+            raise self._cloud.unread(error, "aws-identity-center") from error
         return Observation(
             holdings=tuple(
                 Holding(account=account, privilege=name, resource=number)
@@ -223,12 +221,11 @@ class IdentityCenter:
                         and ((sets[item.privilege], item.resource) in held) is not give
                     ]
         except Refused as error:
-            raise self._unread(error) from error
+            raise self._cloud.unread(error, "aws-identity-center") from error
         session.confirmed(confirm)
-        late = time.monotonic() + _PAUSE
         for start in range(0, len(changes), _TOGETHER):
             for change, outcome in self._together(
-                session, changes[start : start + _TOGETHER], orders, late, give=give
+                session, changes[start : start + _TOGETHER], orders, give=give
             ):
                 if outcome is not None:
                     answers[change.order] = outcome
@@ -239,32 +236,36 @@ class IdentityCenter:
         session: Session,
         changes: Sequence[_Change],
         orders: Sequence[Order],
-        late: float,
         *,
         give: bool,
     ) -> Iterator[tuple[_Change, Outcome | None]]:
         """Begin some changes, then see each to its end; an outcome for each that did not go well."""
         begun = []
         for change in changes:
-            if time.monotonic() > late:
-                raise TargetUnavailable(
-                    "we were held up before the change, and somebody else may have the work now"
-                )
             try:
                 if self._begin(session, change, give=give):
                     begun.append(change)
             except Refused as error:
                 yield change, self._refusal(orders[change.order], change.item, error)
         for change in begun:
-            for _ in range(1 if give else _TIMES):
-                outcome = self._ended(session, orders[change.order], change, give=give)
-                if give or outcome is not None or not self._is_there(session, change):
-                    break
-                self._begin(session, change, give=give)
+            try:
+                outcome = self._finished(session, orders[change.order], change, give=give)
+            except Refused as error:
+                outcome = self._refusal(orders[change.order], change.item, error)
             yield change, outcome
+
+    def _finished(self, session: Session, order: Order, change: _Change, *, give: bool) -> Outcome | None:
+        """How it went: None if well. What is taken away and is still there is taken away again."""
+        for _ in range(1 if give else _TIMES):
+            outcome = self._ended(session, order, change, give=give)
+            if give or outcome is not None or not self._is_there(session, change):
+                break
+            self._begin(session, change, give=give)
+        return outcome
 
     def _begin(self, session: Session, change: _Change, *, give: bool) -> bool:
         """Whether there is something under way now."""
+        session.in_time()
         word = "Creation" if give else "Deletion"
         operation = "create_account_assignment" if give else "delete_account_assignment"
         answer = session.maybe("sso-admin", operation, **change.parameters)
@@ -280,12 +281,7 @@ class IdentityCenter:
         word = "Creation" if give else "Deletion"
         asked = {f"AccountAssignment{word}RequestId": change.request, "InstanceArn": self._settings.instance}
         for _ in session.waiting():
-            try:
-                answer = session.ask(
-                    "sso-admin", f"describe_account_assignment_{word.lower()}_status", **asked
-                )
-            except Refused as error:
-                return self._refusal(order, change.item, error)
+            answer = session.ask("sso-admin", f"describe_account_assignment_{word.lower()}_status", **asked)
             status = answer[f"AccountAssignment{word}Status"]["Status"]
             if status == "SUCCEEDED":
                 return None
@@ -300,9 +296,13 @@ class IdentityCenter:
 
     def _is_there(self, session: Session, change: _Change) -> bool:
         mine = change.parameters
+        try:
+            held = self._assigned(session, "USER", mine["PrincipalId"])
+        except Refused as error:
+            raise self._cloud.unread(error, "aws-identity-center") from error
         return any(
             (each["PermissionSetArn"], each["AccountId"]) == (mine["PermissionSetArn"], mine["TargetId"])
-            for each in self._assigned(session, "USER", mine["PrincipalId"])
+            for each in held
         )
 
     def _impossible(self, order: Order, user: str | None, sets: Mapping[str, str]) -> Outcome | None:
@@ -324,8 +324,7 @@ class IdentityCenter:
             return no(
                 order, "no-such-privilege", f"there is no {item.privilege} or no account {item.resource}"
             )
-        code = error.code if error.code.isalnum() else "an error"
-        return no(order, "rejected", f"AWS answered {code} for {item.privilege} in {item.resource}")
+        return no(order, "rejected", f"AWS answered {error.word} for {item.privilege} in {item.resource}")
 
     def _parameters(self, user: str, arn: str, item: Privilege) -> dict[str, str]:
         return {
@@ -400,13 +399,6 @@ class IdentityCenter:
             if error.is_right:
                 return
         yield "Our account may change permission sets, which is more than it needs."
-
-    def _unread(self, error: Refused) -> TargetUnavailable:
-        word = error.code if error.code.isalnum() else "an error"
-        return TargetUnavailable(
-            f"{self._cloud.name} lets us not look: AWS answered {word}",
-            remedy="`muniment connector show aws-identity-center` prints the policy that we need.",
-        )
 
 
 KIND = Kind(

@@ -15,6 +15,7 @@ from muniment.core.instants import parse_duration
 from muniment.outbound import private_base
 
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]", re.ASCII)
+PAUSE = 30.0  # seconds between ``confirm`` and the last change that is begun
 _AGAIN = 0.2  # seconds until the next look, growing to
 _AT_MOST = 2.0
 _BUSY = {
@@ -49,6 +50,11 @@ class Refused(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+    @property
+    def word(self) -> str:
+        """``code``, where it is a word and can be shown."""
+        return self.code if self.code.isalnum() else "an error"
 
     @property
     def is_right(self) -> bool:
@@ -91,6 +97,13 @@ class Cloud:
         """For one call."""
         return Session(self)
 
+    def unread(self, error: Refused, kind: str) -> TargetUnavailable:
+        """Of a no to a question that changes nothing, which says nothing of what is there."""
+        return TargetUnavailable(
+            f"{self.name} lets us not look: AWS answered {error.word}",
+            remedy=f"`muniment connector show {kind}` prints the policy that we need.",
+        )
+
 
 class Session:
     """Questions until a deadline. Raises `TargetUnavailable`, with no word of AWS's own, and `Refused`."""
@@ -99,12 +112,21 @@ class Session:
         """Asks nothing yet."""
         self._cloud = cloud
         self._until = time.monotonic() + cloud.timeout
+        self._fence = 0.0  # nothing is changed before ``confirm``
 
     def confirmed(self, confirm: Callable[[], None]) -> None:
         """The last moment to find out that the work is another's. The time it takes is not AWS's."""
         started = time.monotonic()
         confirm()
         self._until += time.monotonic() - started
+        self._fence = time.monotonic() + PAUSE
+
+    def in_time(self) -> None:
+        """Before each change: whether the work is still believed to be ours."""
+        if time.monotonic() > self._fence:
+            raise TargetUnavailable(
+                "we were held up before the change, and somebody else may have the work now"
+            )
 
     def ask(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """One call. Who is told to wait does, as long as there is time."""
