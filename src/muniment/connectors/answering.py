@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.scope import Scope
 from muniment.ports import CheckReport, Connector, Order, Outcome
@@ -25,3 +28,10 @@ def unreachable(error: TargetUnavailable) -> CheckReport:
     """Of a target that did not answer."""
     problem = f"{error.message}. {error.remedy}".strip()
     return CheckReport(reachable=False, details=(), problems=(problem,))
+
+
+def last_look(confirm: Callable[[], None]) -> float:
+    """The last moment to find out that the work is another's; the seconds it took, which are not the target's."""
+    started = time.monotonic()
+    confirm()
+    return time.monotonic() - started

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from muniment.connectors.answering import last_look
 from muniment.connectors.kinds import Secret
 from muniment.core.errors import Misconfigured, TargetUnavailable
 from muniment.core.instants import parse_duration
@@ -116,9 +117,7 @@ class Session:
 
     def confirmed(self, confirm: Callable[[], None]) -> None:
         """The last moment to find out that the work is another's. The time it takes is not AWS's."""
-        started = time.monotonic()
-        confirm()
-        self._until += time.monotonic() - started
+        self._until += last_look(confirm)
         self._fence = time.monotonic() + PAUSE
 
     def in_time(self) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, last_look, no, unreachable
 from muniment.connectors.exec_process import A, Answer, Call, nonsense
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
@@ -199,9 +199,7 @@ class Exec:
             with self._ask(what, orders=[_order(order) for order in asked]) as call:
                 if not self._answer(call, _Ready).ready:
                     raise nonsense(self._name, "it is not ready, and does not say why")
-                started = time.monotonic()
-                confirm()
-                call.until += time.monotonic() - started  # the time it takes is not the target's
+                call.until += last_look(confirm)
                 call.say({"go": True})
                 found = self._answer(call, _Outcomes).outcomes or ()
             if [each.ticket for each in found] != [order.ticket for order in asked]:

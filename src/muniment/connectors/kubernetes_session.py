@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from muniment.connectors.answering import last_look
 from muniment.connectors.kinds import Secret
 from muniment.core.errors import Misconfigured, TargetUnavailable, Unavailable
 from muniment.core.instants import parse_duration
@@ -110,9 +111,7 @@ class Session:
 
     def confirmed(self, confirm: Callable[[], None]) -> None:
         """The last moment to find out that the work is another's. The time it takes is not the target's."""
-        started = time.monotonic()
-        confirm()
-        self.until += time.monotonic() - started
+        self.until += last_look(confirm)
 
     def get(self, path: str, kind: type[T]) -> T | None:
         """One object; None if the API server says that there is none."""

@@ -30,7 +30,7 @@ from typing import Literal
 import msgspec
 
 from muniment.connectors import ldap_session as d
-from muniment.connectors.answering import no, unreachable
+from muniment.connectors.answering import last_look, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.ldap_check import LEAST_PRIVILEGE, report
 from muniment.connectors.ldap_names import Names, equal, member_names, rdn, require_names
@@ -308,11 +308,8 @@ class _Known(msgspec.Struct, frozen=True, kw_only=True):
 
 def _confirmed(session: d.Session, confirm: Callable[[], None]) -> float:
     """The last moment to find out that the work is another's; until when it is believed. Its time is not the target's."""
-    started = time.monotonic()
-    confirm()
-    now = time.monotonic()
-    session.until += now - started
-    return now + _PAUSE
+    session.until += last_look(confirm)
+    return time.monotonic() + _PAUSE
 
 
 def _in_time(until: float) -> None:

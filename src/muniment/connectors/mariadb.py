@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 import pymysql
 
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, last_look, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.instants import parse_duration
@@ -284,9 +284,7 @@ class _Session:
     def confirm(self, confirm: Callable[[], None], pause: int) -> None:
         """The last moment to find out that the work is another's. The time it takes is not the target's."""
         self.ask("SET SESSION wait_timeout = %s", pause)
-        started = time.monotonic()
-        confirm()
-        self.until += time.monotonic() - started
+        self.until += last_look(confirm)
 
     def names(self, host: str) -> tuple[set[str], set[str]]:
         """Users at this host, and roles."""

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from muniment.connectors import nats_jwt as j
+from muniment.connectors.answering import last_look
 from muniment.core.errors import TargetUnavailable
 
 PAUSE = 5  # seconds, whole
@@ -158,9 +159,7 @@ class Session:
 
     def confirmed(self, confirm: Callable[[], None]) -> None:
         """The last moment to find out that the work is another's. The time it takes is not the target's."""
-        started = time.monotonic()
-        confirm()
-        self._until += time.monotonic() - started
+        self._until += last_look(confirm)
 
     def left(self) -> float:
         """Seconds."""

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from muniment.connectors.answering import last_look
 from muniment.connectors.kinds import Secret
 from muniment.core.errors import Misconfigured, TargetUnavailable, Unavailable
 from muniment.outbound import Answer, Http
@@ -243,9 +244,7 @@ class Session:
 
     def confirmed(self, confirm: Callable[[], None]) -> None:
         """The last moment to find out that the work is another's. The time it takes is not the target's."""
-        started = time.monotonic()
-        confirm()
-        self.until += time.monotonic() - started
+        self.until += last_look(confirm)
 
     @contextmanager
     def locked(self) -> Iterator[str]:

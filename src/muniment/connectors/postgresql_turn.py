@@ -16,6 +16,7 @@ from datetime import timedelta
 from functools import partial
 
 from muniment.connectors import postgresql_queries as q
+from muniment.connectors.answering import last_look
 from muniment.connectors.postgresql_session import Busy, Query, Row, Session, Sessions
 
 #: namespace of our advisory locks ("MUNI") and how many names share one. Neither may ever change: workers of two
@@ -58,6 +59,4 @@ def turn(
 
 def confirmed(session: Session, confirm: Callable[[], None]) -> None:
     """The last moment to find out that the work is another's. The time it takes is not the target's."""
-    started = time.monotonic()
-    confirm()
-    session.limit(session.until + time.monotonic() - started)
+    session.limit(session.until + last_look(confirm))

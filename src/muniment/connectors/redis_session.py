@@ -11,6 +11,7 @@ from typing import Any
 from redis import Connection, RedisError
 from redis.exceptions import AuthenticationError, MovedError, NoPermissionError, ReadOnlyError, ResponseError
 
+from muniment.connectors.answering import last_look
 from muniment.core.errors import TargetUnavailable
 
 LOCK = "muniment:lock"  # our only key
@@ -86,9 +87,7 @@ class Session:
                 raise self._busy()
             time.sleep(0.01)
         try:
-            started = time.monotonic()
-            confirm()  # the time it takes is not the target's
-            self._until += time.monotonic() - started
+            self._until += last_look(confirm)
             yield
         finally:
             with suppress(TargetUnavailable, RedisError, OSError):

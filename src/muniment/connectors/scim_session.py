@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from muniment.connectors.answering import last_look
 from muniment.connectors.kinds import Secret
 from muniment.core.errors import Misconfigured, TargetUnavailable, Unavailable
 from muniment.outbound import Answer, Http
@@ -120,10 +121,8 @@ class Session:
 
     def confirmed(self, confirm: Callable[[], None]) -> None:
         """The last moment to find out that the work is another's. The time it takes is not the service's."""
-        started = time.monotonic()
-        confirm()
+        self._until += last_look(confirm)
         self._fence = time.monotonic() + PAUSE
-        self._until += time.monotonic() - started
 
     def users(self, condition: str | None = None) -> list[User]:
         """Those that a filter matches."""
