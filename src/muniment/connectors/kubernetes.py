@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 
 from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.bearer import Bearer, reach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.kubernetes_rights import GROUP, Rule, rule, setup
 from muniment.connectors.kubernetes_session import (
@@ -36,13 +37,11 @@ from muniment.connectors.kubernetes_session import (
     EXPIRES,
     MANAGED,
     TICKET,
-    Cluster,
     Meta,
     Object,
     Session,
     is_escalation,
     is_reason,
-    reach,
     segment,
 )
 from muniment.core.errors import Invalid, TargetUnavailable
@@ -148,7 +147,7 @@ class Kubernetes:
         separate=True,
     )
 
-    def __init__(self, cluster: Cluster, *, catalogue: Sequence[Privilege] = ()) -> None:
+    def __init__(self, cluster: Bearer, *, catalogue: Sequence[Privilege] = ()) -> None:
         """Connects at each call."""
         self._cluster, self._catalogue = cluster, tuple(catalogue)
 
@@ -176,7 +175,7 @@ class Kubernetes:
     def check(self) -> CheckReport:
         """See `Connector.check`."""
         try:
-            session = self._cluster.session()
+            session = Session(self._cluster)
             version = session.read(session.ask("GET", "version"), dict[str, Any]).get("gitVersion")
             problems = [*self._about_roles(session), *self._about_us(session)]
         except TargetUnavailable as error:
@@ -198,7 +197,7 @@ class Kubernetes:
             return Observation(holdings=())
         found = {
             (account, item.privilege, item.resource, _ours(binding, account))
-            for binding in self._bindings(self._cluster.session())
+            for binding in self._bindings(Session(self._cluster))
             for item in [binding.privilege]
             for account in binding.accounts
             if accounts is None or account in accounts
@@ -213,7 +212,7 @@ class Kubernetes:
 
     def brings(self, wanted: Scope) -> Scope:
         """What else who has these has: the cluster roles that the aggregated ones among them are made of."""
-        session = self._cluster.session()
+        session = Session(self._cluster)
         ahead, seen = list(wanted), set(wanted)
         while ahead:
             item = ahead.pop()
@@ -235,7 +234,7 @@ class Kubernetes:
         """See `Connector.provision`."""
         if not orders:
             return []
-        session = self._cluster.session()
+        session = Session(self._cluster)
         answers: dict[int, Outcome] = {}
         made: dict[int, list[Binding]] = {}
         try:
@@ -257,7 +256,7 @@ class Kubernetes:
         """See `Connector.revoke`. What nobody could be given is not there to be taken."""
         if not orders:
             return []
-        session = self._cluster.session()
+        session = Session(self._cluster)
         there = {(b.metadata.namespace, b.metadata.name): b for b in self._bindings(session)}
         session.confirmed(confirm)
         return [self._end(session, order, there) for order in orders]

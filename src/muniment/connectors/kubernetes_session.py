@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from muniment.connectors.answering import last_look
-from muniment.connectors.kinds import Secret
+from muniment.connectors.bearer import Bearer
 from muniment.core.errors import Misconfigured, TargetUnavailable, Unavailable
-from muniment.core.instants import parse_duration
-from muniment.outbound import Answer, Http, private_base
+from muniment.outbound import Answer
 
-_LARGEST = 32 * 1024 * 1024  # bytes of an answer
 _PAGE = 500  # objects in one
 _TRIES = 3  # of reading a list whose snapshot is over
 _JSON = "application/json"
@@ -75,38 +72,12 @@ class _Review(msgspec.Struct, frozen=True, kw_only=True):
     status: _Allowed
 
 
-class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """Where it is and what signs us in there; nothing is kept between calls."""
-
-    name: str  # of the target
-    base: str
-    http: Http
-    timeout: float  # seconds for a whole call
-    token: Secret
-
-    def session(self) -> Session:
-        """For one call."""
-        text = self.token.reveal()
-        if not text or not text.isascii() or not text.isprintable():
-            raise Misconfigured(f"{self.name}: {self.token.reference} holds nothing that is a bearer token")
-        return Session(self, text)
-
-
-def reach(name: str, settings: Any) -> Cluster:
-    """Where it is, of what both connectors of Kubernetes have among their settings."""
-    timeout = parse_duration(settings.timeout) / timedelta(seconds=1)
-    return Cluster(
-        name=name, base=private_base(settings.url, f"{name}'s", setting="url"), timeout=timeout, token=settings.token,
-        http=Http(ca=settings.ca, timeout=timeout, largest=_LARGEST),
-    )  # fmt: skip
-
-
 class Session:
     """Questions until a deadline. Raises `TargetUnavailable`, from everything, with no word of the server's (I31)."""
 
-    def __init__(self, cluster: Cluster, token: str) -> None:
-        """Asks nothing yet."""
-        self._cluster, self._token = cluster, token
+    def __init__(self, cluster: Bearer) -> None:
+        """For one call. Asks nothing yet."""
+        self._cluster, self._token = cluster, cluster.text()
         self.until = time.monotonic() + cluster.timeout
 
     def confirmed(self, confirm: Callable[[], None]) -> None:

@@ -31,6 +31,7 @@ import msgspec
 
 from muniment import delivery
 from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.bearer import Bearer, reach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.kubernetes_rights import Rule, rule, setup
 from muniment.connectors.kubernetes_session import (
@@ -38,12 +39,10 @@ from muniment.connectors.kubernetes_session import (
     EXPIRES,
     MANAGED,
     TICKET,
-    Cluster,
     Meta,
     Object,
     Session,
     is_reason,
-    reach,
     segment,
 )
 from muniment.core.errors import Invalid, TargetUnavailable
@@ -123,7 +122,7 @@ class KubernetesTokens:
         separate=True,
     )
 
-    def __init__(self, cluster: Cluster, *, catalogue: Sequence[Privilege] = ()) -> None:
+    def __init__(self, cluster: Bearer, *, catalogue: Sequence[Privilege] = ()) -> None:
         """Connects at each call."""
         self._cluster, self._catalogue = cluster, tuple(catalogue)
         self._namespaces = tuple(sorted({item.resource or "" for item in catalogue}))
@@ -149,7 +148,7 @@ class KubernetesTokens:
     def check(self) -> CheckReport:
         """See `Connector.check`."""
         try:
-            session = self._cluster.session()
+            session = Session(self._cluster)
             problems = []
             for item in self._catalogue:
                 if absent := self._absent(session, item):
@@ -190,7 +189,7 @@ class KubernetesTokens:
         """See `Connector.observe`. A token is good as long as its Secret is there, which is what is looked at."""
         if accounts is not None and not accounts:
             return Observation(holdings=())
-        session = self._cluster.session()
+        session = Session(self._cluster)
         found = {
             (account, f"{_KIND}{labels[_OF]}", namespace, meta.ticket)
             for namespace in self._namespaces
@@ -211,7 +210,7 @@ class KubernetesTokens:
         """See `Connector.provision`. What was made for the ticket before, and perhaps never delivered, goes first."""
         if not orders:
             return []
-        session = self._cluster.session()
+        session = Session(self._cluster)
         answers: dict[int, Outcome] = {}
         made: dict[int, list[Meta]] = {}
         try:
@@ -234,7 +233,7 @@ class KubernetesTokens:
         """See `Connector.revoke`. All tokens of the ticket go, also if the order names only some of its privileges."""
         if not orders:
             return []
-        session = self._cluster.session()
+        session = Session(self._cluster)
         there = self._of_tickets(session, orders)
         session.confirmed(confirm)
         return [self._end(session, order, there.get(order.ticket, ())) for order in orders]

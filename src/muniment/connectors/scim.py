@@ -21,7 +21,6 @@ Who gave a membership no service says: what somebody else gave as well goes with
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -29,10 +28,10 @@ from uuid import UUID
 import msgspec
 
 from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.bearer import Bearer, reach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.scim_session import (
     Group,
-    Service,
     Session,
     User,
     equals,
@@ -40,13 +39,11 @@ from muniment.connectors.scim_session import (
     scim_type,
 )
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
-from muniment.core.instants import parse_duration
 from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.core.text import clean_name
-from muniment.outbound import Answer, Http, private_base
+from muniment.outbound import Answer
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
-_LARGEST = 32 * 1024 * 1024  # bytes of an answer: a page of groups with all their members
 _MEMBERS = 500  # people in one PATCH
 _FILTERS = 50
 _AGAIN = 0.02  # seconds until a group is read again that somebody else was faster to change
@@ -85,12 +82,7 @@ def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Conn
     """Make the connector of one target; nothing is reached. Raises `Invalid` or `Misconfigured`."""
     if not 1 <= settings.filters <= _FILTERS:
         raise Misconfigured(f"filters is {settings.filters}", remedy=f"Write a number from 1 to {_FILTERS}.")
-    timeout = parse_duration(settings.timeout) / timedelta(seconds=1)
-    service = Service(
-        name=name, base=private_base(settings.url, f"{name}'s", setting="url"), timeout=timeout, token=settings.token,
-        http=Http(ca=settings.ca, timeout=timeout, largest=_LARGEST),
-    )  # fmt: skip
-    made = Scim(service, settings, catalogue=[each.privilege for each in catalogue])
+    made = Scim(reach(name, settings), settings, catalogue=[each.privilege for each in catalogue])
     for privilege in catalogue:
         made.validate("any", (privilege,))
     return made
@@ -111,7 +103,7 @@ class Scim:
         effective_scope=True,
     )
 
-    def __init__(self, service: Service, settings: Settings, *, catalogue: Sequence[str] = ()) -> None:
+    def __init__(self, service: Bearer, settings: Settings, *, catalogue: Sequence[str] = ()) -> None:
         """Connects at each call."""
         self._service, self._settings, self._catalogue = service, settings, tuple(catalogue)
 
@@ -126,7 +118,7 @@ class Scim:
     def check(self) -> CheckReport:
         """See `Connector.check`."""
         try:
-            session = self._service.session()
+            session = Session(self._service)
             can = session.abilities()
             groups = self._groups(session, self._catalogue)
             problems = [
@@ -165,7 +157,7 @@ class Scim:
         wanted = None if accounts is None else sorted({a for a in accounts if fault(self, a, ()) is None})
         if wanted is not None and not wanted:
             return Observation(holdings=())
-        session = self._service.session()
+        session = Session(self._service)
         if wanted is None:
             called = {user.id: self._name(user) or user.id for user in session.users()}
             groups = session.groups()
@@ -186,7 +178,7 @@ class Scim:
     def brings(self, wanted: Scope) -> Scope:
         """What else who is in these groups is in: the groups that they are in themselves, as the service is now."""
         names = {item.privilege for item in wanted}
-        session = self._service.session()
+        session = Session(self._service)
         ahead = {group.id for found in self._groups(session, names).values() for group in found}
         seen: dict[str, str | None] = dict.fromkeys(ahead)
         while ahead:
@@ -199,7 +191,7 @@ class Scim:
         """See `Connector.provision`."""
         if not orders:
             return []
-        session = self._service.session()
+        session = Session(self._service)
         known = self._lookup(session, orders)
         answers = {at: why for at, order in enumerate(orders) if (why := self._impossible(order, known))}
         wanted = {at: order for at, order in enumerate(orders) if at not in answers}
@@ -211,7 +203,7 @@ class Scim:
         """See `Connector.revoke`. What is not there any more is nobody's."""
         if not orders:
             return []
-        session = self._service.session()
+        session = Session(self._service)
         possible = {at: o for at, o in enumerate(orders) if fault(self, o.account, o.scope) is None}
         known = self._lookup(session, possible.values())
         session.confirmed(confirm)

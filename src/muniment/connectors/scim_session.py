@@ -10,9 +10,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from muniment.connectors.answering import last_look
-from muniment.connectors.kinds import Secret
+from muniment.connectors.bearer import Bearer
 from muniment.core.errors import Misconfigured, TargetUnavailable, Unavailable
-from muniment.outbound import Answer, Http
+from muniment.outbound import Answer
 
 PAUSE = 5.0  # seconds between ``confirm`` and the last change
 _PAGE = 100  # resources asked for at a time; a service may give fewer
@@ -93,29 +93,12 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     etag: _Supported = _Supported()
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """Where it is and what signs us in there; nothing is kept between calls."""
-
-    name: str  # of the target
-    base: str
-    http: Http
-    timeout: float  # seconds for a whole call
-    token: Secret
-
-    def session(self) -> Session:
-        """For one call."""
-        text = self.token.reveal()
-        if not text or not text.isascii() or not text.isprintable():
-            raise Misconfigured(f"{self.name}: {self.token.reference} holds nothing that is a bearer token")
-        return Session(self, text)
-
-
 class Session:
     """Questions until a deadline. Raises `TargetUnavailable`, from everything, with no word of the service's (I31)."""
 
-    def __init__(self, service: Service, token: str) -> None:
-        """Asks nothing yet."""
-        self._service, self._token = service, token
+    def __init__(self, service: Bearer) -> None:
+        """For one call. Asks nothing yet."""
+        self._service, self._token = service, service.text()
         self._until = time.monotonic() + service.timeout
         self._fence: float | None = None
 
