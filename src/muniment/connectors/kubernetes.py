@@ -369,6 +369,7 @@ class Kubernetes:
             where = (item.resource or "") if kind == "role" else ""
             if not session.may("bind", GROUP, f"{kind}s", namespace=where, name=name):
                 yield f"Our account has not the verb bind on {item.privilege}, and can give it only if it has its rights."
+        for item in {item.resource: item for item in self._catalogue}.values():  # one of each namespace
             for verb in ("create", "patch", "delete"):
                 if not session.may(verb, GROUP, _bindings_of(item), namespace=item.resource or ""):
                     yield f"Our account may not {verb} bindings{_where(item)}."

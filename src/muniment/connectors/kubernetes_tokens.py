@@ -64,15 +64,17 @@ _BARE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 def rules(catalogue: Sequence[Privilege]) -> dict[str | None, list[Rule]]:
     """What our account needs for this catalogue, by namespace."""
-    found: dict[str | None, list[Rule]] = {}
+    lent: dict[str | None, set[str]] = {}
     for item in catalogue:
-        lent = sorted({i.privilege.removeprefix(_KIND) for i in catalogue if i.resource == item.resource})
-        found[item.resource] = [
+        lent.setdefault(item.resource, set()).add(item.privilege.removeprefix(_KIND))
+    return {
+        namespace: [
             rule("create list patch delete", "secrets", group=""),
-            rule("get", "serviceaccounts", group="", names=lent),
-            rule("create", "serviceaccounts/token", group="", names=lent),
+            rule("get", "serviceaccounts", group="", names=sorted(names)),
+            rule("create", "serviceaccounts/token", group="", names=sorted(names)),
         ]
-    return found
+        for namespace, names in lent.items()
+    }
 
 
 LEAST_PRIVILEGE = (
