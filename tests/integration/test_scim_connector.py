@@ -260,6 +260,24 @@ def test_names_are_looked_up_together_where_the_service_knows_or(world, front, f
     assert not any("filters" in problem for problem in connector.check().problems)
 
 
+def test_checking_reads_no_more_people_than_it_looks_up_together(world, front):
+    """Here of a service with three of them that gives one at a time."""
+
+    def one(method, path, body):
+        everybody = method == "GET" and "/Users?" in path and "filter=" not in path
+        return path.replace("count=2", "count=1") if everybody else None
+
+    front.rule = one
+    third = world.make_user("third-person@example.com")
+    try:
+        report = through(world, front, filters=2).check()
+    finally:
+        world.server.call("DELETE", f"Users/{third}")
+    assert not any("filters" in problem for problem in report.problems)
+    queries = [urlsplit(path).query for path, *_ in front.of("GET", "/Users?") if "filter=" not in path]
+    assert queries == ["startIndex=1&count=2", "startIndex=2&count=2"]
+
+
 def test_what_a_service_gives_beside_what_was_asked_for_does_not_count(world, front):
     """One that ignores filters gives everything."""
     give(world.connector, order(world), order(world, 1, world.groups[1], ticket="T-2"))

@@ -369,7 +369,8 @@ class Scim:
             except TargetUnavailable as error:
                 yield f'Groups cannot be asked for by who is in them: {error.message}. Set memberships = "groups".'
         if self._settings.filters > 1:
-            names = [name for user in session.users()[: self._settings.filters] if (name := self._name(user))]
+            some = session.some_users(self._settings.filters)
+            names = [name for user in some if (name := self._name(user))]
             if not all(self._users(session, names).values()):
                 yield "Several names in one filter are not all found: set filters = 1."
 

@@ -111,6 +111,10 @@ class Session:
         """Those that a filter matches."""
         return self._list("Users", User, condition)
 
+    def some_users(self, most: int) -> list[User]:
+        """Any, and no more pages of them than that takes."""
+        return self._list("Users", User, None, most=most)
+
     def groups(self, condition: str | None = None, *, members: bool = True) -> list[Group]:
         """Those that a filter matches; their members are long, and not always of interest."""
         return self._list("Groups", Group, condition, None if members else "members")
@@ -188,22 +192,31 @@ class Session:
             return self._until
         return min(self._until, self._fence)
 
-    def _list(self, what: Kind, kind: type[T], condition: str | None, without: str | None = None) -> list[T]:
+    def _list(
+        self,
+        what: Kind,
+        kind: type[T],
+        condition: str | None,
+        without: str | None = None,
+        most: int | None = None,
+    ) -> list[T]:
         """All pages. If the list changed while we read it, somebody may have been skipped, and it is read again."""
         for _ in range(_TRIES):
-            found = self._pages(what, kind, condition, without)
+            found = self._pages(what, kind, condition, without, most)
             if found is not None:
                 return found
         raise TargetUnavailable(
             f"{self._service.name} lists {what} that change as they are read", remedy="It is tried again."
         )
 
-    def _pages(self, what: Kind, kind: type[T], condition: str | None, without: str | None) -> list[T] | None:
+    def _pages(
+        self, what: Kind, kind: type[T], condition: str | None, without: str | None, most: int | None
+    ) -> list[T] | None:
         found: dict[str, T] = {}
         total: int | None = None
         start = 1
-        while total is None or start <= total:
-            query = {"startIndex": str(start), "count": str(_PAGE)}
+        while total is None or (start <= total and (most is None or len(found) < most)):
+            query = {"startIndex": str(start), "count": str(_PAGE if most is None else min(_PAGE, most))}
             query |= {"filter": condition} if condition is not None else {}
             query |= {"excludedAttributes": without} if without is not None else {}
             answer = self.ask("GET", f"{what}?{urlencode(query, quote_via=quote)}")
@@ -216,7 +229,7 @@ class Session:
             if len(found) - before < len(resources) or (not resources and start <= page.total):
                 return None  # the same once more, or nothing where there is something
             total, start = page.total, start + len(resources)
-        return list(found.values())
+        return list(found.values())[:most]
 
     def _read(self, answer: Answer, kind: type[Any]) -> Any:
         return self._decode(answer, kind)
