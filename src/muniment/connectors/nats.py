@@ -241,8 +241,9 @@ class NatsUsers:
                     entry, answers[at] = self._made(order, now, ends)
                     made.append(entry)
             if made:
-                tickets = {(each.ticket, each.account) for each in made}
-                s.push(_changed(claims, made, lambda e: (e.ticket, e.account) in tickets, {}, now))
+                tickets, entries = {(each.ticket, each.account) for each in made}, _entries(claims)
+                gone = {each.user: each.ends for each in entries if (each.ticket, each.account) in tickets}
+                s.push(_changed(claims, entries, made, gone, now))
         return [answers[at] for at in range(len(orders))]
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
@@ -251,9 +252,9 @@ class NatsUsers:
             return []
         with self._nats.session() as s:
             claims = s.account()
-            before = Counter(s.users())
+            before, entries = Counter(s.users()), _entries(claims)
             mine = {
-                at: {e.user for e in _entries(claims) if (e.ticket, e.account) == (o.ticket, o.account)}
+                at: {e.user for e in entries if (e.ticket, e.account) == (o.ticket, o.account)}
                 | ({o.handle["user"]} if j.is_public(o.handle.get("user", ""), "user") else set())
                 for at, o in enumerate(orders)
             }
@@ -263,7 +264,7 @@ class NatsUsers:
                 for user in users
             }
             s.confirmed(confirm)
-            wanted = _changed(claims, [], lambda e: e.user in named, named, int(time.time()))
+            wanted = _changed(claims, entries, [], named, int(time.time()))
             if wanted["nats"] != claims["nats"]:
                 s.push(wanted)
             alive = self._ended(s, named)
@@ -354,19 +355,19 @@ def _lives(entry: _Entry, claims: Mapping[str, Any], now: float) -> bool:
 
 def _changed(
     claims: Mapping[str, Any],
+    entries: Sequence[_Entry],
     new: Sequence[_Entry],
-    goes: Callable[[_Entry], bool],
-    named: Mapping[str, int],
+    gone: Mapping[str, int],
     now: int,
 ) -> dict[str, Any]:
-    """The account with these entries, and without those that go: their users are revoked.
+    """The account with its entries and new ones; users that go are revoked.
 
-    ``named`` users go with or without an entry, and would have ended then. What would have ended by now is forgotten.
+    They go with or without an entry, and would have ended then. What would have ended by now is forgotten.
     """
     nats = dict(claims["nats"])
     revoked = dict(nats.get("revocations") or {})
-    old = {each.user: each for each in _entries(claims)}
-    for user, ends in named.items():
+    old = {each.user: each for each in entries}
+    for user, ends in gone.items():
         old.setdefault(
             user, _Entry(ticket="", account="", user=user, issued=now, ends=ends, privileges=(), over=False)
         )
@@ -375,7 +376,7 @@ def _changed(
         if each.ends <= now:
             revoked.pop(user, None)
             continue
-        over = each.over or goes(each)
+        over = each.over or user in gone
         if over and int(revoked.get(user, -1)) < each.issued:
             revoked[user] = now
         kept.append(msgspec.structs.replace(each, over=over))
