@@ -618,7 +618,11 @@ _MEANINGS = {
     "target.rejected": "The target answered no. Trying the same again cannot help.",
 }
 #: functions that make errors or outcomes: prefix, and where the rest of the code and the sentence stand
-_MAKERS = {"no": ("target.", 1, 2, "on the ticket"), "refusal": ("target.", 0, 1, "2, on the ticket")}
+_MAKERS = {
+    "no": ("target.", 1, 2, "on the ticket"),
+    "unknown": ("target.", 1, 2, "on the ticket"),
+    "refusal": ("target.", 0, 1, "2, on the ticket"),
+}
 _ON_TICKET = {"Outcome", "FailProvisioning", "FailRevocation", "ProvisioningFailed", "RevocationFailed"}
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
 
+from muniment import delivery
 from muniment.core.errors import Invalid, TargetUnavailable
+from muniment.core.instants import wire
 from muniment.core.scope import Scope
 from muniment.ports import CheckReport, Connector, Order, Outcome
 
@@ -13,6 +17,21 @@ from muniment.ports import CheckReport, Connector, Order, Outcome
 def no(order: Order, code: str, message: str) -> Outcome:
     """The target's no to one order; ``code`` without "target."."""
     return Outcome(ticket=order.ticket, result="rejected", code=f"target.{code}", message=message)
+
+
+def unknown(order: Order, code: str, message: str, *, ended: int = 0) -> Outcome:
+    """One order may or may not have taken effect; ``code`` without "target.". ``ended`` sessions are over by now."""
+    return Outcome(
+        ticket=order.ticket, result="unknown", code=f"target.{code}", message=message, sessions_ended=ended
+    )
+
+
+def sealed(
+    order: Order, kind: Literal["login", "token"], env: dict[str, str], ends: datetime | None = None
+) -> bytes:
+    """What the beneficiary alone can open; it ends with the order if it does not before. Raises `Invalid`."""
+    issued = delivery.Issued(kind=kind, env=env, expires_at=wire(ends or order.expires_at))
+    return delivery.seal(issued, order.public_key or "")
 
 
 def fault(connector: Connector, account: str, scope: Scope, key: str | None = None) -> str | None:

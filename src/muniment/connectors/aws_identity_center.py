@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, no, unknown, unreachable
 from muniment.connectors.aws_session import Cloud, Refused, Session, reach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
@@ -289,10 +289,7 @@ class IdentityCenter:
                 return no(
                     order, "rejected", f"AWS began with {change.item.privilege}, and says that it failed"
                 )
-        return Outcome(
-            ticket=order.ticket, result="unknown", code="target.unavailable",
-            message=f"AWS is still at work on {change.item.privilege}",
-        )  # fmt: skip
+        return unknown(order, "unavailable", f"AWS is still at work on {change.item.privilege}")
 
     def _is_there(self, session: Session, change: _Change) -> bool:
         mine = change.parameters

@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 from muniment import delivery
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, no, sealed, unreachable
 from muniment.connectors.bearer import Bearer, reach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.kubernetes_rights import Rule, rule, setup
@@ -283,10 +283,8 @@ class KubernetesTokens:
             issued = session.read(answer, _TokenRequest, good=201).status
             env["KUBERNETES_TOKEN" if len(made) == 1 else f"KUBERNETES_TOKEN_{number}"] = issued.token
             ends.append(min(issued.expiration_timestamp, order.expires_at))
-        inside = delivery.Issued(kind="token", env=env, expires_at=wire(min(ends)))
-        return Outcome(
-            ticket=order.ticket, result="done", credential=delivery.seal(inside, order.public_key or "")
-        )
+        credential = sealed(order, "token", env, min(ends))
+        return Outcome(ticket=order.ticket, result="done", credential=credential)
 
     def _end(self, session: Session, order: Order, there: Sequence[Meta]) -> Outcome:
         if any((meta.annotations or {}).get(ACCOUNT) != order.account for meta in there):

@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 import pymysql
 
-from muniment.connectors.answering import fault, last_look, no, unreachable
+from muniment.connectors.answering import fault, last_look, no, unknown, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.instants import parse_duration
@@ -210,10 +210,8 @@ class MariaDB:
     def _ended(self, order: Order, ended: int, alive: int) -> Outcome:
         if not alive:
             return Outcome(ticket=order.ticket, result="done", sessions_ended=ended)
-        return Outcome(
-            ticket=order.ticket, result="unknown", code="target.session-survives", sessions_ended=ended,
-            message=f"{alive} sessions of {order.account} did not end in time",
-        )  # fmt: skip
+        sentence = f"{alive} sessions of {order.account} did not end in time"
+        return unknown(order, "session-survives", sentence, ended=ended)
 
     @contextmanager
     def _session(self) -> Iterator[_Session]:

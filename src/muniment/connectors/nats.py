@@ -30,11 +30,11 @@ import msgspec
 
 from muniment import delivery
 from muniment.connectors import nats_jwt as j
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, no, sealed, unknown, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.nats_session import Nats, Session
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
-from muniment.core.instants import parse_duration, wire
+from muniment.core.instants import parse_duration
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.outbound import trusting
@@ -298,14 +298,13 @@ class NatsUsers:
             "NATS_URL": self._url, "NATS_JWT": text, "NATS_SEED": user.seed, "NATS_CREDENTIALS": j.credentials(text, user),
         }  # fmt: skip
         end = datetime.fromtimestamp(ends, UTC)
-        issued = delivery.Issued(kind="token", env=env, expires_at=wire(end))
         entry = _Entry(
             ticket=order.ticket, account=order.account, user=user.public, issued=now, ends=ends,
             privileges=tuple(item.privilege for item in order.scope),
         )  # fmt: skip
         return entry, Outcome(
             ticket=order.ticket, result="done", handle={"user": user.public}, native_expiry=end,
-            credential=delivery.seal(issued, order.public_key or ""),
+            credential=sealed(order, "token", env, end),
         )  # fmt: skip
 
     def _ended(self, s: Session, users: Collection[str]) -> Counter[str]:
@@ -317,10 +316,8 @@ class NatsUsers:
     def _outcome(self, order: Order, before: int, alive: int) -> Outcome:
         if not alive:
             return Outcome(ticket=order.ticket, result="done", sessions_ended=before)
-        return Outcome(
-            ticket=order.ticket, result="unknown", code="target.session-survives", sessions_ended=max(0, before - alive),
-            message=f"{alive} sessions of {order.account} did not end in time",
-        )  # fmt: skip
+        sentence = f"{alive} sessions of {order.account} did not end in time"
+        return unknown(order, "session-survives", sentence, ended=max(0, before - alive))
 
 
 def _key(secret: Secret, kind: j.Kind) -> j.Key:

@@ -27,12 +27,11 @@ from urllib.parse import quote
 import msgspec
 
 from muniment import delivery
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, no, sealed, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.openbao import reach
 from muniment.connectors.openbao_session import FENCE_POLICY, ROOTS, Bao, Session, is_not_there, lock_policy
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
-from muniment.core.instants import wire
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
@@ -267,11 +266,10 @@ class OpenBaoTokens:
                 f"{self._bao.name} keeps {self._engine}/{self._folder} from us",
                 remedy="`muniment connector show openbao-tokens` prints the policy that we need.",
             )
-        issued = delivery.Issued(kind="token", env=env, expires_at=wire(order.expires_at))
+        credential = sealed(order, "token", env)
         return Outcome(
-            ticket=order.ticket, result="done", native_expiry=order.expires_at,
-            credential=delivery.seal(issued, order.public_key or ""),
-        )  # fmt: skip
+            ticket=order.ticket, result="done", native_expiry=order.expires_at, credential=credential
+        )
 
     def _end(self, session: Session, fence: str, order: Order) -> Outcome:
         if not _TICKET.fullmatch(order.ticket):

@@ -31,7 +31,7 @@ from muniment import delivery
 from muniment.connectors import postgresql_changes as c
 from muniment.connectors import postgresql_login_roles as r
 from muniment.connectors import postgresql_queries as q
-from muniment.connectors.answering import fault, no
+from muniment.connectors.answering import fault, no, sealed, unknown
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.postgresql_check import report
 from muniment.connectors.postgresql_ending import Ended, end_sessions
@@ -214,12 +214,7 @@ class PostgreSQLLogins:
         """Make the login, or give the one that is there another password."""
         role = r.name_of(order.ticket)
         password = self._password()
-        issued = delivery.Issued(
-            kind="login",
-            env={**self._address, "PGUSER": role, "PGPASSWORD": password},
-            expires_at=wire(order.expires_at),
-        )
-        sealed = delivery.seal(issued, order.public_key or "")
+        credential = sealed(order, "login", {**self._address, "PGUSER": role, "PGPASSWORD": password})
         name = sql.Identifier(role)
         comment = r.comment(order.ticket, order.account)
         verb = sql.SQL("ALTER" if role in known else "CREATE")
@@ -238,7 +233,7 @@ class PostgreSQLLogins:
         except Busy as error:
             session.run(sql.SQL("ROLLBACK TO one"))
             return Outcome(ticket=order.ticket, result="unknown", code=error.code, message=error.message)
-        return Outcome(ticket=order.ticket, result="done", handle={"role": role}, credential=sealed)
+        return Outcome(ticket=order.ticket, result="done", handle={"role": role}, credential=credential)
 
     def _drop(self, session: Session, order: Order, role: str, ended: Ended) -> Outcome:
         """Remove a login that is locked and has no session; what it owns goes to the heir."""
@@ -251,9 +246,7 @@ class PostgreSQLLogins:
             return no(order, "session-survives", sentence)
         if ended.alive:
             sentence = f"{ended.alive} sessions of {role} did not end in time"
-            return Outcome(
-                ticket=order.ticket, result="unknown", code="target.session-survives", message=sentence
-            )
+            return unknown(order, "session-survives", sentence)
         try:
             [owning] = session.ask(r.owning(role))
             for database, owns in owning:

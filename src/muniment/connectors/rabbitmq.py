@@ -30,12 +30,12 @@ from urllib.parse import quote
 import msgspec
 
 from muniment import delivery
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, no, sealed, unknown, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.rabbitmq_session import Rabbit, Session
 from muniment.connectors.ticket_users import user_of, whose
 from muniment.core.errors import Invalid, TargetUnavailable
-from muniment.core.instants import parse_duration, wire
+from muniment.core.instants import parse_duration
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.outbound import Http, private_base
@@ -247,7 +247,7 @@ class RabbitMQ:
         if user is None:
             return no(order, "bad-name", "the ticket's id cannot stand in the name of a user")
         password = secrets.token_urlsafe(32)
-        sealed = self._sealed(order, user, password)
+        credential = self._sealed(order, user, password)
         self._put(s, {"password_hash": "", "tags": ""}, "users", user)
         hosts = sorted({item.resource for item in order.scope if item.resource is not None})
         for host in hosts:
@@ -258,7 +258,7 @@ class RabbitMQ:
                 return no(order, "no-such-privilege", f"{self._rabbit.name} refused it in {host}: {wrong}")
         tags = ",".join(item.privilege.removeprefix("tag ") for item in order.scope if item.resource is None)
         self._put(s, {**_hashed(password), "tags": tags}, "users", user)
-        return Outcome(ticket=order.ticket, result="done", handle={"user": user}, credential=sealed)
+        return Outcome(ticket=order.ticket, result="done", handle={"user": user}, credential=credential)
 
     def _put(self, s: Session, body: dict[str, str], *path: str) -> str | None:
         """Why it cannot be; None if it is."""
@@ -288,10 +288,8 @@ class RabbitMQ:
             time.sleep(_LOOK)
         ended = max(0, before - alive)
         if alive:
-            return Outcome(
-                ticket=order.ticket, result="unknown", code="target.session-survives", sessions_ended=ended,
-                message=f"{alive} sessions of {order.account} did not end in time",
-            )  # fmt: skip
+            sentence = f"{alive} sessions of {order.account} did not end in time"
+            return unknown(order, "session-survives", sentence, ended=ended)
         return Outcome(ticket=order.ticket, result="done", sessions_ended=ended)
 
     def _sealed(self, order: Order, user: str, password: str) -> bytes:
@@ -304,16 +302,12 @@ class RabbitMQ:
                 ("AMQP_URL" if len(hosts) == 1 else f"AMQP_URL_{number}"): f"{where}/{quote(host, safe='')}"
                 for number, host in enumerate(hosts, 1)
             }
-        issued = delivery.Issued(kind="login", env=env, expires_at=wire(order.expires_at))
-        return delivery.seal(issued, order.public_key or "")
+        return sealed(order, "login", env)
 
 
 def _later(order: Order) -> Outcome:
     """What was done for others counts, so that a long batch gets to its end at last."""
-    return Outcome(
-        ticket=order.ticket, result="unknown", code="target.unavailable",
-        message="there was no time left for it in this call",
-    )  # fmt: skip
+    return unknown(order, "unavailable", "there was no time left for it in this call")
 
 
 def _permissions(said: _Permission) -> Iterator[Privilege]:

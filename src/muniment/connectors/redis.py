@@ -32,12 +32,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from muniment import delivery
 from muniment.connectors import redis_rules as r
-from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.answering import fault, no, sealed, unknown, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.redis_session import LOCK, Session, session
 from muniment.connectors.ticket_users import user_of, whose
 from muniment.core.errors import Invalid, TargetUnavailable
-from muniment.core.instants import parse_duration, wire
+from muniment.core.instants import parse_duration
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
@@ -183,7 +183,7 @@ class Redis:
             *set_up, saved = s.change([*commands, ("ACL", "SAVE")])
             if isinstance(saved, ResponseError):
                 s.change([("ACL", "DELUSER", user) for user, _ in made.values()])
-        for (at, (user, sealed)), said in zip(made.items(), set_up, strict=True):
+        for (at, (user, credential)), said in zip(made.items(), set_up, strict=True):
             order = orders[at]
             if isinstance(said, ResponseError):
                 code = "not-allowed" if isinstance(said, NoPermissionError) else "no-such-privilege"
@@ -192,7 +192,7 @@ class Redis:
                 answers[at] = no(order, "not-saved", f"it was taken back, because {_unsaved(saved)}")
             else:
                 answers[at] = Outcome(
-                    ticket=order.ticket, result="done", handle={"user": user}, credential=sealed
+                    ticket=order.ticket, result="done", handle={"user": user}, credential=credential
                 )
         return [answers[at] for at in range(len(orders))]
 
@@ -215,10 +215,7 @@ class Redis:
             answers[at] = self._ended(orders[at], alive[user], killed, deleted)
         if isinstance(saved, ResponseError):
             sentence = f"it would be back when Redis starts again, because {_unsaved(saved)}"
-            return [
-                Outcome(ticket=o.ticket, result="unknown", code="target.not-saved", message=sentence)
-                for o in orders
-            ]
+            return [unknown(order, "not-saved", sentence) for order in orders]
         return answers
 
     def _ended(self, order: Order, alive: int, killed: Any, deleted: Any) -> Outcome:
@@ -226,10 +223,8 @@ class Redis:
             return no(order, "not-allowed", f"the user cannot be deleted: {deleted}")
         ended = killed if isinstance(killed, int) else 0  # else there was no such user
         if alive:
-            return Outcome(
-                ticket=order.ticket, result="unknown", code="target.session-survives", sessions_ended=ended,
-                message=f"{alive} sessions of {order.account} did not end",
-            )  # fmt: skip
+            sentence = f"{alive} sessions of {order.account} did not end"
+            return unknown(order, "session-survives", sentence, ended=ended)
         return Outcome(ticket=order.ticket, result="done", sessions_ended=ended)
 
     def _sealed(self, order: Order, user: str, password: str) -> bytes:
@@ -237,8 +232,7 @@ class Redis:
             "REDIS_HOST": self._settings.host, "REDIS_PORT": str(self._settings.port), "REDIS_USERNAME": user,
             "REDIS_PASSWORD": password, "REDISCLI_AUTH": password,
         }  # fmt: skip
-        issued = delivery.Issued(kind="login", env=env, expires_at=wire(order.expires_at))
-        return delivery.seal(issued, order.public_key or "")
+        return sealed(order, "login", env)
 
     def _names(self, categories: r.Categories) -> Callable[[str, str], Privilege | None]:
         """What the catalogue calls commands on patterns."""
@@ -256,7 +250,7 @@ class Redis:
     def _of_catalogue(self, categories: r.Categories) -> Iterator[str]:
         seen: dict[r.Rules, Privilege] = {}
         for each in self._catalogue:
-            if words := r.unknown(each.privilege, categories):
+            if words := r.unknown_words(each.privilege, categories):
                 yield f"There is no {words[0]}, which is in the catalogue."
             what = r.allowed(_text(each), categories)
             if not what.commands:

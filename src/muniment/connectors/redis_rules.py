@@ -86,7 +86,7 @@ def allowed(text: str, categories: Categories) -> Rules:
     return Rules(frozenset(commands), frozenset(keys.items()), frozenset(channels))
 
 
-def unknown(text: str, categories: Categories) -> list[str]:
+def unknown_words(text: str, categories: Categories) -> list[str]:
     """Words for commands that the server does not have."""
     everything = frozenset[str]().union(*categories.values())
     words = [word for word in text.split(" ") if word[1:] != "@all"]
