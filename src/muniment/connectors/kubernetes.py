@@ -71,7 +71,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class _Ref(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     kind: str
     name: str
-    api_group: str = GROUP
 
 
 class _Subject(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

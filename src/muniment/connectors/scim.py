@@ -335,10 +335,7 @@ class Scim:
                 for condition in self._conditions("members.value", sorted(numbers))
                 for group in session.groups(condition)
             }
-        if any(group.members is None for group in found.values()):
-            found |= {
-                number: _shown(session, group) for number, group in found.items() if group.members is None
-            }
+        found |= {number: _shown(session, group) for number, group in found.items() if group.members is None}
         return [group for group in found.values() if group.ids & set(numbers)]
 
     def _conditions(self, attribute: str, values: Iterable[str]) -> Iterator[str]:

@@ -68,9 +68,6 @@ class Group(Resource, frozen=True, kw_only=True, rename="camel"):
         return frozenset(member.value for member in self.members or ())
 
 
-_TYPES: dict[Kind, type[Resource]] = {"Users": User, "Groups": Group}
-
-
 class _Page(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     total: int = msgspec.field(name="totalResults")
     resources: tuple[msgspec.Raw, ...] | None = None
@@ -220,7 +217,7 @@ class Session:
             query |= {"filter": condition} if condition is not None else {}
             query |= {"excludedAttributes": without} if without is not None else {}
             answer = self.ask("GET", f"{what}?{urlencode(query, quote_via=quote)}")
-            page = self._decode(answer, _Page)
+            page = self._read(answer, _Page)
             resources = [self._convert(raw, kind) for raw in page.resources or ()]
             before = len(found)
             found |= {resource.id: resource for resource in resources}
@@ -232,9 +229,6 @@ class Session:
         return list(found.values())[:most]
 
     def _read(self, answer: Answer, kind: type[Any]) -> Any:
-        return self._decode(answer, kind)
-
-    def _decode(self, answer: Answer, kind: type[Any]) -> Any:
         if answer.status == 403:
             raise TargetUnavailable(
                 f"{self._service.name} lets our token not read this",

@@ -36,8 +36,6 @@ class Service(TemporaryServer):
     version: str
     #: whether it knows by the end of an outage what it knew before
     durable: bool
-    #: names that both of them can have
-    users: tuple[str, str]
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Do something past us. Raises `urllib.error.HTTPError`."""
