@@ -121,7 +121,7 @@ class Http:
         timeout: float | None = None,
     ) -> Answer:
         """Send ``body`` to ``url``. After `Unavailable` it may or may not have had its effect."""
-        return self._exchange("POST", url, body, {**(headers or {}), "Content-Type": content_type}, timeout)
+        return self.send("POST", url, body, content_type=content_type, headers=headers, timeout=timeout)
 
     def send(
         self,
