@@ -261,11 +261,7 @@ class OpenBaoTokens:
         kept = session.ask(self._at("data", order.ticket), {"data": _data_of(entry)}, token=fence)
         if kept.status != 200:
             self._revoke_all(session, order.ticket, entry)
-            session.require(fence)
-            raise TargetUnavailable(
-                f"{self._bao.name} keeps {self._engine}/{self._folder} from us",
-                remedy="`muniment connector show openbao-tokens` prints the policy that we need.",
-            )
+            raise self._withheld(session, fence)
         credential = sealed(order, "token", env)
         return Outcome(
             ticket=order.ticket, result="done", native_expiry=order.expires_at, credential=credential
@@ -284,12 +280,16 @@ class OpenBaoTokens:
         ended = self._revoke_all(session, order.ticket, entry)
         gone = session.ask(self._at("metadata", order.ticket), token=fence, delete=True)
         if gone.status not in {200, 204}:
-            session.require(fence)
-            raise TargetUnavailable(
-                f"{self._bao.name} keeps {self._engine}/{self._folder} from us",
-                remedy="`muniment connector show openbao-tokens` prints the policy that we need.",
-            )
+            raise self._withheld(session, fence)
         return Outcome(ticket=order.ticket, result="done", sessions_ended=ended)
+
+    def _withheld(self, session: Session, fence: str) -> TargetUnavailable:
+        """The register is, from us; or another error is raised, if our turn was over when OpenBao said no."""
+        session.require(fence)
+        return TargetUnavailable(
+            f"{self._bao.name} keeps {self._engine}/{self._folder} from us",
+            remedy="`muniment connector show openbao-tokens` prints the policy that we need.",
+        )
 
     def _revoke_all(self, session: Session, ticket: str, entry: _Entry | None) -> int:
         """How many were there; when it returns OpenBao says that none is.
