@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -125,6 +126,12 @@ class Harness(ABC):
         """Wait until the target thinks it is then; False if that cannot be arranged."""
         del until
         return False
+
+
+def really(harness: Harness, until: datetime) -> bool:
+    """`Harness.pass_time` of a target whose clock nobody sets: wait."""
+    time.sleep(max(0.0, (until - harness.now()) / timedelta(seconds=1)))
+    return True
 
 
 class Ground(Protocol):

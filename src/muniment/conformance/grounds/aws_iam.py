@@ -6,14 +6,13 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 from muniment.conformance.grounds.aws import KEY_ID, SECRET, TIMEOUT, CenterGround, Server
 from muniment.conformance.grounds.servers import Served
-from muniment.conformance.harness import Ground, Harness, Outage
+from muniment.conformance.harness import Ground, Harness, Outage, really
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector
 from muniment.core.scope import Privilege, Scope, scope
@@ -133,8 +132,7 @@ class IamHarness(Served):
 
     def pass_time(self, until: datetime) -> bool:
         """Really."""
-        sleep(max(0.0, (until - self.now()) / timedelta(seconds=1)))
-        return True
+        return really(self, until)
 
 
 def trusted() -> str:

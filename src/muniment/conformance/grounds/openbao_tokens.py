@@ -6,9 +6,8 @@ import itertools
 import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import pyrage
@@ -17,7 +16,7 @@ from muniment import delivery
 from muniment.conformance.grounds.collecting import Collecting
 from muniment.conformance.grounds.openbao import TIMEOUT, BaoGround, Server, Session
 from muniment.conformance.grounds.servers import Served
-from muniment.conformance.harness import Ground, Harness
+from muniment.conformance.harness import Ground, Harness, really
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors.kinds import build_connector
 from muniment.connectors.openbao_tokens import policy, role_policy
@@ -117,8 +116,7 @@ class TokenHarness(Served):
 
     def pass_time(self, until: datetime) -> bool:
         """Really."""
-        sleep(max(0.0, (until - self.now()) / timedelta(seconds=1)))
-        return True
+        return really(self, until)
 
 
 class _Token(Session):

@@ -9,17 +9,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from muniment.conformance.harness import Ground, Harness, NotInstalled, Outage
+from muniment.conformance.harness import Ground, Harness, NotInstalled, Outage, really
 from muniment.connectors.kinds import build_connector
 from muniment.connectors.openssh_keys import new_ca_key
 from muniment.core.scope import Privilege, Scope, scope
@@ -100,8 +99,7 @@ class SshHarness(Harness):
 
     def pass_time(self, until: datetime) -> bool:
         """Really."""
-        time.sleep(max(0.0, (until - self.now()) / timedelta(seconds=1)))
-        return True
+        return really(self, until)
 
     def _refused(self, certificate: bytes) -> bool:
         path = self.place / f"asked-{uuid.uuid4().hex}.pub"

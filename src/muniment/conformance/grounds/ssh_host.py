@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from muniment.conformance.grounds.servers import Served, TemporaryServer, program
-from muniment.conformance.harness import Ground, Harness, NeedsRoot, NotInstalled
+from muniment.conformance.harness import Ground, Harness, NeedsRoot, NotInstalled, really
 from muniment.conformance.proxy import HOST, Proxy
 from muniment.connectors import ssh_host_remote
 from muniment.connectors.kinds import build_connector
@@ -328,8 +327,7 @@ class SshHostHarness(Served):
 
     def pass_time(self, until: datetime) -> bool:
         """Really."""
-        time.sleep(max(0.0, (until - self.now()) / timedelta(seconds=1)))
-        return True
+        return really(self, until)
 
 
 def _over(text: str) -> bool:
