@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import servers
+from front import Front
 from key_keepers import TemporaryOpenBao, TemporarySoftHsm
 from muniment.demo.postgres import TemporaryPostgres
 
@@ -51,6 +53,13 @@ def openbao() -> Iterator[TemporaryOpenBao]:
     """OpenBao with a transit engine. It is shared: make a key of your own, and leave it unsealed."""
     with TemporaryOpenBao() as server:
         yield server
+
+
+@pytest.fixture
+def front(world: Any) -> Iterator[Front]:
+    """Between us and the server of the test's own ``world``."""
+    with Front(world.server.port).running() as made:
+        yield made
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

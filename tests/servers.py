@@ -56,18 +56,23 @@ def absent(name: str, how: str) -> NoReturn:
     pytest.skip(sentence)
 
 
+def lacking(name: str, why: NotInstalled) -> NoReturn:
+    """The same for a ground's server, by what its ground says."""
+    if isinstance(why, NeedsRoot):
+        pytest.skip(f"root only: {why}")
+    if isinstance(why, NeedsBuilding):
+        pytest.skip(f"not built: {why}")
+    absent(name, str(why))
+
+
 @contextmanager
 def running(server: Callable[[], AbstractContextManager[T]], name: str) -> Iterator[T]:
     """A ground's server, for a file of tests; without it they are skipped, or fail as above."""
     try:
         with server() as made:
             yield made
-    except NeedsRoot as why:
-        pytest.skip(f"root only: {why}")
-    except NeedsBuilding as how:
-        pytest.skip(f"not built: {how}")
-    except NotInstalled as how:
-        absent(name, str(how))
+    except NotInstalled as why:
+        lacking(name, why)
 
 
 def postgres(major: int, **settings: str) -> TemporaryPostgres:

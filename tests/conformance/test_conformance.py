@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 import servers
-from muniment.conformance import CHECKS, NeedsBuilding, NeedsRoot, NotApplicable, NotInstalled
+from muniment.conformance import CHECKS, NotApplicable, NotInstalled
 from muniment.conformance.running import grounds
 from muniment.connectors.kinds import registered
 from muniment.core.errors import MunimentError
@@ -54,12 +54,8 @@ def test_conformance(check, kind, name, running):
     ground = running(kind, name)
     if isinstance(ground, MunimentError):
         pytest.fail(ground.message)
-    if isinstance(ground, NeedsRoot):
-        pytest.skip(f"root only: {ground}")
-    if isinstance(ground, NeedsBuilding):
-        pytest.skip(f"not built: {ground}")
     if isinstance(ground, NotInstalled):
-        servers.absent(name, str(ground))
+        servers.lacking(name, ground)
     with ground.harness() as harness:
         try:
             check(harness)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import servers
-from front import Front
 from muniment.conformance.grounds.aws import SECRET, Server
 from muniment.conformance.grounds.aws_iam import POLICIES, IamHarness
 from muniment.conformance.harness import yes
@@ -30,12 +29,6 @@ def server():
 def world(server):
     with Proxy(server.port) as proxy:
         yield IamHarness(server, proxy)
-
-
-@pytest.fixture
-def front(world):
-    with Front(world.server.port).running() as made:
-        yield made
 
 
 def order(world, *names: str, number: int = 0, ticket: str = "T-1") -> Order:

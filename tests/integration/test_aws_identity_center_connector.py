@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 import servers
-from front import Front
 from muniment.conformance.grounds.aws import SECRET, CenterHarness, Server
 from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
@@ -36,12 +35,6 @@ def world(server):
         made = CenterHarness(server, proxy)
         yield made
         made.clear()
-
-
-@pytest.fixture
-def front(world):
-    with Front(world.server.port).running() as made:
-        yield made
 
 
 def through(world, front, **settings):

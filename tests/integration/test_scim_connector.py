@@ -11,7 +11,6 @@ import pytest
 from msgspec.structs import replace
 
 import servers
-from front import Front
 from muniment.conformance.grounds.scim import MunimentServer, Scim2Server, ScimHarness
 from muniment.conformance.harness import yes
 from muniment.conformance.proxy import Proxy
@@ -35,12 +34,6 @@ def world(server):
         made = ScimHarness(server, proxy)
         yield made
         made.clear()
-
-
-@pytest.fixture
-def front(world):
-    with Front(world.server.port).running() as made:
-        yield made
 
 
 def through(world, front, **settings):
