@@ -15,6 +15,7 @@ from muniment.core.errors import Invalid, MunimentError, NotFound, Refused, Targ
 from muniment.core.identity import is_human
 from muniment.core.inventory import Item
 from muniment.core.lifecycle import decide
+from muniment.core.separation import excluded
 from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
 from muniment.core.visibility import SEES_ALL
 from muniment.evidence.bundle import commitments
@@ -83,28 +84,20 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
     if not SEES_ALL & set(caller.identity.roles):
         wanted = replace(wanted, seen_by=desk.keys(caller.identity) | desk.keys_received(caller.identity))
     received = desk.keys_received(caller.identity) if awaiting_me else frozenset[str]()
-    found: list[Ticket] = []
-    before = wanted.before
-    size = PAGE if awaiting_me else min(PAGE, wanted.limit + 1)
-    while True:
-        batch = desk.views.tickets(replace(wanted, before=before, limit=size))
-        for ticket in batch:
-            before = ticket.id
-            if desk.may_see(ticket, caller) and (not awaiting_me or _awaits(desk, ticket, caller, received)):
-                found.append(ticket)
-                if len(found) > wanted.limit:
-                    return Page(items=tuple(found[:-1]), next=found[-2].id)
-        if len(batch) < size:
-            return Page(items=tuple(found), next=None)
+
+    def keep(ticket: Ticket) -> bool:
+        return desk.may_see(ticket, caller) and (not awaiting_me or _awaits(desk, ticket, caller, received))
+
+    return _gathered(desk, wanted, keep, PAGE if awaiting_me else wanted.limit + 1)
 
 
 def concerning(
     desk: Desk, caller: Caller, statuses: tuple[Status, ...], *, limit: int = PAGE
-) -> list[Ticket]:
-    """Tickets by the caller, for them, or for what they answer for, newest first, in one query."""
-    who = {caller.identity.id, *caller.identity.aliases}
-    found = desk.views.tickets(Filter(statuses=statuses, seen_by=frozenset(who), limit=limit))
-    return [t for t in found if who & {t.terms.requester, t.terms.beneficiary, *t.accountable}]
+) -> tuple[Ticket, ...]:
+    """Tickets by the caller, for them, or for what they answer for, newest first."""
+    who = frozenset({caller.identity.id, *caller.identity.aliases})
+    wanted = Filter(statuses=statuses, concerning=who, limit=limit)
+    return _gathered(desk, wanted, lambda t: bool(who & excluded(t)), limit + 1).items
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +229,7 @@ def collect(desk: Desk, caller: Caller, ticket_id: str) -> bytes:
     """
     ticket = show(desk, caller, ticket_id)
     who = caller.identity
-    if not {who.id, *who.aliases} & {ticket.terms.requester, ticket.terms.beneficiary, *ticket.accountable}:
+    if excluded(ticket).isdisjoint((who.id, *who.aliases)):
         raise Refused(
             f"the credential of {ticket_id} is for {ticket.terms.beneficiary}",
             remedy="Ask them.",
@@ -256,6 +249,23 @@ def collect(desk: Desk, caller: Caller, ticket_id: str) -> bytes:
             code="refused.no-credential",
         )
     return body
+
+
+def _gathered(desk: Desk, wanted: Filter, keep: Callable[[Ticket], bool], size: int) -> Page:
+    """As many as are wanted of those to keep. Begun with so many at a time, then with ever more: few may be kept."""
+    found: list[Ticket] = []
+    before, size = wanted.before, min(PAGE, size)
+    while True:
+        batch = desk.views.tickets(replace(wanted, before=before, limit=size))
+        for ticket in batch:
+            before = ticket.id
+            if keep(ticket):
+                found.append(ticket)
+                if len(found) > wanted.limit:
+                    return Page(items=tuple(found[:-1]), next=found[-2].id)
+        if len(batch) < size:
+            return Page(items=tuple(found), next=None)
+        size = min(PAGE, 2 * size)
 
 
 def _whole(page: Callable[[str | None], Rows]) -> list[Document]:
@@ -306,7 +316,7 @@ def _awaits(desk: Desk, ticket: Ticket, caller: Caller, received: frozenset[str]
     if who.kind != "human" or names & {voter for d in ticket.decisions for voter in d.voters}:
         return False
     own = {ticket.terms.requester, ticket.terms.beneficiary}
-    if names & {*own, *ticket.accountable}:  # but for the consent of who owns the machine
+    if names & excluded(ticket):  # but for the consent of who owns the machine
         return not names & own and any(
             s.consent is True and in_stage(s.approvers, who) for s in ticket.open_stages()
         )

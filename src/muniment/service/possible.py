@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from muniment.core import commands as c
 from muniment.core.errors import Invalid, MunimentError, Refused
 from muniment.core.lifecycle import decide
+from muniment.core.separation import excluded
 from muniment.core.ticket import Ticket
 from muniment.service.desk import Caller, Desk
 
@@ -38,7 +39,7 @@ def possible(desk: Desk, caller: Caller, ticket: Ticket) -> dict[Act, MunimentEr
     who = {caller.identity.id, *caller.identity.aliases}
     if ticket.offer and ticket.status == "pending" and ticket.terms.requester in who:
         found["accept"] = None
-    concerned = who & {ticket.terms.requester, ticket.terms.beneficiary, *ticket.accountable}
+    concerned = who & excluded(ticket)
     if ticket.status == "active" and concerned and ticket.terms.kind == "standard":
         found["extend"] = None  # policy says, once it is asked
     if ticket.status == "active" and concerned:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Select, and_, bindparam, delete, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, bindparam, delete, func, or_, select
 
 from muniment.core.errors import IntegrityError
 from muniment.core.events import Event, IdentityDeactivated, decode_data
@@ -39,6 +39,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     beneficiary: str | None = None
     target: str | None = None
     involving: str | None = None  # requester or beneficiary
+    concerning: frozenset[str] | None = (
+        None  # seen by these, and theirs or a machine's: whoever answers for it sees it
+    )
     seen_by: frozenset[str] | None = None  # keys (`core.visibility`); None: by everybody
     with_findings: bool = False
     waiting: bool = False  # for somebody's decision, or for somebody to look back on it
@@ -269,7 +272,11 @@ def _narrowed(query: Select[Any], wanted: Filter) -> Select[Any]:
     if wanted.involving is not None:
         query = query.where(or_(c.requester == wanted.involving, c.beneficiary == wanted.involving))
     if wanted.seen_by is not None:
-        query = query.where(c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(wanted.seen_by))))
+        query = query.where(_seen_by(wanted.seen_by))
+    if wanted.concerning is not None:
+        own = (each.in_(wanted.concerning) for each in (c.requester, c.beneficiary))
+        machines = (~each.startswith("human:") for each in (c.requester, c.beneficiary))
+        query = query.where(_seen_by(wanted.concerning), or_(*own, *machines))
     if wanted.with_findings:
         query = query.where(c.open_findings > 0)
     if (
@@ -280,6 +287,10 @@ def _narrowed(query: Select[Any], wanted: Filter) -> Select[Any]:
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
     return query
+
+
+def _seen_by(keys: frozenset[str]) -> ColumnElement[bool]:
+    return t.ticket.c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(keys)))
 
 
 def _decode_at(body: bytes) -> str:
