@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
 from evidence.office import Office
 from muniment.core.ticket import ENDS
-from muniment.service import deciding, looking
-from service.changes import people
+from muniment.service import deciding, delegating, looking
+from muniment.store.views import Filter
+from service.changes import oblige, people
 
 DEPLOY = "service_account:deploy"
 _ENDS = tuple(sorted(ENDS))
@@ -31,3 +40,47 @@ def test_ones_own_are_found_behind_any_number_that_one_decided_on(office: Office
     assert ended(office, "ann") == others[:0:-1]
     assert ended(office, "ann", 9) == [*others[::-1], *machines[::-1]]
     assert ended(office, "dee") == []
+
+
+@contextmanager
+def counted(office: Office) -> Iterator[list[str]]:
+    asked: list[str] = []
+
+    def count(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("SELECT"):
+            asked.append(statement)
+
+    event.listen(office.desk.store.engine, "before_cursor_execute", count)
+    try:
+        yield asked
+    finally:
+        event.remove(office.desk.store.engine, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize("who", ["bo", "cyd", "ops", "aud"])
+def test_the_store_is_asked_as_often_for_many_tickets_as_for_few(office: Office, who: str) -> None:
+    """Those that wait, those that owe a review, and those that are seen by a delegation alone."""
+    oblige(office, '@approvers("owners")\n@max_duration("4h")\n@review_within("3d")')
+    delegating.give(
+        office.desk, office.caller("cyd"), to="human:bo@example.com", reason="x", length=timedelta(days=1)
+    )
+
+    def asked() -> tuple[int, int, int, int]:
+        office.ask()
+        owes = office.ask()
+        office.approve(owes, "dee")
+        office.give(owes)
+        office.do(deciding.give_back, "ann", owes)
+        office.take(owes)
+        caller = office.caller(who)
+        with counted(office) as waiting:
+            found = looking.tickets(office.desk, caller, Filter(), awaiting_me=True).items
+        with counted(office) as listed:
+            every = looking.tickets(office.desk, caller, Filter()).items
+        return len(waiting), len(listed), len(found), len(every)
+
+    queries = {asked()[:2] for _ in range(3)}
+    assert len(queries) == 1
+    assert queries == {(2, 1 if who in {"ops", "aud"} else 2)}
+    *_, found, every = asked()
+    assert (found > 3, every) == (True, 8)

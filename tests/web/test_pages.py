@@ -25,7 +25,7 @@ from muniment.api.table import TABLE
 from muniment.core.errors import MunimentError
 from muniment.core.scope import Privilege
 from muniment.ports import CatalogueEntry, Target
-from muniment.service import deciding
+from muniment.service import deciding, delegating
 from muniment.service.sessions import csrf_token
 from muniment.web import lists
 from muniment.web.assets import asset, assets
@@ -593,16 +593,18 @@ def test_a_page_asks_the_store_as_often_for_many_tickets_as_for_few(
         """What is looked up now and then, whoever asks, is not counted: the least of a few times."""
         return min(once(reader, where) for _ in range(4))
 
+    readers = {"ann": ann, "cyd": cyd, "bo": Reader(served, BO), "ops": Reader(served, OPS)}
+
     def asked() -> dict[str, int]:
         where = ("/", "/tickets", "/tickets.csv", "/grants", "/findings", "/targets/pg-prod")
-        return {
-            f"{name} {each}": queries(reader, each)
-            for name, reader in (("ann", ann), ("cyd", cyd))
-            for each in where
-        }
+        return {f"{name} {each}": queries(reader, each) for name, reader in readers.items() for each in where}
 
+    handed = delegating.give(
+        served.desk, served.caller(CYD), to=BO, reason="holidays", length=timedelta(hours=1)
+    )
     served.filed()
     before = asked()
     for _ in range(8):
         served.filed()
     assert asked() == before
+    delegating.end(served.desk, served.caller(CYD), handed.id)

@@ -29,6 +29,12 @@ def viewers(ticket: Ticket) -> frozenset[str]:
     )
 
 
+def sees(ticket: Ticket, keys: frozenset[str], received: frozenset[str] = frozenset()) -> bool:
+    """Whether these keys open a ticket; those of whoever handed on their authority open it by its stages alone."""
+    stages = {approver for stage in ticket.stages for approver in stage.approvers}
+    return not (keys.isdisjoint(viewers(ticket)) and received.isdisjoint(stages))
+
+
 def keys_of(identity: Identity, owned: Iterable[str]) -> frozenset[str]:
     """What somebody holds, who owns these targets."""
     return frozenset(

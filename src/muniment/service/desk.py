@@ -24,7 +24,7 @@ from muniment.core.terms import Terms
 from muniment.core.text import Disclosure, clean_text, disclose
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.core.verdict import Authority, Verdict
-from muniment.core.visibility import SEES_ALL, keys_of, viewers
+from muniment.core.visibility import SEES_ALL, keys_of, sees
 from muniment.ledger.note import Signer, Verifier
 from muniment.ledger.trust import NONE, Group, TrustPolicy
 from muniment.ledger.trust import Witness as Seen
@@ -382,10 +382,8 @@ class Desk:
         """The requester, the beneficiary and who answers for them; approvers; owners, operators and auditors (I33)."""
         if SEES_ALL & set(caller.identity.roles):
             return True
-        if self.keys(caller.identity) & viewers(ticket):
-            return True
-        deciding = {approver for stage in ticket.stages for approver in stage.approvers}
-        return bool(self.keys_received(caller.identity) & deciding)
+        keys = self.keys(caller.identity)
+        return sees(ticket, keys) or sees(ticket, keys, self.keys_received(caller.identity))
 
     def keys(self, identity: Identity) -> frozenset[str]:
         """What somebody can see tickets by."""
@@ -393,11 +391,10 @@ class Desk:
             identity, (target.id for target in self.targets.values() if self.owns(target, identity))
         )
 
-    def keys_received(self, identity: Identity) -> frozenset[str]:
+    def keys_received(self, identity: Identity, standing: Standing | None = None) -> frozenset[str]:
         """By what those are approvers who handed their authority to somebody; it opens stages, and nothing else."""
-        others = (
-            self.directory.get(d.by) for d in self.delegations.now().received(identity, self.clock.now())
-        )
+        standing = standing or self.delegations.now()
+        others = (self.directory.get(d.by) for d in standing.received(identity, self.clock.now()))
         return frozenset[str]().union(*(keys_of(other, ()) for other in others if other and other.active))
 
     # ── texts ──

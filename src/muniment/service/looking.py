@@ -17,9 +17,10 @@ from muniment.core.inventory import Item
 from muniment.core.lifecycle import decide
 from muniment.core.separation import excluded
 from muniment.core.ticket import STATUSES, Recorded, Status, Ticket
-from muniment.core.visibility import SEES_ALL
+from muniment.core.visibility import SEES_ALL, sees
 from muniment.evidence.bundle import commitments
 from muniment.service import drift, reconciling
+from muniment.service.authority import Standing
 from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
 from muniment.service.documents import Document, event_document, finding_document, ticket_document
 from muniment.service.possible import BY_ANOTHER_WAY
@@ -81,12 +82,18 @@ def tickets(desk: Desk, caller: Caller, wanted: Filter, *, awaiting_me: bool = F
         )
     if awaiting_me:
         wanted = replace(wanted, statuses=(), waiting=True)
-    if not SEES_ALL & set(caller.identity.roles):
-        wanted = replace(wanted, seen_by=desk.keys(caller.identity) | desk.keys_received(caller.identity))
-    received = desk.keys_received(caller.identity) if awaiting_me else frozenset[str]()
+    everything = bool(SEES_ALL & set(caller.identity.roles))
+    if everything and not awaiting_me:
+        return _gathered(desk, wanted, lambda _: True, wanted.limit + 1)
+    # looked up once for all rows
+    standing = desk.delegations.now()
+    keys, received = desk.keys(caller.identity), desk.keys_received(caller.identity, standing)
+    if not everything:
+        wanted = replace(wanted, seen_by=keys | received)
 
     def keep(ticket: Ticket) -> bool:
-        return desk.may_see(ticket, caller) and (not awaiting_me or _awaits(desk, ticket, caller, received))
+        seen = everything or sees(ticket, keys, received)
+        return seen and (not awaiting_me or _awaits(desk, ticket, caller, received, standing))
 
     return _gathered(desk, wanted, keep, PAGE if awaiting_me else wanted.limit + 1)
 
@@ -280,7 +287,7 @@ def _whole(page: Callable[[str | None], Rows]) -> list[Document]:
         before = rows.next
 
 
-def _looks_back(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
+def _looks_back(desk: Desk, ticket: Ticket, caller: Caller, standing: Standing) -> bool:
     """Whether the caller could review how access was used, or approve a broken glass afterwards: the gate is asked."""
     wanted: list[Command] = []
     if ticket.review is not None and ticket.review.outcome is None:
@@ -290,7 +297,7 @@ def _looks_back(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
     if not wanted or not is_human(caller.identity.id):
         return False
     try:
-        facts = desk.facts(ticket, caller, desk.delegations.now())
+        facts = desk.facts(ticket, caller, standing)
     except MunimentError:  # its target is not configured: nobody can do anything about it here
         return False
     for command in wanted:
@@ -304,13 +311,13 @@ def _looks_back(desk: Desk, ticket: Ticket, caller: Caller) -> bool:
     return False
 
 
-def _awaits(desk: Desk, ticket: Ticket, caller: Caller, received: frozenset[str]) -> bool:
+def _awaits(desk: Desk, ticket: Ticket, caller: Caller, received: frozenset[str], standing: Standing) -> bool:
     """Whether the caller could decide on the ticket now, as far as its stages say, or look back on it.
 
-    ``received``: `Desk.keys_received` of theirs, looked up once for all tickets.
+    ``received`` is `Desk.keys_received` of theirs, by the delegations that are ``standing``.
     """
     if ticket.status != "pending":
-        return _looks_back(desk, ticket, caller)
+        return _looks_back(desk, ticket, caller, standing)
     who = caller.identity
     names = {who.id, *who.aliases}
     if who.kind != "human" or names & {voter for d in ticket.decisions for voter in d.voters}:
