@@ -351,6 +351,26 @@ def test_a_decision_on_what_changed_meanwhile_says_what_changed(served: Pages, c
     assert cyd.post(f"/requests/{ticket.id}/approve", {"digest": now.digest}).status_code == 303
 
 
+def test_lengths_are_taken_as_the_pages_say_them(served: Pages, ann: Reader, cyd: Reader) -> None:
+    ticket = served.filed(duration=timedelta(hours=2, minutes=30, seconds=15))
+    [shown] = re.findall(r'<input name="duration" value="([^"]*)"', cyd.get(f"/requests/{ticket.id}").text)
+    form = {"digest": ticket.digest, "comment": "Less will do", "scope": "0"}
+    same = cyd.post(f"/requests/{ticket.id}/offer", form | {"duration": shown})
+    assert (same.status_code, "invalid" in same.text) == (
+        422,
+        True,
+    )  # as it was shown, it offers nothing less
+    assert cyd.post(f"/requests/{ticket.id}/offer", form | {"duration": "30 min"}).status_code == 303
+    assert served.desk.store.read(ticket.id)[1].offer.terms.duration == 1800
+    filed = ann.post("/ask/pg-prod", ASKED | {"other": "1 h 30 min", "key": ""})
+    assert filed.status_code == 303
+    active = served.given(served.filed(privileges=["orders_ro"]))
+    more = ann.post(f"/requests/{active.id}/extend", {"duration": "30 min", "comment": "More to do"})
+    assert more.status_code == 303
+    deciding.give_back(served.desk, served.caller(ANN), active.id)
+    served.pursued(active)
+
+
 def test_signing_out_ends_the_session(served: Pages) -> None:
     reader = Reader(served, BO)
     assert reader.get("/").status_code == 200

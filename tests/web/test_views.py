@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from golden.values import VALUES
 from muniment.core import events as e
 from muniment.core.closure import run_checks
+from muniment.core.errors import Invalid
 from muniment.core.scope import Comparison, Privilege, scope
 from muniment.core.terms import Terms
 from muniment.core.ticket import STATUSES, Recorded, Revocation, Ticket, Use, evolve
@@ -52,6 +53,22 @@ def test_an_instant_is_said_exactly_as_well() -> None:
     assert moment
     assert (moment.iso, moment.exact) == ("2026-11-26T14:52:07Z", "26 Nov 2026, 14:52 UTC")
     assert when.moment(None, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "seconds", [1, 60, 1800, 3600, 5400, 86400, 95400, 95415, 2 * 86400 + 59, 366 * 86400]
+)
+def test_a_length_that_a_page_says_can_be_typed_back(seconds: int) -> None:
+    said = when.length(timedelta(seconds=seconds))
+    assert when.typed(said) == when.typed(said.replace(" ", "")) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "min", "30 minutes", "1 hour", "0 min", "30 min 1 h", "a day", "1 d ays s"]
+)
+def test_what_is_no_length_is_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        when.typed(text)
 
 
 def test_every_status_has_words_and_a_place_on_the_way() -> None:

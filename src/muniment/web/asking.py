@@ -20,7 +20,7 @@ from muniment.service import filing
 from muniment.web.catalogue import find
 from muniment.web.pages import away, show
 from muniment.web.tickets import Form
-from muniment.web.when import short
+from muniment.web.when import short, typed
 
 routes = Routes("pages")
 
@@ -151,7 +151,7 @@ def _ask(said: Asking, target: Target, *, preview: bool = False) -> filing.Ask:
     """What was typed, read. A preview does with what is there already."""
     known = {str(entry.privilege): entry.privilege for entry in target.catalogue}
     scope = tuple(known.get(name, Privilege(privilege=name)) for name in said.privilege)
-    typed = said.other.strip() or said.duration or ("" if not preview else USUAL)
+    length = said.other.strip() or said.duration or ("" if not preview else USUAL)
     key = said.public_key.strip() or None
     if preview and key is None and target.connector.capabilities.needs_public_key:
         key = _ANY_KEY
@@ -160,7 +160,7 @@ def _ask(said: Asking, target: Target, *, preview: bool = False) -> filing.Ask:
         target=target.id,
         scope=scope,
         justification=said.comment,
-        duration=parse_duration(typed.replace(" ", "")) if typed else timedelta(),
+        duration=typed(length) if length else timedelta(),
         beneficiary=said.beneficiary or None,
         starts_at=_start(said.starts_at),
         references={"change": said.change.strip()} if said.change.strip() else {},

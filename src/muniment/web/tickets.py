@@ -12,7 +12,6 @@ from muniment.api import problems
 from muniment.api.routes import Call, Plain, Routes
 from muniment.core.approving import stale
 from muniment.core.errors import Invalid, MunimentError, NotFound, Unauthenticated
-from muniment.core.instants import parse_duration
 from muniment.core.scope import Privilege
 from muniment.core.ticket import LIVE, Ticket
 from muniment.ports import Bringing
@@ -24,6 +23,7 @@ from muniment.web import words
 from muniment.web.pages import away, names, show
 from muniment.web.ticket_view import changes, columns, countdown, first_terms, steps
 from muniment.web.timeline import timeline
+from muniment.web.when import typed
 
 routes = Routes("pages")
 
@@ -109,7 +109,7 @@ def offer_less(call: Call) -> Plain:
 
     def offer() -> Ticket:
         asked = looking.show(call.desk, call.caller, call.ticket).terms
-        duration = parse_duration(said.duration.replace(" ", "")) if said.duration.strip() else None
+        duration = typed(said.duration) if said.duration.strip() else None
         return deciding.counter(
             call.desk, call.caller, call.ticket, digest=_digest(said), comment=said.comment,
             duration=None if duration == asked.length else duration, scope=_chosen(said.scope, asked.scope),
@@ -173,7 +173,7 @@ def extend_ticket(call: Call) -> Plain:
     filed: list[Ticket] = []
 
     def extend() -> Ticket:
-        duration = parse_duration(said.duration.replace(" ", ""))
+        duration = typed(said.duration)
         filed.append(
             extending.extend(call.desk, call.caller, call.ticket, duration=duration, reason=said.comment)
         )

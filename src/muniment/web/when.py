@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from muniment.core.instants import parse_duration, parse_instant, spoken
 
 _JUST_NOW = timedelta(seconds=45)
+#: units that are said otherwise than `parse_duration` reads them
+_WORDS = re.compile(r"(?<=\d)(days?|min)")
 #: the two largest units say enough
 _UNITS = ((86400, "day", "days"), (3600, "h", "h"), (60, "min", "min"), (1, "s", "s"))
 
@@ -63,8 +66,15 @@ def short(length: timedelta) -> str:
     return "0 s"
 
 
-def length(duration: str | None) -> str:
-    """A duration from a document: ``1 h 30 min``."""
+def length(duration: str | timedelta | None) -> str:
+    """A duration to the second: ``1 h 30 min``. From a document, or of a ticket."""
+    if isinstance(duration, timedelta):
+        return spoken(duration)
     if duration in {None, "PT0S"}:
         return "0 s"
     return spoken(parse_duration(duration or ""))
+
+
+def typed(text: str) -> timedelta:
+    """A duration as somebody typed it, or as `core.instants.spoken` says it. Raises `Invalid`."""
+    return parse_duration(_WORDS.sub(lambda word: word[0][0], text.replace(" ", "")))
