@@ -15,7 +15,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import msgspec
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import event
 
 from hostile.corpus import CORPUS, acting
@@ -25,7 +27,7 @@ from muniment.api.table import TABLE
 from muniment.core.errors import MunimentError
 from muniment.core.scope import Privilege
 from muniment.ports import CatalogueEntry, Target
-from muniment.service import deciding, delegating
+from muniment.service import deciding, delegating, looking
 from muniment.service.sessions import csrf_token
 from muniment.web import lists
 from muniment.web.assets import asset, assets
@@ -355,11 +357,9 @@ def test_lengths_are_taken_as_the_pages_say_them(served: Pages, ann: Reader, cyd
     ticket = served.filed(duration=timedelta(hours=2, minutes=30, seconds=15))
     [shown] = re.findall(r'<input name="duration" value="([^"]*)"', cyd.get(f"/requests/{ticket.id}").text)
     form = {"digest": ticket.digest, "comment": "Less will do", "scope": "0"}
-    same = cyd.post(f"/requests/{ticket.id}/offer", form | {"duration": shown})
-    assert (same.status_code, "invalid" in same.text) == (
-        422,
-        True,
-    )  # as it was shown, it offers nothing less
+    assert shown == "2 h 30 min 15 s"
+    same = cyd.post(f"/requests/{ticket.id}/offer", form | {"duration": shown})  # it offers nothing less
+    assert (same.status_code, "is not a duration" in same.text) == (422, False)
     assert cyd.post(f"/requests/{ticket.id}/offer", form | {"duration": "30 min"}).status_code == 303
     assert served.desk.store.read(ticket.id)[1].offer.terms.duration == 1800
     filed = ann.post("/ask/pg-prod", ASKED | {"other": "1 h 30 min", "key": ""})
@@ -367,6 +367,37 @@ def test_lengths_are_taken_as_the_pages_say_them(served: Pages, ann: Reader, cyd
     active = served.given(served.filed(privileges=["orders_ro"]))
     more = ann.post(f"/requests/{active.id}/extend", {"duration": "30 min", "comment": "More to do"})
     assert more.status_code == 303
+    deciding.give_back(served.desk, served.caller(ANN), active.id)
+    served.pursued(active)
+
+
+def test_what_narrows_a_privilege_is_shown_with_it(
+    served: Pages, ann: Reader, cyd: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a target calls a resource: a privilege on one namespace is not the privilege as such."""
+    active = served.given(served.filed(privileges=["orders_ro"]))
+    offered = served.filed(privileges=["orders_ro", "reporting"])
+    narrowed = (Privilege(privilege="orders_ro", resource="shop & <b>"),)
+    deciding.counter(
+        served.desk, served.caller(CYD), offered.id, digest=offered.digest, duration=timedelta(minutes=30), comment="less"
+    )  # fmt: skip
+    page_of, story_of = looking.grants_page, looking.story
+
+    def grants_page(*given: Any, **more: Any) -> looking.Rows:
+        rows = page_of(*given, **more)
+        return replace(rows, items=[row | {"resource": narrowed[0].resource} for row in rows.items])
+
+    def story(*given: Any) -> looking.Story:
+        told = story_of(*given)
+        offer = told.document["offer"] | {"scope": msgspec.to_builtins(narrowed)}
+        return replace(told, document=told.document | {"offer": offer})
+
+    monkeypatch.setattr(looking, "grants_page", grants_page)
+    monkeypatch.setattr(looking, "story", story)
+    said = '<code class="priv">orders_ro (shop &amp; &lt;b&gt;)</code>'
+    assert said in cyd.get("/targets/pg-prod").text
+    assert said in cyd.get("/grants").text
+    assert said in ann.get(f"/requests/{offered.id}").text
     deciding.give_back(served.desk, served.caller(ANN), active.id)
     served.pursued(active)
 
