@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from api.conftest import AUD, CYD, OPS, REQUEST, Api
 from muniment.api import answers
 from muniment.api.table import TABLE
+from muniment.core.drift import Observed
+from muniment.core.inventory import Item
 from muniment.service.pursuing import pursue
 from muniment.service.tokens import SCOPES
 
@@ -84,6 +87,19 @@ def test_the_document_has_every_route_and_its_credential(api: Api) -> None:
         assert operation["security"] == ([{"token": []}, {"session": []}] if route.scope else [])
         assert operation["summary"].endswith((".", "?")), route.name
     assert len({each["operationId"] for each in found.values()}) == len(TABLE)
+
+
+def test_the_document_lets_every_finding_be_named(api: Api) -> None:
+    item = Item(account="a", privilege="p")
+    drift = Observed(
+        target="bastion", type="orphan", severity="high", item=item, reference=None, message=""
+    ).id
+    of_ticket = f"{api.filed()['id']}:1"
+    for path, methods in api("GET", "/openapi.json", who=None).json()["paths"].items():
+        for each in (p for m in methods.values() for p in m["parameters"] if p["name"] == "finding"):
+            for name in (drift, of_ticket):
+                assert re.search(each["schema"]["pattern"], name), (path, name)
+            assert not re.search(each["schema"]["pattern"], f"{drift}:1")
 
 
 #: tokens that come in are text of their own kind

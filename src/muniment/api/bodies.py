@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from muniment.core.ticket import Status
+from muniment.core.drift import PREFIX
+from muniment.core.ticket import ID, Status
 
 Identity: TypeAlias = Annotated[
     str, Meta(min_length=3, max_length=280, description="kind:name, like human:ann@example.com")
@@ -19,9 +20,9 @@ Identity: TypeAlias = Annotated[
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4000)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
 Digest: TypeAlias = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
-Cursor: TypeAlias = Annotated[
-    str, Meta(pattern="^req_[0-9A-HJKMNP-TV-Z]{26}$", description="`next` of the page before")
-]
+Cursor: TypeAlias = Annotated[str, Meta(pattern=f"^{ID}$", description="`next` of the page before")]
+#: how a finding of drift is called, as a regular expression
+DRIFT = f"{PREFIX}[a-z2-7]{{26}}"
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
 
 
@@ -212,7 +213,7 @@ class Findings(Body, frozen=True, kw_only=True):
     """Which findings."""
 
     limit: Limit = 100
-    cursor: Annotated[str, Meta(pattern="^(req_[0-9A-HJKMNP-TV-Z]{26}|fnd_[a-z2-7]{26})$")] | None = None
+    cursor: Annotated[str, Meta(pattern=f"^({ID}|{DRIFT})$")] | None = None
     target: Name | None = None
     resolved: bool = False
     type: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from muniment.api import answers, bodies
-from muniment.api.routes import Call, Routes, ticket_id
+from muniment.api.routes import Call, Routes
 from muniment.core.drift import resolved_by_nobody
 from muniment.core.instants import parse_instant
 from muniment.service import deciding, drift, looking, reconciling, removing
+from muniment.service.desk import ticket_id
 from muniment.service.documents import Document
 
 routes = Routes("findings")

@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from muniment.api import answers
+from muniment.api.bodies import DRIFT
 from muniment.api.dialects import ACCESS_REQUESTS, SCIM
 from muniment.api.routes import Route
 from muniment.api.signin import COOKIE
+from muniment.core.ticket import ID
 
 _FORM = "application/x-www-form-urlencoded"
 _REF = "#/components/schemas/{name}"
@@ -103,7 +105,7 @@ def _operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
 
 
 def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
-    patterns = {"ticket": "^req_[0-9A-HJKMNP-TV-Z]{26}$", "finding": "^req_[0-9A-HJKMNP-TV-Z]{26}:[0-9]+$"}
+    patterns = {"ticket": f"^{ID}$", "finding": f"^({ID}:[0-9]+|{DRIFT})$"}
     for name in route.names:
         schema = {"type": "string", "minLength": 1} | (
             {"pattern": patterns[name]} if name in patterns else {}

@@ -25,7 +25,7 @@ from muniment.core.identity import Role
 from muniment.core.ticket import Ticket
 from muniment.ports import Scoped
 from muniment.service.answering import once
-from muniment.service.desk import Caller, Desk
+from muniment.service.desk import Caller, Desk, ticket_id
 from muniment.service.documents import Document
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -38,8 +38,6 @@ MAX_BODY = 1 << 16
 FIELDS = 100
 #: scopes that no role stands for, and that a token has only if it was made for them
 APART: frozenset[Scoped] = frozenset({"scim", "signals"})
-#: the id of a ticket, as `service.budgeting.new_id` makes it
-TICKET = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,15 +163,6 @@ class Call:
             digest.update(b"\0" + part.encode())
         digest.update(b"\0" + self.raw)
         return once(self.desk, self.caller, self.key, digest.hexdigest(), act)
-
-
-def ticket_id(text: str) -> str:
-    """Raises `NotFound`, as for one that is not there."""
-    from muniment.service.desk import no_such_ticket  # noqa: PLC0415
-
-    if not TICKET.fullmatch(text):
-        raise no_such_ticket(text)
-    return text
 
 
 @cache

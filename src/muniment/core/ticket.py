@@ -29,6 +29,8 @@ Status: TypeAlias = Literal[
     "closed", "denied", "withdrawn", "lapsed", "failed",
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
+#: the form of a ticket's id, as a regular expression
+ID = "req_[0-9A-HJKMNP-TV-Z]{26}"
 ENDS: frozenset[Status] = frozenset({"closed", "denied", "withdrawn", "lapsed", "failed"})
 #: how long before its start an extension may be given, while what it extends holds the same
 HAND_OVER = timedelta(seconds=60)

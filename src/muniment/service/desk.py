@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from muniment.core.lifecycle import decide
 from muniment.core.login import Login
 from muniment.core.terms import Terms
 from muniment.core.text import Disclosure, clean_text, disclose
-from muniment.core.ticket import Recorded, Ticket, evolve
+from muniment.core.ticket import ID, Recorded, Ticket, evolve
 from muniment.core.verdict import Authority, Verdict
 from muniment.core.visibility import SEES_ALL, keys_of, sees
 from muniment.ledger.note import Signer, Verifier
@@ -451,3 +452,10 @@ def no_such_ticket(ticket_id: str) -> NotFound:
     return NotFound(
         f"there is no ticket {ticket_id!r:.60}", remedy="`muniment list` shows the ones you can see."
     )
+
+
+def ticket_id(text: str) -> str:
+    """What may be the id of a ticket; nothing else reaches the store. Raises `NotFound`, as for one that is not there."""
+    if not re.fullmatch(ID, text):
+        raise no_such_ticket(text)
+    return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,13 +20,10 @@ from muniment.core.visibility import SEES_ALL, sees
 from muniment.evidence.bundle import commitments
 from muniment.service import drift, reconciling
 from muniment.service.authority import Standing
-from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket
+from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket, ticket_id
 from muniment.service.documents import Document, event_document, finding_document, ticket_document
 from muniment.service.possible import BY_ANOTHER_WAY
 from muniment.store.views import PAGE, Filter
-
-#: the id of a ticket, as `budgeting.new_id` makes it
-ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,10 +181,8 @@ def finding(desk: Desk, caller: Caller, name: str) -> Document:
     """One finding: of drift by its name, of a ticket as ``TICKET:NUMBER``."""
     if ":" not in name:
         return drift.shown(desk, caller, name)
-    ticket_id, _, number = name.rpartition(":")
-    if not ID.fullmatch(ticket_id):
-        raise no_such_ticket(ticket_id)
-    found = show(desk, caller, ticket_id)
+    ticket, _, number = name.rpartition(":")
+    found = show(desk, caller, ticket_id(ticket))
     if number not in {each.id for each in found.findings}:
         raise NotFound(f"{found.id} has no finding {number!r:.40}", remedy="`muniment findings` lists them.")
     return finding_document(found, number)
