@@ -149,16 +149,24 @@ class AdoptedTargets(Mapping[str, Target]):
         """``configured`` is what holds before anything was adopted; ``build`` makes a connector of other settings."""
         self._adopted, self.configured, self._build = adopted, configured, build
         self._built: dict[str, tuple[Mapping[str, Any], Connector]] = {}
+        #: by which settings, and what was made of them: whoever lists targets asks for each many times
+        self._held: tuple[Mapping[str, str] | None, dict[str, Target]] = (None, {})
 
     def __getitem__(self, name: str) -> Target:
         """The target as it holds. Raises KeyError for one that does not."""
         target, settings = self.configured[name], self._adopted.now().settings
         if settings is None:
             return target
-        agreed = _parsed(settings[TARGETS])[name]
-        if agreed["connector"] != target.kind:
-            raise KeyError(name)
-        return _as_adopted(target, agreed, self._connector(target, agreed))
+        by, held = self._held
+        if by is not settings:  # the same object as long as nothing was adopted
+            held = {}
+            self._held = settings, held
+        if name not in held:
+            agreed = _parsed(settings[TARGETS])[name]
+            if agreed["connector"] != target.kind:
+                raise KeyError(name)
+            held[name] = _as_adopted(target, agreed, self._connector(target, agreed))
+        return held[name]
 
     def __iter__(self) -> Iterator[str]:
         """Those that hold."""
