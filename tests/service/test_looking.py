@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import event
 
 from evidence.office import Office
 from muniment.core.ticket import ENDS
-from muniment.service import deciding, delegating, looking
+from muniment.service import deciding, delegating, explaining, looking, standing
+from muniment.service.in_force import Governed
+from muniment.service.standing import Adopted
 from muniment.store.views import Filter
-from service.changes import oblige, people
+from service.changes import oblige, people, ticket
 
 DEPLOY = "service_account:deploy"
 _ENDS = tuple(sorted(ENDS))
@@ -84,3 +88,22 @@ def test_the_store_is_asked_as_often_for_many_tickets_as_for_few(office: Office,
     assert queries == {(2, 1 if who in {"ops", "aud"} else 2)}
     *_, found, every = asked()
     assert (found > 3, every) == (True, 8)
+
+
+def test_the_rules_behind_a_ticket_are_read_once_where_they_are_known(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ticket(office, office.ask())
+    read = explaining.rules(office.desk, asked)
+    assert '@id("engineers-in-production-bounded")' in read["engineers-in-production-bounded"]
+    governed = Governed(
+        adopted=Adopted(office.desk.store), targets=office.desk.targets, directory=office.desk.directory
+    )
+    desk = dataclasses.replace(office.desk, governed=governed)
+    assert explaining.rules(desk, asked) == read
+    assert explaining.rules(desk, replace(asked, policies=None)) == {}
+    folded: list[Any] = []
+    monkeypatch.setattr(standing, "current", folded.append)
+    monkeypatch.setattr(explaining, "current", folded.append)
+    assert explaining.rules(desk, asked) == read
+    assert folded == []

@@ -38,7 +38,12 @@ def explain(desk: Desk, caller: Caller, ticket_id: str) -> Document:
 def rules(desk: Desk, ticket: Ticket) -> dict[str, str]:
     """The text of each policy that the ticket's verdict rests on, as the ledger has it. Empty where it has none."""
     found: dict[str, str] = {}
-    for text in current(desk.store).sets.get(ticket.policies or "", {}).values():
+    digest = ticket.policies or ""
+    known = (
+        desk.governed.adopted.now().sets if desk.governed else {}
+    )  # in memory, from checked entries as well
+    files = known[digest] if digest in known else current(desk.store).sets.get(digest, {})
+    for text in files.values():
         for name in ticket.determining:
             if (at := text.find(f'@id("{name}")')) >= 0:
                 found[name] = _rule_at(text, at)
