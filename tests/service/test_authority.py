@@ -522,6 +522,25 @@ def test_a_preview_tells_what_an_account_holds_only_to_who_may_see_it(
     assert ("web-admin" in {each.privilege for each in scope}) is seen
 
 
+def test_a_preview_asks_policy_once_of_each_who_could_decide(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oblige(office, '@approvers("owners then group:on-call")\n@max_duration("4h")')
+    judge, asked = office.desk.policy.judge_approver, []
+
+    def judging(ticket, approver, *more):
+        asked.append(approver.identity.id)
+        return judge(ticket, approver, *more)
+
+    monkeypatch.setattr(office.desk.policy, "judge_approver", judging)
+    ask = Ask(
+        target="bastion", scope=(Privilege(privilege="web-admin"),), justification="x", duration=DAY / 24,
+        public_key=office.public_key,
+    )  # fmt: skip
+    seen = preview(office.desk, office.caller("ann"), ask)
+    assert sorted(asked) == list(seen.possible_approvers) == [BO, CYD, DEE]
+
+
 # ── what an auditor's program says of decisions that the core would have refused ──
 
 

@@ -5,7 +5,7 @@ A stage that nobody can satisfy is said when the request is filed and whenever i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from muniment.core.identity import Identity, IdentityId, is_human
 from muniment.core.quorum import unfilled
@@ -45,19 +45,24 @@ def able(desk: Desk, ticket: Ticket, stage: Stage, *, enough: int | None = None)
     return tuple(found)
 
 
-def everybody(desk: Desk, ticket: Ticket) -> tuple[IdentityId, ...]:
-    """All who could decide any stage, sorted."""
-    return tuple(sorted({who for stage in ticket.stages for who in able(desk, ticket, stage)}))
+def everybody(desk: Desk, ticket: Ticket) -> dict[Stage, tuple[IdentityId, ...]]:
+    """All who could decide each stage."""
+    return {stage: able(desk, ticket, stage) for stage in ticket.stages}
 
 
-def missing(desk: Desk, ticket: Ticket) -> dict[str, str]:
+def missing(
+    desk: Desk, ticket: Ticket, known: Mapping[Stage, tuple[IdentityId, ...]] | None = None
+) -> dict[str, str]:
     """Stages that cannot be satisfied, each with a sentence that says why and who could see to it.
 
-    A person counts in one stage only, so stages that share their people are looked at together.
+    A person counts in one stage only, so stages that share their people are looked at together. ``known``: `everybody`,
+    where that was asked already.
     """
     short = {stage: n for stage in ticket.stages if (n := ticket.short_of(stage))}
     wanted = sum(short.values())
-    people = {stage: able(desk, ticket, stage, enough=wanted) for stage in short}
+    people = {
+        stage: known[stage][:wanted] if known else able(desk, ticket, stage, enough=wanted) for stage in short
+    }
     seats = [stage for stage, n in short.items() for _ in range(n)]
     empty = unfilled(seats, people)
     return {

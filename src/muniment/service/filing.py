@@ -146,7 +146,8 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
     verdict, facts = _judge(desk, caller, terms, target)
     stages = verdict.obligations.stages if verdict.obligations else ()
     asked = _as_if_filed(terms, verdict, facts, desk.clock.now())
-    permitted, reasons = verdict.permitted, (*verdict.reasons, *missing(desk, asked).values())
+    people = everybody(desk, asked)
+    permitted, reasons = verdict.permitted, (*verdict.reasons, *missing(desk, asked, people).values())
     try:
         submit = c.Submit(ticket=terms.bundle[0] if terms.bundle else asked.id, terms=terms)
         facts = replace(facts, verdict=verdict, extended=_extended(desk, caller, terms))
@@ -157,7 +158,7 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
         permitted=permitted,
         reasons=reasons,
         stages=stages,
-        possible_approvers=everybody(desk, asked),
+        possible_approvers=tuple(sorted(set().union(*people.values()))),
         effective_scope=_together(desk, caller, terms),
         longest_duration=timedelta(seconds=verdict.obligations.longest) if verdict.obligations else None,
     )
