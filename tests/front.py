@@ -6,9 +6,10 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote
 
 
@@ -17,7 +18,7 @@ class Front:
 
     def __init__(self, port: int) -> None:
         self.asked: list[tuple[str, str, dict[str, str], dict[str, object] | None]] = []
-        self.rule = lambda method, path, body: None
+        self.rule: Callable[[str, str, Any], Any] = lambda _method, _path, _body: None
         front = self
 
         class Handler(BaseHTTPRequestHandler):
