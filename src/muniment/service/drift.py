@@ -157,9 +157,8 @@ def _targets(desk: Desk, caller: Caller, wanted: str | None) -> list[str] | None
     return [each for each in own if wanted in {None, each}]
 
 
-def responsible(desk: Desk, caller: Caller, name: str) -> Target:
+def responsible(desk: Desk, caller: Caller, drift: Drift) -> Target:
     """The target of a finding, of which the caller is an owner, or an operator."""
-    drift = visible(desk, caller, name)[1]
     target = desk.targets.get(drift.target)
     if target is None:
         raise Invalid(f"the target {drift.target} is not in the configuration", remedy="Put it back first.")
@@ -179,7 +178,7 @@ def act(
     for _ in range(ATTEMPTS):
         stream, drift = visible(desk, caller, name)
         if not (assigned and drift.assigned_to in _names(caller.identity)):
-            responsible(desk, caller, name)
+            responsible(desk, caller, drift)
         events = make(drift)
         if not events:
             return shown(desk, caller, name)

@@ -33,7 +33,7 @@ def remove(desk: Desk, caller: Caller, name: str, reason: str) -> Document:
         TargetUnavailable, TargetRejected: it is ordered, and still there; it is tried again.
     """
     text = desk.commit_text(reason, "the reason")
-    target = findings.responsible(desk, caller, name)
+    target = findings.responsible(desk, caller, findings.visible(desk, caller, name)[1])
     separate = target.connector.capabilities.separate
     findings.act(
         desk, caller, name, lambda drift: d.order_removal(drift, text.commitment, separate=separate), text
