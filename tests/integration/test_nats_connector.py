@@ -314,6 +314,22 @@ def test_imports_that_are_missing_are_said(world):
     assert "imports" in caught.value.remedy
 
 
+def test_imports_that_are_missing_for_a_moment_are_waited_for(world):
+    """The server takes accounts up anew while others change them."""
+    with ThreadPoolExecutor(1) as pool:
+        whole: list[dict[str, object]] = []
+
+        def cut(nats: dict[str, list[dict[str, object]]]) -> None:
+            whole.extend(nats["imports"])
+            nats["imports"] = nats["imports"][:1]
+
+        world.server.push(world.own, cut)
+        observed = pool.submit(world.connector.observe, None)
+        time.sleep(0.2)
+        world.server.push(world.own, lambda nats: nats.update(imports=whole))
+        assert observed.result().complete
+
+
 def test_a_key_that_is_not_ours_is_said(world):
     world.seeds["env:OURS"] = j.new_key("account").seed
     with pytest.raises(TargetUnavailable, match="refused our token"):

@@ -25,6 +25,9 @@ from muniment.core.errors import TargetUnavailable
 
 PAUSE = 5  # seconds, whole
 _AGAIN = 0.02  # seconds between two looks at a lock that is another's, or at what was just changed
+_UNANSWERED = (
+    1.0  # seconds for which nobody may answer us: while an account is taken up anew, its imports lead nowhere
+)
 _LARGEST = 16 * 1024 * 1024  # bytes of one message
 _TAKEN = "maximum account active connections exceeded"
 
@@ -169,6 +172,18 @@ class Session:
         return left
 
     def _ask(self, subject: str, body: bytes = b"") -> bytes:
+        """Ask what changes nothing, again if there was nobody to answer."""
+        until = time.monotonic() + min(_UNANSWERED, self.left() / 2)
+        while (answer := self._asked(subject, body)) is None:
+            if time.monotonic() >= until:
+                raise TargetUnavailable(
+                    f"{self._nats.name}: nobody answers {subject.partition('.CLAIMS')[0]}",
+                    remedy="Our own account needs the imports that `muniment connector show nats` prints.",
+                )
+            time.sleep(_AGAIN)
+        return answer
+
+    def _asked(self, subject: str, body: bytes) -> bytes | None:
         inbox = f"_INBOX.{secrets.token_hex(12)}"
         self._send(f"SUB {inbox} 1\r\n".encode())
         self._publish(subject, inbox, body)
@@ -178,13 +193,8 @@ class Session:
             headers = int(words[-2]) if kind == b"HMSG" else 0
         except (_Refused, ValueError, IndexError):
             raise self._strange() from None
-        if headers and whole.startswith(b"NATS/1.0 503"):
-            raise TargetUnavailable(
-                f"{self._nats.name}: nobody answers {subject.partition('.CLAIMS')[0]}",
-                remedy="Our own account needs the imports that `muniment connector show nats` prints.",
-            )
         self._send(b"UNSUB 1\r\n")
-        return whole[headers:]
+        return None if headers and whole.startswith(b"NATS/1.0 503") else whole[headers:]
 
     def _publish(self, subject: str, reply: str, body: bytes) -> None:
         self._send(f"PUB {subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n")
