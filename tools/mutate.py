@@ -16,6 +16,7 @@ import argparse
 import ast
 import copy
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -72,6 +73,10 @@ _SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
 _CALLS = {"any": "all", "all": "any", "min": "max", "max": "min"}
 
 
+#: of a function: what its arguments are when nothing is given, by place and by name, as far as they are constants
+Defaults: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One broken place: the whole module, compiled, and where it was broken."""
@@ -80,6 +85,7 @@ class Mutant:
     line: int
     what: str
     codes: dict[str, CodeType] = field(hash=False, compare=False)
+    defaults: dict[str, Defaults] = field(hash=False, compare=False)
 
     def sentence(self) -> str:
         return f"{self.file}:{self.line}: {self.what}"
@@ -92,7 +98,7 @@ def mutants(file: str, beginning: str = "") -> Iterator[Mutant]:
     """Every mutant of a file that changes the code of a function, or those whose sentence begins so."""
     text = (SOURCE / file).read_text(encoding="utf-8")
     tree = ast.parse(text)
-    sound = _codes(compile(tree, file, "exec"))
+    sound, given = _codes(compile(tree, file, "exec")), _defaults(tree)
     inside = list(_inside(tree))
     seen: set[int] = set()
     for number, node in enumerate(inside):
@@ -107,8 +113,9 @@ def mutants(file: str, beginning: str = "") -> Iterator[Mutant]:
             change(twin)
             codes = _codes(compile(ast.fix_missing_locations(broken), file, "exec"))
             changed = {name: code for name, code in codes.items() if code != sound.get(name)}
-            if changed:
-                yield Mutant(file, getattr(node, "lineno", 0), what, changed)
+            others = {name: each for name, each in _defaults(broken).items() if each != given[name]}
+            if changed or others:
+                yield Mutant(file, getattr(node, "lineno", 0), what, changed, others)
 
 
 def sentences(file: str) -> set[str]:
@@ -193,11 +200,30 @@ def _codes(code: CodeType) -> dict[str, CodeType]:
     found: dict[str, CodeType] = {}
     for each in code.co_consts:
         if isinstance(each, CodeType):
-            if "<" not in each.co_qualname:
-                found[each.co_qualname] = each
-            if each.co_flags & 0x1 == 0:  # a class body, whose methods are in it
+            if each.co_flags & inspect.CO_OPTIMIZED == 0:  # a class body, whose methods are in it
                 found |= _codes(each)
+            elif "<" not in each.co_qualname:
+                found[each.co_qualname] = each
     return found
+
+
+def _defaults(tree: ast.AST, inside: str = "") -> dict[str, Defaults]:
+    """What the arguments of those functions are when nothing is given: only constants can be exchanged."""
+    found: dict[str, Defaults] = {}
+    for each in ast.iter_child_nodes(tree):
+        if isinstance(each, ast.ClassDef):
+            found |= _defaults(each, f"{inside}{each.name}.")
+        elif isinstance(each, ast.FunctionDef):
+            named = zip(each.args.kwonlyargs, each.args.kw_defaults, strict=True)
+            found[inside + each.name] = (
+                tuple(_constant(value) for value in each.args.defaults),
+                {arg.arg: _constant(value) for arg, value in named if value is not None},
+            )
+    return found
+
+
+def _constant(value: ast.expr) -> Any:
+    return value.value if isinstance(value, ast.Constant) else ...
 
 
 def exchange(mutant: Mutant) -> None:
@@ -207,6 +233,13 @@ def exchange(mutant: Mutant) -> None:
         function = _function(module, name)
         if function is not None and function.__code__.co_freevars == code.co_freevars:
             function.__code__ = code
+    for name, (by_place, by_name) in mutant.defaults.items():
+        function = _function(module, name)
+        if function is not None:
+            old = function.__defaults__ or ()
+            function.__defaults__ = tuple(o if n is ... else n for o, n in zip(old, by_place, strict=True))
+            named = {arg: value for arg, value in by_name.items() if value is not ...}
+            function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **named}
 
 
 def _function(module: ModuleType, name: str) -> FunctionType | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from policy.world import (
     ANN,
@@ -20,6 +21,9 @@ from policy.world import (
     terms,
     ticket,
 )
+
+
+APPROVE = 'permit (principal, action == Action::"approve", resource);'
 
 
 class TestApprovers:
@@ -102,3 +106,66 @@ class TestApprovers:
         who = person(CYD, ["platform"])
         assert rules.judge_approver(gone, who, person(), person(), target()).verdict.permitted
         assert not rules.judge_approver(ticket(), who, person(), person(), target()).verdict.permitted
+
+
+class TestWhatAnApprovalIsAskedWith:
+    """A rule about approving sees the request as a whole."""
+
+    @pytest.mark.parametrize(
+        ("condition", "of"),
+        [
+            ("resource.break_glass", {"kind": "break_glass", "incident": "INC-1"}),
+            ('resource.risk == "high"', {"privileges": (role("dull"), role("keys"))}),
+            ('resource.references.contains("change")', {"references": {"change": "CHG-7"}}),
+            ("resource.minutes == 61", {"duration": 3601}),
+        ],
+    )
+    def test_what_conditions_can_ask(self, condition, of):
+        on = target(role("dull"), role("orders_rw"), role("keys"))
+        risks = {"keys": "high", "dull": "low"}
+        entries = tuple(replace(e, risk=risks.get(e.privilege.privilege, "medium")) for e in on.catalogue)
+        on = replace(on, catalogue=entries)
+        rules = policy(f'@id("a") {APPROVE[:-1]} when {{ {condition} }};')
+        for asked, permitted in ((terms(), False), (terms(**of), True)):
+            found = rules.judge_approver(ticket(asked), person(CYD, ["platform"]), person(), person(), on)
+            assert found.verdict.permitted is permitted
+
+    def test_groups_that_decide(self):
+        rules = policy(
+            f'@id("ask") @approvers("group:leads or {BO}, owners") {PERMIT}',
+            '@id("decide") ' + APPROVE.replace("principal,", 'principal in Group::"seniors",'),
+            '@id("who") ' + PERMIT.replace("principal,", 'principal in Group::"engineers",'),
+        )
+        assert rules.approver_groups() == {"leads", "seniors"}
+        assert rules.named_groups() == {"leads", "seniors", "engineers"}
+
+
+class TestDelegates:
+    """What policy forbids somebody to decide, they decide for nobody else; to be permitted they need not."""
+
+    FORBID = APPROVE.replace("permit", "forbid")[:-1]
+    NEVER = f'@id("never") @message("not Cyd") {FORBID} when {{ principal == Human::"cyd@example.com" }};'
+    SECURITY = f'@id("one") @message("not security") {FORBID} when {{ context.stage == "security" }};'
+    BROKEN = f'@id("sum") {FORBID} when {{ resource.minutes + 9223372036854775807 > 0 }};'
+    YES = f'@id("decide") {APPROVE}'
+
+    def why(self, *texts, stages=("platform",)):
+        filed = ticket(terms(), (stage("group:platform"), stage("group:security")))
+        return policy(*texts).forbids(filed, person(CYD), person(), person(), target(), stages)
+
+    def test_nothing_said_is_no_prohibition(self):
+        assert self.why(f'@id("a") {PERMIT}') == ()
+        assert self.why(self.YES) == ()
+
+    def test_a_forbid_is_one_whatever_else_permits(self):
+        assert self.why(self.NEVER) == ("not Cyd",)
+        assert self.why(self.YES, self.NEVER) == ("not Cyd",)
+
+    def test_an_error_is_one(self):
+        (why,) = self.why(self.YES, self.BROKEN)
+        assert why.startswith("policy could not be evaluated")
+
+    def test_one_of_several_stages(self):
+        assert self.why(self.YES, self.SECURITY) == ()
+        assert self.why(self.YES, self.SECURITY, stages=("platform", "security")) == ("not security",)
+        assert self.why(self.SECURITY, stages=("platform", "security")) == ("not security",)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 from muniment.core.instants import parse_duration
+from muniment.policy.slices import parts
 from muniment.ports import Subject
 from policy.world import (
     ANN,
@@ -53,6 +56,13 @@ class TestEachPrivilege:
         assert judge(rules, terms(privileges=both[:1]), on=target(*both)).permitted
         assert not judge(rules, terms(privileges=both), on=target(*both)).permitted
         assert not judge(rules, terms(privileges=(role("view"),)), on=target(role("view"))).permitted
+        both_may = policy(f'@id("a") {PERMIT}')
+        verdict = judge(both_may, terms(privileges=both), on=target(*both))
+        assert verdict.permitted
+        assert [e.resource for e in verdict.evaluations] == [
+            'Privilege::"pg-prod/view/dev"',
+            'Privilege::"pg-prod/view/prod"',
+        ]
 
     def test_what_is_not_in_the_catalogue_is_denied(self):
         verdict = judge(policy(f'@id("a") {PERMIT}'), terms(privileges=(role("superuser"),)))
@@ -104,6 +114,44 @@ class TestEachPerson:
         assert verdict.permitted
         assert [e.context["part"] for e in verdict.evaluations] == parts
         assert {e.context["relation"] for e in verdict.evaluations} == {relation}
+
+    @pytest.mark.parametrize(
+        ("requester", "part"),
+        [(person(BO), "beneficiary"), (machine(BOT, person(BO)), "owner"), (person(BO), "requester")],
+    )
+    def test_whom_it_is_refused_to_is_said(self, requester, part):
+        beneficiary = person() if part != "owner" else requester
+        refused = {"beneficiary": ANN, "requester": BO, "owner": f"{BO}, who answers for it,"}[part]
+        one = "ann" if part == "beneficiary" else "bo"
+        no = FORBID[:-1] + f' when {{ principal == Human::"{one}@example.com" }};'
+        yes = PERMIT[:-1] + f' unless {{ principal == Human::"{one}@example.com" }};'
+        verdict = judge(policy(f'@id("a") {yes}'), None, requester, beneficiary)
+        assert verdict.reasons == (f"no policy permits {refused} to have orders_rw on pg-prod",)
+        assert judge(policy(f'@id("a") {PERMIT} @id("b") {no}'), None, requester, beneficiary).determining == ("b",)
+
+    def test_the_nearest_who_is_active_and_a_person_is_judged_too(self):
+        """Of owners the first, unless the requester is one of them: then they are judged already."""
+        left = replace(person("human:lee@example.com").identity, active=False)
+        deploy = machine(DEPLOY).identity
+        bo, ann = person(BO).identity, person().identity
+        owners = (left, deploy, bo, ann)
+        helper = Subject(
+            identity=replace(machine(BOT).identity, owners=tuple(o.id for o in owners)), owners=owners
+        )
+        rules = policy(f'@id("a") {PERMIT}')
+        alone = judge(rules, None, helper)
+        assert alone.permitted
+        assert [(e.context["part"], e.principal) for e in alone.evaluations] == [
+            ("both", 'AiAgent::"triage"'),
+            ("owner", 'Human::"bo@example.com"'),
+        ]
+        asked = judge(rules, None, person(), helper)
+        assert asked.permitted
+        assert [e.context["part"] for e in asked.evaluations] == ["requester", "beneficiary"]
+
+    def test_where_nobody_is_active_nobody_is_judged_for_it(self):
+        gone = machine(BOT, Subject(identity=replace(person().identity, active=False)))
+        assert [part for part, _ in parts(gone, gone)] == ["both"]
 
     def test_policies_see_the_groups_and_owners_of_a_machine(self):
         rules = policy(
@@ -211,6 +259,21 @@ class TestContext:
         rules = policy(f'@id("a") {PERMIT[:-1]} when {{ {condition} }};')
         assert judge(rules, on=on).permitted
         assert not judge(policy(f'@id("a") {PERMIT[:-1]} unless {{ {condition} }};'), on=on).permitted
+
+
+    def test_what_a_connector_does_not_say_it_cannot(self):
+        promised = SimpleNamespace(native_expiry=True, ends_sessions=True)
+        for capabilities, can in ((None, False), (SimpleNamespace(), False), (promised, True)):
+            on = replace(target(), connector=SimpleNamespace(capabilities=capabilities))
+            for attribute in ("native_expiry", "ends_sessions"):
+                rules = policy(f'@id("a") {PERMIT[:-1]} when {{ resource.target.{attribute} }};')
+                assert judge(rules, on=on).permitted is can
+            assert judge(policy(f'@id("a") {PERMIT}'), on=replace(on, connector=None)).permitted
+
+    def test_a_privilege_without_owners_of_its_own_has_none(self):
+        rules = policy(f'@id("a") {PERMIT[:-1]} when {{ resource has owners }};')
+        assert judge(rules, on=target(owners_of={"orders_rw": ("group:orders",)})).permitted
+        assert not judge(rules).permitted
 
 
 class TestReasons:

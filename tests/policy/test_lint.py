@@ -7,6 +7,7 @@ import pytest
 from muniment.core.errors import Misconfigured
 from muniment.policy import starter
 from muniment.policy.cedar import CedarPolicy
+from muniment.policy.conditions import scope_key
 from muniment.policy.lint import lint
 from muniment.policy.tables import run
 from policy.world import FORBID, PERMIT, policy
@@ -70,6 +71,9 @@ NEVER = {
     "unless true": "unless { true }",
     "a thing and its opposite": "when { context.break_glass } unless { context.break_glass }",
     "unless either, when one": "unless { context.break_glass || context.has_start } when { context.has_start }",
+    "a thing and not it": "when { context.break_glass && !context.break_glass }",
+    "an empty range, from what it is not": "when { context.minutes < 5 } unless { context.minutes < 10 }",
+    "a number that it is not": "when { context.minutes == 5 } unless { context.minutes != 6 }",
     "two kinds": "when { principal is Human && principal is AiAgent }",
     "an empty range": "when { context.minutes > 60 && context.minutes <= 60 }",
     "an empty range, turned round": "when { 5 > context.minutes } when { context.minutes >= 5 }",
@@ -81,6 +85,9 @@ NEVER = {
 SPEAKS = {
     "nothing said": "",
     "a range": "when { context.minutes > 5 && context.minutes <= 60 }",
+    "up to a number": "when { context.minutes < 60 }",
+    "between two": "when { context.minutes > 5 && context.minutes < 60 }",
+    "a list that names more than texts": 'when { resource.name == "b" && ["a", resource.target.kind].contains(resource.name) }',
     "one number": "when { context.minutes >= 60 && context.minutes <= 60 }",
     "either": "when { context.break_glass || !context.break_glass }",
     "some strange, some not": 'when { ["high", "hihg"].contains(resource.risk) }',
@@ -95,6 +102,18 @@ SPEAKS = {
 @pytest.mark.parametrize("head", [PERMIT, FORBID], ids=["permit", "forbid"])
 def test_never_speaks(head, condition):
     assert ("never-speaks", "a") in found(f'@id("a") {head[:-1]} {condition};')
+
+
+def test_several_things_at_once_are_said():
+    never = NEVER["two values"]
+    (finding,) = [f for f in lint(policy(f'@id("a") {PERMIT[:-1]} {never};').rules, []) if f.rule == "never-speaks"]
+    assert finding.message.endswith("name would have to be several things at once")
+
+
+def test_heads_are_the_same_in_whatever_order_they_are_written():
+    one = {"principal": {"op": "is", "entity_type": "Human"}, "action": {}, "resource": {"op": "All"}}
+    assert scope_key(one) == scope_key({**one, "principal": {"entity_type": "Human", "op": "is"}})
+    assert scope_key(one) != scope_key({**one, "principal": {"entity_type": "AiAgent", "op": "is"}})
 
 
 @pytest.mark.parametrize("condition", SPEAKS.values(), ids=SPEAKS)

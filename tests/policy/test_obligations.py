@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from muniment.core.errors import Misconfigured
+from muniment.core.errors import Invalid, Misconfigured
 from muniment.core.verdict import Stage
-from muniment.policy.approvers import Wanted
+from muniment.policy.approvers import CONSENT, MAX_APPROVALS, Wanted, parse_approvers
 from muniment.policy.obligations import DEFAULT_LONGEST, Duty, merge, parse_duty
 from policy.world import (
     ANN,
@@ -54,6 +54,23 @@ def test_what_nothing_demands_is_absent_from_the_record():
     assert UNDEMANDED.isdisjoint(msgspec.json.decode(msgspec.json.encode(merged)))
     assert all(getattr(merged, field) is msgspec.UNSET for field in UNDEMANDED)
     assert msgspec.json.encode(merged.stages) == b'[{"name":"leads","needed":1,"approvers":["group:leads"]}]'
+
+
+def test_nothing_that_held_gives_no_time_and_demands_nothing():
+    merged = merge([], "pg-prod", None)
+    assert (merged.longest, merged.stages, merged.assurance) == (0, (), msgspec.UNSET)
+
+
+def test_owners_alone_are_nobody_whoever_asks_for_it():
+    """The loader refuses such an annotation; so does the merge, for a set that was read by another version."""
+    duty = Duty(stages=(Wanted(who=(CONSENT,)),))
+    with pytest.raises(Invalid, match="nobody but identity-owner"):
+        merge([(duty, WORDS)], "pg-prod", None)
+
+
+def test_stages_are_in_the_order_in_which_they_come():
+    duty = parse_duty({"approvers": "group:z then group:y then group:a, group:b"}, "x")
+    assert [stage.name for stage in merge([(duty, WORDS)], "pg-prod", None).stages] == ["z", "y", "a", "b"]
 
 
 # annotations of each permit → what is demanded
@@ -240,9 +257,23 @@ def test_a_value_that_cannot_be_meant_is_refused(key, value):
     assert refused.value.remedy
 
 
-def test_zero_approvals_beside_approvers_is_refused():
-    with pytest.raises(Misconfigured, match="min_approvals"):
-        parse_duty({"approvers": "owners", "min_approvals": "0"}, "x")
+def test_as_many_approvals_as_may_be_wanted():
+    (stage,) = parse_duty({"approvers": "owners", "min_approvals": "10"}, "x").stages
+    assert stage.needed == MAX_APPROVALS == 10
+    assert parse_approvers("10 of owners, 1 of manager", 1)[0].needed == 10
+
+
+@pytest.mark.parametrize(
+    ("annotations", "remedy"),
+    [
+        ({"approvers": "owners", "min_approvals": "0"}, "at least 1 beside @approvers"),
+        ({"min_approvals": "2"}, "0, or @approvers that say whose approval"),
+    ],
+)
+def test_a_number_and_who_is_meant_go_together(annotations, remedy):
+    with pytest.raises(Misconfigured, match="min_approvals") as refused:
+        parse_duty(annotations, "x")
+    assert remedy in refused.value.remedy
 
 
 #: a slow machine is no failure

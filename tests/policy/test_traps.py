@@ -187,6 +187,17 @@ class TestNoDecision:
         assert not any(answer.allowed for answer in Engine({"a.cedar": self.RULES}).ask(both, entities))
 
 
+def test_a_policy_that_the_engine_did_not_take_is_noticed():
+    """A forbid that is silently left out would allow."""
+    compiled = cedarpy.PolicySet.from_json_str('{"staticPolicies": {}, "templates": {}, "templateLinks": []}')
+    with (
+        mock.patch.object(engine_module.cedarpy, "PolicySet") as other,
+        pytest.raises(Misconfigured, match="did not take every policy"),
+    ):
+        other.from_json_str.return_value = compiled
+        Engine({"a.cedar": f'@id("yes") {PERMIT}'})
+
+
 def test_an_empty_set_for_an_action_denies():
     rules = policy('@id("a") permit (principal, action == Action::"approve", resource);')
     assert not judge(rules).permitted

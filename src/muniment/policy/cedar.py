@@ -144,9 +144,7 @@ class CedarPolicy:
             for e in self._ask_of_request(questions, entities)
             if not e.allowed and (e.determining or e.errors)
         ]
-        if not forbidden:
-            return ()
-        return self._explainer.why_not(forbidden, entities) or ("a policy forbids the delegate to decide",)
+        return self._explainer.why_not(forbidden, entities)
 
     def _ask_of_request(
         self, questions: Sequence[Question], entities: Sequence[Entity]

@@ -29,7 +29,7 @@ class Part(NamedTuple):
     @property
     def key(self) -> tuple[str, bool]:
         """Equal for equal text."""
-        return json.dumps(self.expression, sort_keys=True), self.holds
+        return _text(self.expression), self.holds
 
 
 def parts(source: Mapping[str, Any]) -> list[Part]:
@@ -43,7 +43,7 @@ def parts(source: Mapping[str, Any]) -> list[Part]:
 
 def scope_key(source: Mapping[str, Any]) -> str:
     """Equal for policies with the same head."""
-    return json.dumps([source["principal"], source["action"], source["resource"]], sort_keys=True)
+    return _text([source["principal"], source["action"], source["resource"]])
 
 
 def everything(source: Mapping[str, Any]) -> bool:
@@ -83,7 +83,7 @@ def _two_kinds(found: list[Part]) -> str | None:
     for part in found:
         if part.holds and "is" in part.expression:
             inner = part.expression["is"]
-            kinds.setdefault(json.dumps(inner["left"], sort_keys=True), set()).add(inner["entity_type"])
+            kinds.setdefault(_text(inner["left"]), set()).add(inner["entity_type"])
     many = next((sorted(each) for each in kinds.values() if len(each) > 1), None)
     return f"nothing is both {' and '.join(many)}" if many else None
 
@@ -95,14 +95,14 @@ def _two_values(found: list[Part]) -> str | None:
         attribute, values = _wanted(part)
         if attribute is None:
             continue
-        name = json.loads(attribute).get(".", {}).get("attr")
+        name = json.loads(attribute)["."]["attr"]
         strange = values - KNOWN.get(name, frozenset(values))
         if strange and not values - strange:
             return f"{name} is never {' or '.join(sorted(strange))}"
         known = allowed.setdefault(attribute, set(values))
         known &= values
         if not known:
-            return f"{name or 'something'} would have to be several things at once"
+            return f"{name} would have to be several things at once"
     return None
 
 
@@ -121,7 +121,7 @@ def _wanted(part: Part) -> tuple[str | None, set[str]]:
         values = [literal] if operator == "==" else literal.get("Set", [])
         texts = [each.get("Value") for each in values]
         if texts and all(isinstance(text, str) for text in texts):
-            return json.dumps(operands[attribute], sort_keys=True), set(texts)
+            return _text(operands[attribute]), set(texts)
     return None, set()
 
 
@@ -151,4 +151,9 @@ def _bounds(part: Part) -> Iterator[tuple[str, str, int]]:
             number = value.get("Value")
             meant = way if part.holds else _NEGATED.get(way)
             if isinstance(number, int) and not isinstance(number, bool) and meant in _MIRRORED:
-                yield json.dumps(attribute, sort_keys=True), meant, number
+                yield _text(attribute), meant, number
+
+
+def _text(expression: Any) -> str:
+    """Equal for what means the same: the engine says in no place that it keeps an order."""
+    return json.dumps(expression, sort_keys=True)

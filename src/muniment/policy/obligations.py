@@ -143,7 +143,7 @@ def _merged(held: Iterable[tuple[Duty, Whom]], target: str) -> tuple[Stage, ...]
         steps: dict[int, set[_Key]] = {}
         for stage in duty.stages:
             key = (resolve(stage.who, meaning), stage.consent)
-            needed[key] = max(stage.needed, needed.get(key, 0))
+            needed[key] = max(stage.needed, needed.get(key, stage.needed))
             earlier = {k for step, keys in steps.items() if step < stage.step for k in keys} - {key}
             before.setdefault(key, set()).update(earlier)
             steps.setdefault(stage.step, set()).add(key)
