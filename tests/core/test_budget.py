@@ -66,6 +66,14 @@ def test_there_is_a_budget_though_nobody_wrote_one() -> None:
     assert budget_of(own) == Budget(requests_per_hour=60, concurrent_grants=0, longest=28800)
 
 
+def test_a_longest_time_that_is_not_known_is_none_at_all() -> None:
+    unknown = bot(budget=Budget(requests_per_hour=2, concurrent_grants=2))
+    with pytest.raises(Refused) as refused:
+        require_within(unknown, Life(requester="human:ann", beneficiary=BOT, duration=1).terms, NOW)
+    assert refused.value.code == "refused.budget-duration"
+    assert refused.value.message == f"{BOT} has a budget: no access of more than 0 s"
+
+
 @pytest.mark.parametrize("beneficiary", ["ai_agent:x", "service_account:x", "workload:spiffe://x/y"])
 def test_a_budget_that_is_not_known_is_used_up(beneficiary: str) -> None:
     life = Life(beneficiary=beneficiary)

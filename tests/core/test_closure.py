@@ -23,7 +23,7 @@ from core.lives import (
 )
 from muniment.core import commands as c
 from muniment.core import events as e
-from muniment.core.closure import CHECKS, NEVER_WAIVED, closable, run_checks
+from muniment.core.closure import CHECKS, NEVER_WAIVED, closable, never_waived, run_checks
 from muniment.core.errors import Invalid, Refused
 from muniment.core.identity import Identity
 from muniment.core.instants import wire
@@ -129,8 +129,30 @@ def test_who_waives_what(name: str, broken) -> None:
     assert life.ticket.ended
 
 
+FAULTS = {"approved_before_provisioned", "nobody_alone", "approvals_bind_terms"}
+
+
 def test_never_waived_are_the_three_that_point_at_a_fault() -> None:
-    assert {"approved_before_provisioned", "nobody_alone", "approvals_bind_terms"} == NEVER_WAIVED
+    assert never_waived(whole()) == NEVER_WAIVED == FAULTS
+
+
+def test_nor_is_the_review_of_a_broken_glass() -> None:
+    """It stands in for the approvals beforehand (I10)."""
+    glass = replace(whole(), terms=replace(whole().terms, kind="break_glass", incident="INC-1"))
+    assert never_waived(glass) == FAULTS | {"reviewed", "findings_resolved"}
+    life = in_status("revoked")
+    life.ticket = glass
+    for name in sorted(never_waived(glass)):
+        with pytest.raises(Refused, match="never waived"):
+            life.do(c.Waive(check=name, reason=WORDS), life.by(OPERATOR, steward=True))
+
+
+def test_as_long_as_policy_allows_is_not_too_long() -> None:
+    ticket = whole()
+    exact = replace(ticket, obligations=replace(ticket.obligations, longest=ticket.terms.duration))
+    assert CHECKS["time_bound"](exact)
+    short = replace(exact, obligations=replace(exact.obligations, longest=ticket.terms.duration - 1))
+    assert not CHECKS["time_bound"](short)
 
 
 @pytest.mark.parametrize("name", CHECKS)

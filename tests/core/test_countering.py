@@ -94,6 +94,20 @@ def test_an_offer_is_for_less_or_none(more) -> None:
         counter(asked(), **more)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"duration": 1},
+        {"duration": 7199},
+        {"duration": 7200, "scope": (RW,)},
+        {"duration": None, "scope": (RO,)},
+    ],
+)
+def test_an_offer_is_less_in_one_way_or_the_other(more) -> None:
+    terms = counter(asked(), **more).ticket.offer.terms
+    assert (terms.duration, terms.scope) == (more["duration"] or 7200, more.get("scope", (RO, RW)))
+
+
 def test_an_offer_has_no_field_for_anything_else() -> None:
     assert set(c.Counter.__struct_fields__) == {"digest", "duration", "scope", "comment"}
 

@@ -17,6 +17,7 @@ from muniment.core.approving import decider
 from muniment.core.errors import MunimentError
 from muniment.core.filing import named_references, unmet
 from muniment.core.identity import Identity
+from muniment.core.separation import require_independent
 from muniment.core.verdict import Obligations, Stage
 
 INCIDENT = {"kind": "break_glass", "incident": "INC-1", "requester": REQUESTER, "duration": 3600}
@@ -39,6 +40,12 @@ def broken(**changes) -> Life:
 
 def approving(life: Life, who: str = LEAD, **facts):
     return life.do(c.Approve(digest=life.ticket.digest), replace(life.lead(who), **facts))
+
+
+def test_the_code_says_what_was_not_to_be_done_alone() -> None:
+    ticket = in_status("active").ticket
+    for act, code in (("approve", "refused.self-approval"), ("review", "refused.self-review")):
+        assert refusal(require_independent, ticket, Identity(id=REQUESTER), (), act).code == code
 
 
 # ── who approves, when ──

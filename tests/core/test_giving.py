@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from core.lives import (
@@ -31,7 +32,7 @@ from muniment.core.events import Kept
 from muniment.core.fulfilling import MAX_MESSAGE, OVERDUE_AFTER
 from muniment.core.instants import wire
 from muniment.core.scope import Privilege
-from muniment.core.verdict import Stage
+from muniment.core.verdict import Evaluation, Stage
 
 
 def start(life: Life, *, said=None, held=(), ticketed=(), **facts):
@@ -93,6 +94,26 @@ def test_what_policy_does_not_permit_now_is_denied(facts, reason: str) -> None:
     life = in_status("approved")
     [event] = start(life, **facts)
     assert event == e.RequestDenied(by="policy", reasons=(reason,))
+
+
+def test_a_no_keeps_what_policy_was_asked_and_answered() -> None:
+    asked = Evaluation(
+        principal='Human::"ann"',
+        action="request",
+        resource='Privilege::"p"',
+        context={},
+        allowed=False,
+        determining=(),
+    )
+    said = replace(verdict(permitted=False), evaluations=(asked,), entities=({"uid": {}},))
+    [event] = start(in_status("approved"), said=said)
+    assert (event.policies, event.evaluations, event.entities) == ("sha256:aa", (asked,), ({"uid": {}},))
+
+
+def test_an_approval_without_a_login_is_of_no_assurance() -> None:
+    for assurance, kind in ((UNSET, e.ProvisioningStarted), (1, e.RequestDenied), (3, e.RequestDenied)):
+        [event] = start(in_status("approved"), said=demanding(assurance=assurance))
+        assert isinstance(event, kind)
 
 
 def demanding(**changes):
@@ -281,12 +302,47 @@ def test_trouble_with_the_end_is_recorded_when_it_is_new_and_found_when_it_lasts
     assert [event.finding for event in over if isinstance(event, e.FindingResolved)] == [finding.finding]
 
 
+def test_what_is_late_is_a_finding_beside_others_and_names_what_was_given() -> None:
+    life = in_status("provisioning").grant(RW, SUPER)
+    assert [finding.type for finding in life.ticket.findings] == ["excess"]
+    life.now += OVERDUE_AFTER
+    said = life.do(c.FailRevocation(code="target.unavailable", message="no answer"), life.system())
+    assert [(event.type, event.scope) for event in said if isinstance(event, e.FindingRaised)] == [
+        ("overdue", (RW, SUPER))
+    ]
+
+
+@pytest.mark.parametrize("status", ["provisioning", "active"])
+def test_what_a_signal_ended_is_for_somebody_to_look_at(status: str) -> None:
+    life = in_status(status)
+    ended = life.do(c.End(cause="signal"), life.system())
+    [ordered] = [event for event in ended if isinstance(event, e.RevocationOrdered)]
+    assert ordered.cause == "signal"
+    [found] = [event for event in ended if isinstance(event, e.FindingRaised)]
+    assert (found.finding, found.type, found.severity, found.scope) == ("1", "signal", "high", (RW,))
+    assert found.message == f"a signal about {BENEFICIARY} ended req_1"
+    other = in_status(status)
+    assert "FindingRaised" not in kinds(other.do(c.End(cause="revoked"), other.system()))
+
+
+def test_what_a_signal_ended_is_found_as_it_was_given() -> None:
+    life = in_status("active")
+    life.ticket = replace(life.ticket, granted=(SUPER, RW))
+    [found] = [
+        each for each in life.do(c.End(cause="signal"), life.system()) if isinstance(each, e.FindingRaised)
+    ]
+    assert found.scope == (SUPER, RW)
+
+
 def test_foreign_words_are_kept_visible_and_short() -> None:
     life = in_status("provisioning")
     failed = life.do(c.FailProvisioning(code="x", message="\x1b[2J" + "y" * 5000), life.system())[0]
     assert "\x1b" not in failed.message
     assert len(failed.message) == MAX_MESSAGE
     assert failed.message.endswith("…")
+    plain = in_status("provisioning")
+    cut = plain.do(c.FailProvisioning(code="x", message="y" * 1001), plain.system())[0]
+    assert cut.message == "y" * 999 + "…"
     other = in_status("provisioning")
     assert other.do(c.FailProvisioning(code="x", message="short"), other.system())[0].message == "short"
 

@@ -159,6 +159,10 @@ def test_the_beneficiary_and_machines_never_agree() -> None:
     assert code(approve, staged(FIRST, CONSENT), BENEFICIARY, "consent") == "refused.not-a-person"
     life = staged(FIRST, CONSENT, beneficiary=OWNER)
     assert code(approve, life, OWNER, "consent") == "refused.self-approval"
+    machine = staged(FIRST, replace(CONSENT, approvers=("service_account:deploy",)))
+    assert code(approve, machine, "service_account:deploy", "consent") == "refused.not-a-person"
+    gone = person(OWNER, active=False)
+    assert code(approve, staged(FIRST, CONSENT), OWNER, "consent", actor=gone) == "refused.inactive"
 
 
 # ── delegation ──
@@ -226,6 +230,15 @@ def test_a_vote_for_somebody_is_theirs_too() -> None:
     assert life.ticket.approvals_in("dba-leads") == 2
 
 
+def test_whom_they_report_to_is_named_the_first_of_several() -> None:
+    above = ("human:zoe@example.com", OWNER, REQUESTER)
+    life = staged(FIRST)
+    life.owners = (OWNER,)
+    with pytest.raises(Refused, match=f"reports to {REQUESTER} and cannot decide on behalf") as caught:
+        for_another(life, GUS, given_to(GUS), superiors=above)
+    assert caught.value.code == "refused.not-delegated"
+
+
 def test_ones_own_authority_comes_first() -> None:
     life = Life().submit(verdict(needed=2))
     theirs = replace(authority(LEAD), delegation=given_to(LEAD2))
@@ -290,6 +303,7 @@ PEOPLE = {"lead": person(LEAD), "gus": person(GUS), "left": person(FAY, active=F
         ("lead", "gus", 24, 24, Invalid),
         ("lead", "gus", -2, 0, Invalid),
         ("lead", "gus", 0, 90 * 24, None),
+        ("lead", "gus", -48, 90 * 24, None),
         ("lead", "gus", 0, 90 * 24 + 1, Invalid),
     ],
 )

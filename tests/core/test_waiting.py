@@ -13,6 +13,7 @@ from muniment.core import commands as c
 from muniment.core import events as e
 from muniment.core.due import due
 from muniment.core.errors import Refused
+from muniment.core.instants import wire
 
 MINUTE = timedelta(minutes=1)
 BOSS = "human:boss@example.com"
@@ -60,6 +61,18 @@ def test_in_this_order(obliged, happens) -> None:
 
 def test_nothing_of_it_where_policy_does_not_say_so() -> None:
     assert controllers(Life().submit()) == ["lapse 1440"]
+
+
+@pytest.mark.parametrize("status", ["pending", "approved"])
+def test_what_could_not_begin_in_its_window_is_over_at_its_very_end(status: str) -> None:
+    life = Life(starts_at=wire(NOW + HOUR)).submit(verdict(lapse_after=86_400))
+    if status == "approved":
+        life.approve()
+    life.now = life.ticket.expiry - timedelta(microseconds=1)
+    assert life.do(c.Lapse(), life.system()) == ()
+    life.now = life.ticket.expiry
+    [event] = life.do(c.Lapse(), life.system())
+    assert event.reason == "its window was over before access could begin"
 
 
 def test_a_decision_begins_the_waiting_anew() -> None:

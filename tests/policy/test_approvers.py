@@ -22,7 +22,6 @@ from policy.world import (
     ticket,
 )
 
-
 APPROVE = 'permit (principal, action == Action::"approve", resource);'
 
 

@@ -127,7 +127,9 @@ class TestEachPerson:
         yes = PERMIT[:-1] + f' unless {{ principal == Human::"{one}@example.com" }};'
         verdict = judge(policy(f'@id("a") {yes}'), None, requester, beneficiary)
         assert verdict.reasons == (f"no policy permits {refused} to have orders_rw on pg-prod",)
-        assert judge(policy(f'@id("a") {PERMIT} @id("b") {no}'), None, requester, beneficiary).determining == ("b",)
+        assert judge(
+            policy(f'@id("a") {PERMIT} @id("b") {no}'), None, requester, beneficiary
+        ).determining == ("b",)
 
     def test_the_nearest_who_is_active_and_a_person_is_judged_too(self):
         """Of owners the first, unless the requester is one of them: then they are judged already."""
@@ -259,7 +261,6 @@ class TestContext:
         rules = policy(f'@id("a") {PERMIT[:-1]} when {{ {condition} }};')
         assert judge(rules, on=on).permitted
         assert not judge(policy(f'@id("a") {PERMIT[:-1]} unless {{ {condition} }};'), on=on).permitted
-
 
     def test_what_a_connector_does_not_say_it_cannot(self):
         promised = SimpleNamespace(native_expiry=True, ends_sessions=True)

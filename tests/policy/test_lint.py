@@ -106,7 +106,9 @@ def test_never_speaks(head, condition):
 
 def test_several_things_at_once_are_said():
     never = NEVER["two values"]
-    (finding,) = [f for f in lint(policy(f'@id("a") {PERMIT[:-1]} {never};').rules, []) if f.rule == "never-speaks"]
+    (finding,) = [
+        f for f in lint(policy(f'@id("a") {PERMIT[:-1]} {never};').rules, []) if f.rule == "never-speaks"
+    ]
     assert finding.message.endswith("name would have to be several things at once")
 
 

@@ -22,8 +22,7 @@ PICKY = (
 )
 BROKEN = (
     f'@id("decide") {APPROVE}',
-    '@id("sum") forbid (principal, action == Action::"approve", resource) '
-    'when { context.stage == "platform" && resource.minutes + 9223372036854775807 > 0 };',
+    '@id("sum") forbid (principal, action == Action::"approve", resource) when { context.stage == "platform" && resource.minutes + 9223372036854775807 > 0 };',
 )
 
 

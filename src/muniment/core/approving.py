@@ -73,11 +73,11 @@ def _require_signature(ticket: Ticket, command: c.Approve, facts: c.Facts) -> No
 
 def _require_assurance(ticket: Ticket, facts: c.Facts, now: datetime) -> None:
     """Where policy demands it, whoever approves was there just now, and proved it well enough."""
-    if why := falls_short(ticket.obligations, facts.login, now):
-        wanted = ticket.obligations.assurance if ticket.obligations else 0
+    owed = ticket.obligations
+    if owed is not None and (why := falls_short(owed, facts.login, now)):
         raise Refused(
-            f"policy demands assurance {wanted} of the login that approves {ticket.id}, and {why}",
-            remedy=f"Sign in again at /auth/login?level={wanted}, then approve.",
+            f"policy demands assurance {owed.assurance} of the login that approves {ticket.id}, and {why}",
+            remedy=f"Sign in again at /auth/login?level={owed.assurance}, then approve.",
             code="refused.assurance-required",
         )
 

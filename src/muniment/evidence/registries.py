@@ -224,10 +224,10 @@ class Registries:
 def faults(parts: Iterable[Rests]) -> Iterator[Place]:
     """Decisions that rest on what no registry holds: keys, delegations, names; and tokens that nobody might make."""
     parts = list(parts)
-    keys = _together(part.keys for part in parts)
-    handed = _together(part.handed for part in parts)
-    aliases = _together(part.aliases for part in parts)
-    says = _together(part.says for part in parts)
+    keys = together(part.keys for part in parts)
+    handed = together(part.handed for part in parts)
+    aliases = together(part.aliases for part in parts)
+    says = together(part.says for part in parts)
     for part in parts:
         for made in part.made:
             names = {made.maker, *aliases.get(made.maker, ())}
@@ -246,7 +246,7 @@ def faults(parts: Iterable[Rests]) -> Iterator[Place]:
                 yield _at(decided.place, fault)
 
 
-def _together(parts: Iterable[dict[str, tuple[T, ...]]]) -> dict[str, list[T]]:
+def together(parts: Iterable[dict[str, tuple[T, ...]]]) -> dict[str, list[T]]:
     """What each part has under a name."""
     found: dict[str, list[T]] = {}
     for part in parts:
@@ -274,14 +274,14 @@ def _lent(borrowed: Borrowed, known: list[Handed]) -> str | None:
 def _had_say(made: Made, names: set[str], says: dict[str, list[Say]]) -> bool:
     """Whether the maker was an operator on record, or answered for whose token it is, and did not cease to by then."""
     return any(
-        each.operator for each in _believed(made.place.index, made.at, says.get(made.maker, []))
+        each.operator for each in believed(made.place.index, made.at, says.get(made.maker, []))
     ) or any(
         not names.isdisjoint(each.owners)
-        for each in _believed(made.place.index, made.at, says.get(made.identity, []))
+        for each in believed(made.place.index, made.at, says.get(made.identity, []))
     )
 
 
-def _believed(index: int, at: str, known: list[Say]) -> Iterator[Say]:
+def believed(index: int, at: str, known: Iterable[Say]) -> Iterator[Say]:
     """What was on record at a place in the log: the last, and what another node may not have heard the end of yet."""
     before = sorted((each for each in known if each.index < index), key=lambda each: each.index)
     for each, following in pairwise((*before, None)):

@@ -32,9 +32,11 @@ from muniment.core.events import (
 )
 from muniment.core.ticket import Recorded, Ticket, evolve
 from muniment.evidence.judging import judge
+from muniment.evidence.lifting import LIFT, Lifted, Lifts
+from muniment.evidence.lifting import faults as unlifted
 from muniment.evidence.policy_sets import PolicySets
 from muniment.evidence.reconciling import Reconciliations
-from muniment.evidence.registries import Place, Registries, Rests
+from muniment.evidence.registries import Place, Registries, Rests, together
 from muniment.evidence.registries import faults as unfounded
 from muniment.evidence.tokens import TOKEN, Tokens
 from muniment.ledger.entry import Entry
@@ -67,7 +69,7 @@ _REGISTRY = {
     "key-": KEYS,
     "login-": LOGINS,
     "token-": TOKEN,
-    "lift-": "lift:",
+    "lift-": LIFT,
 }
 _REGISTRY_KINDS = {
     event.kind: home
@@ -86,6 +88,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     cited: dict[str, Place]  # policy sets that decisions rest on: digest, and the first such decision
     open: int  # tickets that have not ended
     rests: Rests = Rests()  # on what other streams hold
+    lifted: Lifted = Lifted()  # disablements that people lifted
 
 
 class TicketRules:
@@ -106,6 +109,7 @@ class TicketRules:
         self._registries = Registries()
         self._reconciliations = Reconciliations()
         self._tokens = Tokens()
+        self._lifts = Lifts()
         self._checked = 0
         self._fault: Place | None = None
 
@@ -141,7 +145,7 @@ class TicketRules:
         """What was found so far."""
         return Found(
             checked=self._checked, fault=self._fault, adopted=self._policy.adopted, cited=self._cited,
-            open=len(self._tickets), rests=self._registries.seen(),
+            open=len(self._tickets), rests=self._registries.seen(), lifted=self._lifts.seen(),
         )  # fmt: skip
 
     def result(self) -> Level:
@@ -159,7 +163,8 @@ class TicketRules:
             if entry.type not in KINDS:
                 return None
             event = decode_data(entry.type, entry.data)
-            if fault := self._tokens.take(event, entry) or self._reconciliations.take(event, entry):
+            fault = self._tokens.take(event, entry) or self._reconciliations.take(event, entry)
+            if fault := fault or self._lifts.take(event, place, entry):
                 return fault
             self._registries.take(event, place, entry)
             return self._policy.take(event, place.index, entry.actor.id)
@@ -227,6 +232,7 @@ def combine(parts: Iterable[Found]) -> Level:
             fault = f"it rests on the policy set {digest:.80}, which was not adopted before"
             faults.append(msgspec.structs.replace(place, fault=fault))
     faults += unfounded(part.rests for part in parts)
+    faults += unlifted([part.lifted for part in parts], together(part.rests.says for part in parts))
     first = min(faults, key=lambda place: place.index, default=None)
     return Level(
         ok=first is None,

@@ -24,6 +24,7 @@ from muniment.ports import Append, Provisioned, Stream
 from muniment.service.changes import has_say, same_person
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import ERASED, Document
+from muniment.service.standing import current
 from muniment.store.provisioned import SqlProvisioned
 
 STREAM = "lift:"
@@ -64,7 +65,7 @@ def lift(desk: Desk, caller: Caller, identity: str, reason: str) -> Document:
     stream, proposed = _proposed(desk, found.id, rows)
     issuers = tuple(sorted(_issuers(rows)))
     event: LiftProposed | DisablementLifted
-    if desk.governed is None or (proposed and not same_person(desk, proposed.actor, who)):
+    if _alone(desk) or (proposed and not same_person(desk, proposed.actor, who)):
         _require_say(desk, caller)
         event = DisablementLifted(
             identity=found.id, issuers=issuers, proposed_by=proposed.actor if proposed else msgspec.UNSET
@@ -98,6 +99,11 @@ def lift(desk: Desk, caller: Caller, identity: str, reason: str) -> Document:
             "reason": None,
         }  # fmt: skip
     return _document(desk, found.id, rows)
+
+
+def _alone(desk: Desk) -> bool:
+    """Whether one person lifts it: in a trial of a ledger that was never run otherwise, as V4 judges it by the record."""
+    return desk.governed is None and current(desk.store).settings is None
 
 
 def _document(desk: Desk, who: IdentityId, rows: Sequence[Provisioned]) -> Document:
