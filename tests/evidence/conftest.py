@@ -29,6 +29,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
         "active",
     )  # fmt: skip
     tickets = {kind: getattr(office, kind)() for kind in kinds}
+    office.lifted()
     yield Archive(office, office.log(), tickets)
     office.close()
 

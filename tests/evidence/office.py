@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from muniment.cli.starting import start
 from muniment.config import load
 from muniment.core.identity import SYSTEM
 from muniment.core.scope import Privilege
+from muniment.directory.provisioned import DISABLED, Disabled
 from muniment.ledger.canonical import encode
 from muniment.ledger.entry import decode_entry
 from muniment.ledger.merkle import leaf_hash
@@ -30,9 +32,11 @@ from muniment.service import deciding
 from muniment.service.attending import attend
 from muniment.service.filing import Ask, file_request
 from muniment.service.giving import give
+from muniment.service.lifting import lift
 from muniment.service.registry import record_registry
 from muniment.service.sealing import seal
 from muniment.service.taking import take_back
+from muniment.store.provisioned import SqlProvisioned
 
 ORIGIN = "ledger.example.org/evidence"
 NOW = datetime(2026, 11, 23, 10, 0, 0, 123456, tzinfo=UTC)
@@ -118,6 +122,29 @@ class Office:
         self.later(1)
         self.passes += 1
         step(self.desk, "bastion", [ticket], f"pass-{self.passes}")
+
+    # ── outside of tickets ──
+
+    def disabled(self, who: str, *issuers: str) -> None:
+        """As signals of these issuers leave it."""
+        rows = SqlProvisioned(self.desk.store.engine, self.desk.store.marker)
+        for issuer in issuers:
+            body = msgspec.json.encode(Disabled(identity=who, issuer=issuer))
+            rows.add(self.desk.random.bytes(16).hex(), DISABLED, f"{who} {issuer}", body, self.clock.now())
+
+    def lifted(self) -> None:
+        """A disablement that one person proposed to lift, and another agreed."""
+        who, desk = "human:ann@example.com", self.desk
+        self.disabled(who, "https://idp.example.com")
+        governed: Any = SimpleNamespace(
+            approvers=lambda: ("human:cyd@example.com",)
+        )  # two people change things
+        self.desk = dataclasses.replace(desk, governed=governed)
+        for one in ("ops", "cyd"):
+            self.later(120)
+            document = lift(self.desk, self.caller(one), who, "checked, INC-7")
+        self.desk = desk
+        assert document["status"] == "lifted"
 
     # ── whole tickets ──
 

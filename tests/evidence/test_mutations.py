@@ -393,6 +393,8 @@ CORPUS = {
     "signed: more than was approved": Row("V4", "leaf 18", "compare what was granted", in_ticket("closed", "grant-observed", data(granted=[])), REAL, ours=True),
     "signed: longer than was asked": Row("V4", "leaf 17", "later than was asked", in_ticket("closed", "provisioning-started", data(expires_at="2026-11-24T10:00:00.000000Z")), REAL, ours=True),
     "signed: under a policy never adopted": Row("V4", "leaf 14", "was not adopted before", in_ticket("closed", "policy-decided", data(policies="sha256:" + "0" * 64)), REAL, ours=True),
+    "signed: a disablement lifted by who proposed it": Row("V4", "leaf 86", "it takes two people", in_ticket("lifted", "lift-agreed", by("human:ops@example.com")), REAL),
+    "signed: lifted with nobody's proposal": Row("V4", "leaf 85", "nobody proposed it before", lacking("lifted", "lift-proposed"), REAL),
     # ── V5: times that cannot be ──
     "signed: dated later than witnessed": Row("V5", "leaf 7", "was there already", fields(7, at="2026-11-26T10:00:00.000000Z"), REAL, large=(65_535,)),
     "signed: dated back": Row("V5", "leaf {last}", "was not there yet", fields(-1, at="2026-11-23T10:00:00.000000Z"), REAL),
@@ -402,7 +404,9 @@ CORPUS = {
 @pytest.fixture(scope="session")
 def ledgers(archive: Archive) -> Callable[[int], Ledger]:
     """A sound ledger of each size, made once."""
-    TICKETS.update(archive.tickets)
+    TICKETS.update(
+        archive.tickets, lifted=f"lift:{ANN}"
+    )  # which is no ticket, and a stream of its own as well
     COUNT["real"] = len(archive.log)
     return functools.cache(lambda size: ledger_of(archive.log, size))
 

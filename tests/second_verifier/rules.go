@@ -21,6 +21,7 @@ type ticket struct {
 	voices   map[string]bool
 	ends     time.Time
 	needed   int
+	proposer string // who proposed to lift a disablement, where the stream is one of those
 }
 
 type data struct {
@@ -38,6 +39,7 @@ type data struct {
 	LastAt      string   `json:"last_at"`
 	Permitted   bool     `json:"permitted"`
 	Stage       string   `json:"stage"`
+	ProposedBy  string   `json:"proposed_by"`
 	Obligations struct {
 		Stages []struct {
 			Name      string   `json:"name"`
@@ -51,6 +53,7 @@ type data struct {
 // rules: nobody alone, nothing without approval, nothing after its end.
 func rules(entries []*entry) error {
 	tickets := map[string]*ticket{}
+	two := false // it takes two people to change what holds
 	for _, each := range entries {
 		said := data{}
 		json.Unmarshal(each.Data, &said)
@@ -115,6 +118,18 @@ func rules(entries []*entry) error {
 			if t.glass && said.Outcome == "closed" && len(t.voices) < t.needed {
 				return wrong("leaf %d: ticket %q broke the glass, is closed with %d approvals, and needs %d", each.index, each.Ticket, len(t.voices), t.needed)
 			}
+		case "settings-adopted/1":
+			two = true
+		case "lift-proposed/1":
+			t.proposer = each.Actor.ID
+		case "lift-agreed/1":
+			if said.ProposedBy == "" && two {
+				return wrong("leaf %d: %s lifted a disablement alone", each.index, each.Actor.ID)
+			}
+			if said.ProposedBy != "" && (said.ProposedBy != t.proposer || said.ProposedBy == each.Actor.ID) {
+				return wrong("leaf %d: %s lifted a disablement, and nobody else had proposed it", each.index, each.Actor.ID)
+			}
+			t.proposer = ""
 		case "review-recorded/1":
 			if t.people[said.Reviewer] || each.Actor.ID != said.Reviewer {
 				return wrong("leaf %d: %s reviews their own ticket %q", each.index, said.Reviewer, each.Ticket)
