@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             f"tests/core/test_{name}.py"
             for name in (
                 "gate", "giving", "filing", "stages", "countering", "waiting", "extending", "closure", "lifecycle_table", "signed", "budget", "leaving",
-                "quorum", "deciding", "glass",
+                "quorum", "deciding", "glass", "aftermath",
             )
         ),
     ),
