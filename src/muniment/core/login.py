@@ -37,5 +37,5 @@ def falls_short(obligations: Obligations | None, login: Login | None, now: datet
     if login.level < wanted:
         return f"the login has assurance {login.level}"
     if now - parse_instant(login.at) > FRESH:
-        return f"the login is older than {FRESH.total_seconds() / 60:.0f} minutes"
+        return f"the login is older than {FRESH // timedelta(minutes=1)} minutes"
     return None
