@@ -9,7 +9,7 @@
 // through (CVE-2026-56865). Every tile is made from the entries and compared.
 //
 // V1, V2, V3 and V5 are whole. Of V4 there are the rules that matter most: nobody alone, nothing without approval,
-// nothing after its end.
+// nothing after its end, no disablement lifted by one alone.
 package main
 
 import (
