@@ -356,7 +356,7 @@ class Regressions(Runner):
             broken = list(mutants(file, what))
             for test in row.tests:
                 items = [i for i in session.items if i.nodeid == test or i.nodeid.startswith(f"{test}[")]
-                seen = bool(items) and all(self._child(items, mutant) for mutant in broken)
+                seen = bool(items and broken) and all(self._child(items, mutant) for mutant in broken)
                 self.blind += not seen
                 print(
                     f"{'fails' if seen else 'PASSES':<9} {row.name}: {test} without {file}: {what}",
