@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
+from muniment.core.campaign import Campaign
 from muniment.core.drift import Drift
 from muniment.core.due import Action
 from muniment.core.errors import MunimentError
@@ -563,6 +564,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     ticket: Ticket | None = None  # for tickets: the state after these events, which the read model will show
     drift: Drift | None = None  # for findings of drift, the same
+    campaign: Campaign | None = None  # for campaigns, the same
     texts: tuple[Disclosure, ...] = ()
     erased: tuple[str, ...] = ()  # commitments whose text and salt are deleted
     credential: Credential | None = None

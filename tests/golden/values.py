@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from muniment.core import events as e
+from muniment.core.campaign_items import Selection
 from muniment.core.delegation import Delegation
 from muniment.core.identity import Budget, Identity
 from muniment.core.inventory import Item
@@ -227,6 +228,25 @@ VALUES: dict[str, e.Event] = {
     "lift-proposed/1": e.LiftProposed(identity=ANN, issuers=("https://idp.example.com",), reason=SHA),
     "lift-agreed/1": e.DisablementLifted(identity=ANN, issuers=("https://idp.example.com",), proposed_by=CYD),
     "lift-agreed/1 trial": e.DisablementLifted(identity=ANN, issuers=("https://idp.example.com",)),
+    "campaign-opened/1": e.CampaignOpened(
+        campaign="q4", selection=Selection(
+            subjects=("entitlement", "declaration", "identity", "membership"), targets=("pg-prod",), environments=("prod",),
+            privileges=("orders_rw",), classes=("baseline", "excepted", "unexplained"), identities=("human",), groups=("dba-leads",),
+            due_before=AT,
+        ), rules=("owner", "manager", "target-owner", CYD, "group:dba-leads"), due_at=AT, unanswered="revoke", escalate_to="role:operator",
+        valid_for=86400, items=10, singly=2, digest=SHA,
+        sources=(e.CampaignSource(target="pg-prod", inventory="inv_golden", digest=SHA),), left_out=("bastion",), reason=SHA,
+    ),
+    "campaign-items-decided/1": e.CampaignItemsDecided(campaign="q4", items="0-4,6", count=6, decision="keep", reason=SHA),
+    "campaign-items-decided/1 unanswered": e.CampaignItemsDecided(campaign="q4", items="5", count=1, decision="revoke", reason=None),
+    "campaign-reassigned/1": e.CampaignReassigned(campaign="q4", items="7-9", to=CYD, reason=SHA),
+    "campaign-reassigned/1 unanswered": e.CampaignReassigned(campaign="q4", items="7-9", to="role:operator", reason=None),
+    "campaign-reminded/1": e.CampaignReminded(campaign="q4", people=(CYD, "group:dba-leads")),
+    "campaign-signed-off/1": e.CampaignSignedOff(campaign="q4", results=SHA, comment=SHA),
+    "campaign-items-settled/1": e.CampaignItemsSettled(campaign="q4", items="5", outcome="gone", inventory="inv_golden", reason=None),
+    "campaign-items-settled/1 explained": e.CampaignItemsSettled(campaign="q4", items="7", outcome="explained", inventory=None, reason=SHA),
+    "campaign-closed/1": e.CampaignClosed(campaign="q4", kept=8, revoked=1, changed=1, valid_until=AT),
+    "campaign-cancelled/1": e.CampaignCancelled(campaign="q4", reason=SHA),
 }  # fmt: skip
 
 

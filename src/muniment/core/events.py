@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from muniment.core.campaign_items import Selection
 from muniment.core.delegation import Delegation
 from muniment.core.identity import Identity, IdentityId
 from muniment.core.inventory import Item
@@ -501,6 +502,109 @@ class DriftResolved(Event, frozen=True, kw_only=True):
     inventory: str
 
 
+class CampaignSource(msgspec.Struct, frozen=True, kw_only=True):
+    """The inventory of a target that a campaign's list was made of."""
+
+    target: str
+    inventory: str
+    digest: str
+
+
+class CampaignOpened(Event, frozen=True, kw_only=True):
+    """People are asked which standing access is still needed. The list is fixed by this; it lies beside the ledger."""
+
+    kind = "campaign-opened/1"
+
+    campaign: str
+    selection: Selection
+    rules: tuple[str, ...]  # who is asked: "owner", "manager", "target-owner", an identity or "group:NAME"; the first that can
+    due_at: str
+    unanswered: Literal["revoke", "escalate"]  # what becomes of items that nobody decided by then
+    escalate_to: str  # who is asked where no rule names anybody, and then: an identity, "group:NAME", "role:NAME"
+    valid_for: int  # seconds for which what is kept need not be looked at again
+    items: int
+    singly: int  # that many at the beginning of the list are kept one by one
+    digest: str  # SHA-256 of the lines (`core.campaign_items`)
+    sources: tuple[CampaignSource, ...]
+    left_out: tuple[str, ...]  # targets that cannot list what they hold
+    reason: str  # commitment
+
+
+class CampaignItemsDecided(Event, frozen=True, kw_only=True):
+    """A reviewer said what is to become of items; or nobody did, and they are revoked. The last word on an item counts."""
+
+    kind = "campaign-items-decided/1"
+
+    campaign: str
+    items: str  # ranges of places in the list, from 0: "0-99,105"
+    count: int
+    decision: Literal["keep", "revoke", "change"]
+    reason: str | None  # commitment; null: nobody answered
+
+
+class CampaignReassigned(Event, frozen=True, kw_only=True):
+    """Others are asked about items."""
+
+    kind = "campaign-reassigned/1"
+
+    campaign: str
+    items: str
+    to: str  # an identity, "group:NAME", "role:NAME"
+    reason: str | None  # commitment; null: nobody answered in time
+
+
+class CampaignReminded(Event, frozen=True, kw_only=True):
+    """Whoever it waits for was told so."""
+
+    kind = "campaign-reminded/1"
+
+    campaign: str
+    people: tuple[str, ...]  # identities, "group:NAME", "role:NAME"
+
+
+class CampaignSignedOff(Event, frozen=True, kw_only=True):
+    """Somebody who decided nothing in it stands for the result. What is revoked is taken away from here on."""
+
+    kind = "campaign-signed-off/1"
+
+    campaign: str
+    results: str  # SHA-256 of one letter an item: k, r, c
+    comment: str  # commitment
+
+
+class CampaignItemsSettled(Event, frozen=True, kw_only=True):
+    """What was revoked or to be changed is seen to be so, or somebody says what became of it."""
+
+    kind = "campaign-items-settled/1"
+
+    campaign: str
+    items: str
+    outcome: Literal["gone", "covered", "explained"]  # covered: a ticket or another declaration explains it now
+    inventory: str | None  # that shows it; null where the directory does, or a person says so
+    reason: str | None  # commitment; null where it was seen
+
+
+class CampaignClosed(Event, frozen=True, kw_only=True):
+    """Everything that was decided is so."""
+
+    kind = "campaign-closed/1"
+
+    campaign: str
+    kept: int
+    revoked: int
+    changed: int
+    valid_until: str  # what was kept need not be looked at before
+
+
+class CampaignCancelled(Event, frozen=True, kw_only=True):
+    """It is given up before it was signed off: nothing that was decided in it counts."""
+
+    kind = "campaign-cancelled/1"
+
+    campaign: str
+    reason: str  # commitment
+
+
 class DelegationGiven(Event, frozen=True, kw_only=True):
     """An approver handed their authority to somebody for a period."""
 
@@ -690,7 +794,8 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
     IdentityRecorded, IdentityDeactivated, SignalReceived, TargetRegistered, TargetRetired, InventoryTaken,
     ReconciliationMade, DriftRaised, DriftAssigned, DriftExplained, DriftAccepted, DriftRemovalOrdered, DriftResolved,
-    DelegationGiven, DelegationEnded,
+    CampaignOpened, CampaignItemsDecided, CampaignReassigned, CampaignReminded, CampaignSignedOff, CampaignItemsSettled,
+    CampaignClosed, CampaignCancelled, DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
     TokenMade, TokenRevoked,
     LiftProposed, DisablementLifted,

@@ -31,6 +31,7 @@ from muniment.core.events import (
     decode_data,
 )
 from muniment.core.ticket import Recorded, Ticket, evolve
+from muniment.evidence.campaigns import Campaigns
 from muniment.evidence.judging import judge
 from muniment.evidence.lifting import LIFT, Lifted, Lifts
 from muniment.evidence.lifting import faults as unlifted
@@ -60,6 +61,7 @@ _REGISTRY = {
     "inventory-": "inventory:",
     "reconciliation-": "reconciliation:",
     "drift-": "drift:",
+    "campaign-": "campaign:",
     "signal-": "signal:",
     "delegation-": "delegation:",
     "policy-": POLICY,
@@ -108,6 +110,7 @@ class TicketRules:
         self._cited: dict[str, Place] = {}
         self._registries = Registries()
         self._reconciliations = Reconciliations()
+        self._campaigns = Campaigns()
         self._tokens = Tokens()
         self._lifts = Lifts()
         self._checked = 0
@@ -163,7 +166,8 @@ class TicketRules:
             if entry.type not in KINDS:
                 return None
             event = decode_data(entry.type, entry.data)
-            fault = self._tokens.take(event, entry) or self._reconciliations.take(event, entry)
+            kept = (self._tokens, self._reconciliations, self._campaigns)
+            fault = next(filter(None, (each.take(event, entry) for each in kept)), None)
             if fault := fault or self._lifts.take(event, place, entry):
                 return fault
             self._registries.take(event, place, entry)

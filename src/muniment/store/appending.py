@@ -31,7 +31,14 @@ from muniment.store.engine import unavailable, writers_turn
 from muniment.store.families import counting
 from muniment.store.leasing import fences_of, free, take
 from muniment.store.marking import Marker
-from muniment.store.projecting import FIXED, drifts_to_list, registry_row, tickets_to_list, viewers_of
+from muniment.store.projecting import (
+    FIXED,
+    campaigns_to_list,
+    drifts_to_list,
+    registry_row,
+    tickets_to_list,
+    viewers_of,
+)
 from muniment.store.rows import Into, listed, one_of, put, run
 from muniment.store.token_rows import token_row
 
@@ -278,6 +285,7 @@ class Appender:
                 t.registry, [_registered(w) for w in accepted if w.bodies and not w.append.ticket], "replace"
             ),
             drifts_to_list(a.drift for a in appends if a.drift and a.events),
+            campaigns_to_list(a.campaign for a in appends if a.campaign and a.events),
             *_beside(appends),
             Into(t.token, [token_row(a.token, self._marker) for a in appends if a.token], "replace"),
         )

@@ -109,6 +109,12 @@ class SqlStore:
             rows = connection.execute(_SINCE, {"stream": stream, "seq": 0}).all()
         return self.checked(Stream(id=stream, version=0, head=None), rows)[1]
 
+    def further(self, state: Stream) -> tuple[Stream, list[Recorded]]:
+        """What was recorded in a stream since it was read, checked, and where it stands by that."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(_SINCE, {"stream": state.id, "seq": state.version}).all()
+        return self.checked(state, rows)
+
     def whole(self, streams: Collection[str]) -> dict[str, tuple[Stream, list[Recorded]]]:
         """Where streams of any kind stand, with all their events, checked; those that have none are left out.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from muniment.core.campaign import UNDECIDED, Campaign
 from muniment.core.drift import Drift
 from muniment.core.due import due
 from muniment.core.instants import wire
@@ -21,6 +22,8 @@ FIXED = ("requester", "beneficiary", "target", "account")
 
 #: how the streams begin that hold findings of drift
 DRIFT = "drift:"
+#: and those of campaigns
+CAMPAIGN = "campaign:"
 
 _encode_state = msgspec.json.Encoder(order="sorted").encode
 
@@ -39,6 +42,29 @@ def drift_row(drift: Drift) -> dict[str, Any]:
     """A function of the folded state and nothing else (I24)."""
     return {
         "stream": DRIFT + drift.id, "target": drift.target, "status": drift.status, "state": _encode_state(drift)
+    }  # fmt: skip
+
+
+def campaigns_to_list(campaigns: Iterable[Campaign]) -> Into:
+    """The rows of these campaigns, in place of earlier ones."""
+    return Into(t.campaign, [campaign_row(each) for each in campaigns], "replace")
+
+
+def campaign_row(campaign: Campaign) -> dict[str, Any]:
+    """What lists show: its counts, not its items, so that a row stays small however many there are."""
+    at = campaign.next_at
+    return {
+        "stream": CAMPAIGN + campaign.name, "status": campaign.status, "due_at": wire(at) if at else None,
+        "state": _encode_state(
+            {
+                "name": campaign.name, "version": campaign.version, "status": campaign.status,
+                "opened_by": campaign.opened_by, "opened_at": campaign.opened_at, "due_at": campaign.opened.due_at,
+                "items": campaign.opened.items, "undecided": campaign.decisions.count(UNDECIDED),
+                "kept": campaign.count("keep"), "revoked": campaign.count("revoke"),
+                "changed": campaign.count("change"), "unsettled": len(campaign.unsettled()),
+                "signed_by": campaign.signed_by, "ended_at": campaign.closed_at or campaign.cancelled_at,
+            }
+        ),
     }  # fmt: skip
 
 

@@ -7,12 +7,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Table, select, text
 
+from muniment.core import campaign
 from muniment.core.drift import replay
 from muniment.store import tables as t
 from muniment.store.engine import reading, writing
 from muniment.store.events import SqlStore
 from muniment.store.projecting import (
+    CAMPAIGN,
     DRIFT,
+    campaign_row,
     drift_row,
     registry_row,
     ticket_row,
@@ -83,10 +86,24 @@ def _write_drifts(connection: Connection, store: SqlStore, streams: Collection[s
     return rows
 
 
+def _campaigns(store: SqlStore, streams: Collection[str]) -> Rows:
+    found = {stream: campaign.replay(recorded) for stream, (_, recorded) in store.whole(streams).items()}
+    return {stream: campaign_row(each) for stream, each in found.items() if each is not None}
+
+
+def _write_campaigns(connection: Connection, store: SqlStore, streams: Collection[str]) -> Collection[str]:
+    rows = _campaigns(store, streams)
+    put(connection, Into(t.campaign, list(rows.values()), "replace"))
+    return rows
+
+
 _IS_TICKET = t.event.c.stream.startswith("req_", autoescape=True)
 _TICKETS = _Model(t.ticket, _tickets, _write_tickets, _IS_TICKET)
 _REGISTRY = _Model(t.registry, _registry, _write_registry, ~_IS_TICKET)
 _DRIFTS = _Model(t.drift, _drifts, _write_drifts, t.event.c.stream.startswith(DRIFT, autoescape=True))
+_CAMPAIGNS = _Model(
+    t.campaign, _campaigns, _write_campaigns, t.event.c.stream.startswith(CAMPAIGN, autoescape=True)
+)
 
 
 def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -> int:
@@ -96,6 +113,7 @@ def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -
     """
     _rebuild(store, _REGISTRY)
     _rebuild(store, _DRIFTS)
+    _rebuild(store, _CAMPAIGNS)
     return _rebuild(store, _TICKETS, progress)
 
 
@@ -123,7 +141,7 @@ def _hold(connection: Connection, model: _Model) -> None:
 
 def differences(store: SqlStore) -> Iterator[str]:
     """Streams whose live row is not, byte for byte, what their entries say; and rows without entries."""
-    for model in (_TICKETS, _REGISTRY, _DRIFTS):
+    for model in (_TICKETS, _REGISTRY, _DRIFTS, _CAMPAIGNS):
         seen: set[str] = set()
         for chunk in _chunks(store, model):
             live = _live(store, model, chunk)

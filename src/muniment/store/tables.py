@@ -329,3 +329,24 @@ inventory_part = Table(
     Column("body", LargeBinary, nullable=False),  # lines, deflated
     Index("inventory_part_target", "target"),
 )
+
+#: campaigns as lists show them (`projecting.campaign_row`); who is in one is in its items
+campaign = Table(
+    "campaign",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("due_at", Text),  # when a controller must look at it; null: never
+    Column("state", LargeBinary, nullable=False),
+    Index("campaign_status", "status", "stream"),
+    Index("campaign_due", "due_at", "stream"),
+)
+
+#: the items of campaigns, in parts, as those of inventories; the ledger has their digest
+campaign_part = Table(
+    "campaign_part",
+    metadata,
+    Column("list", Text, primary_key=True),  # the digest
+    Column("part", Integer, primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # lines, deflated
+)
