@@ -88,6 +88,7 @@ class _Part(Protocol):
 
 def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tuple[list[_Part], list[str]]:
     """What runs, in the order in which it ends; and what to say once it does."""
+    from muniment.controllers.campaigns import CampaignLoop
     from muniment.controllers.people import People
     from muniment.controllers.runtime import Controllers
     from muniment.core.instants import parse_duration
@@ -111,6 +112,7 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tu
             from muniment.controllers.reconcile import Reconciling
 
             parts.append(Reconciling(desk, config.reconcile.pause, _node()))
+        parts.append(CampaignLoop(desk, _node()))
         parts += _outward(session, config, desk)
         said.append(f"The controllers run, for {len(desk.targets)} targets.")
     return parts, said

@@ -271,9 +271,7 @@ def own(item: CampaignItem, names: Collection[str], above: Collection[str]) -> b
 # ── what may happen ──
 
 
-def opening(
-    event: e.CampaignOpened, now: datetime
-) -> tuple[e.Event, ...]:
+def opening(event: e.CampaignOpened, now: datetime) -> tuple[e.Event, ...]:
     """Begin. Raises `Invalid` for a campaign that could not be held."""
     due = parse_instant(event.due_at)
     if not now < due <= now + LONGEST_OPEN:
@@ -368,15 +366,14 @@ def _keepable(campaign: Campaign, places: Sequence[int], items: Sequence[Campaig
             )
 
 
-def reassign(
-    campaign: Campaign, places: Sequence[int], to: str, reason: str
-) -> tuple[e.Event, ...]:
+def reassign(campaign: Campaign, places: Sequence[int], to: str, reason: str) -> tuple[e.Event, ...]:
     """Others are asked."""
     _undone(campaign, "reassigned")
     if not places:
         raise Invalid("no items are named", remedy="Name at least one.")
     return tuple(
-        e.CampaignReassigned(campaign=campaign.name, items=part, to=to, reason=reason) for part in ranges(places)
+        e.CampaignReassigned(campaign=campaign.name, items=part, to=to, reason=reason)
+        for part in ranges(places)
     )
 
 
@@ -397,7 +394,8 @@ def unanswered(campaign: Campaign, now: datetime) -> tuple[e.Event, ...]:
         return ()
     to = campaign.opened.escalate_to
     return tuple(
-        e.CampaignReassigned(campaign=campaign.name, items=part, to=to, reason=None) for part in ranges(places)
+        e.CampaignReassigned(campaign=campaign.name, items=part, to=to, reason=None)
+        for part in ranges(places)
     )
 
 
@@ -408,7 +406,9 @@ def remind(campaign: Campaign, people: Sequence[str], now: datetime) -> tuple[e.
     return (e.CampaignReminded(campaign=campaign.name, people=tuple(people)),)
 
 
-def sign_off(campaign: Campaign, who: Identity, comment: str, *, same: Mapping[IdentityId, Collection[str]]) -> tuple[e.Event, ...]:
+def sign_off(
+    campaign: Campaign, who: Identity, comment: str, *, same: Mapping[IdentityId, Collection[str]]
+) -> tuple[e.Event, ...]:
     """Somebody who neither opened it nor decided anything in it stands for the result.
 
     Args:
@@ -439,7 +439,12 @@ def sign_off(campaign: Campaign, who: Identity, comment: str, *, same: Mapping[I
 
 
 def settle(
-    campaign: Campaign, places: Collection[int], outcome: Outcome, *, inventory: str | None = None, reason: str | None = None
+    campaign: Campaign,
+    places: Collection[int],
+    outcome: Outcome,
+    *,
+    inventory: str | None = None,
+    reason: str | None = None,
 ) -> tuple[e.Event, ...]:
     """Items that were not kept are seen to be gone, or somebody says what became of them."""
     if campaign.status != "removing":

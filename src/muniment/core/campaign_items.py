@@ -14,6 +14,7 @@ import msgspec
 
 from muniment.core.errors import Invalid
 from muniment.core.identity import IdentityId, Kind
+from muniment.core.inventory import Item
 
 #: an entitlement that stands without a ticket; a line of the baseline, or an exception, that nobody holds; an identity
 #: that is no person; a person in a group
@@ -56,6 +57,7 @@ class CampaignItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     resource: str | None = None
     nested: bool = False
     grantor: str | None = None
+    ticket: str | None = None  # that the target says it was given for
     standing: Standing | None = None
     identity: IdentityId | None = None  # of an identity, or of whoever is in the group
     group: str | None = None
@@ -63,6 +65,14 @@ class CampaignItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     owners: tuple[IdentityId, ...] = ()  # who answers for it
     until: str | None = None  # when it must be looked at again, or is over
     line: str | None = None  # digest of the declaration that explains it
+
+    @property
+    def held(self) -> Item:
+        """The line of an inventory that has it, but for who gave it."""
+        return Item(
+            account=self.account or "", privilege=self.privilege or "", resource=self.resource, ticket=self.ticket,
+            nested=self.nested,
+        )  # fmt: skip
 
     @property
     def what(self) -> str:

@@ -517,10 +517,14 @@ class CampaignOpened(Event, frozen=True, kw_only=True):
 
     campaign: str
     selection: Selection
-    rules: tuple[str, ...]  # who is asked: "owner", "manager", "target-owner", an identity or "group:NAME"; the first that can
+    rules: tuple[
+        str, ...
+    ]  # who is asked: "owner", "manager", "target-owner", an identity or "group:NAME"; the first that can
     due_at: str
     unanswered: Literal["revoke", "escalate"]  # what becomes of items that nobody decided by then
-    escalate_to: str  # who is asked where no rule names anybody, and then: an identity, "group:NAME", "role:NAME"
+    escalate_to: (
+        str  # who is asked where no rule names anybody, and then: an identity, "group:NAME", "role:NAME"
+    )
     valid_for: int  # seconds for which what is kept need not be looked at again
     items: int
     singly: int  # that many at the beginning of the list are kept one by one
@@ -579,7 +583,9 @@ class CampaignItemsSettled(Event, frozen=True, kw_only=True):
 
     campaign: str
     items: str
-    outcome: Literal["gone", "covered", "explained"]  # covered: a ticket or another declaration explains it now
+    outcome: Literal[
+        "gone", "covered", "explained"
+    ]  # covered: a ticket or another declaration explains it now
     inventory: str | None  # that shows it; null where the directory does, or a person says so
     reason: str | None  # commitment; null where it was seen
 

@@ -102,7 +102,11 @@ def _decided(before: Campaign, event: e.CampaignItemsDecided, entry: Entry) -> s
 def _reassigned(before: Campaign, event: e.CampaignReassigned, entry: Entry) -> str | None:
     numbers(event.items, before.opened.items)
     if event.reason is not None:
-        return None if is_human(entry.actor.id) else f"{entry.actor.id} is no person, and gives a person's reason"
+        return (
+            None
+            if is_human(entry.actor.id)
+            else f"{entry.actor.id} is no person, and gives a person's reason"
+        )
     late = parse_instant(entry.at) >= before.due and before.opened.unanswered == "escalate"
     sound = entry.actor.id == SYSTEM and late and event.to == before.opened.escalate_to
     return None if sound else "nobody says why, and it is not for want of an answer in time"
@@ -139,4 +143,6 @@ def _closed(before: Campaign, event: e.CampaignClosed, entry: Entry) -> str | No
     if entry.actor.id != SYSTEM:
         return f"{entry.actor.id} closes it, and only {SYSTEM} does"
     valid = (parse_instant(event.valid_until) - parse_instant(entry.at)).total_seconds()
-    return "what it keeps stands for longer than it was opened for" if valid > before.opened.valid_for else None
+    return (
+        "what it keeps stands for longer than it was opened for" if valid > before.opened.valid_for else None
+    )

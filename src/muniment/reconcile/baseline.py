@@ -5,6 +5,7 @@ It is read as it was adopted: what lies on disk is a wish until two people have 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,16 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
         where = "" if self.resource is None else f" ({self.resource})"
         return f"{self.kind}: {self.account} has {self.privilege}{where}"
 
+    @property
+    def key(self) -> tuple[str, str, str | None, bool]:
+        """Which entitlement, on its target."""
+        return (self.account, self.privilege, self.resource, self.nested)
+
+    @property
+    def digest(self) -> str:
+        """Of all that the line says: said in another way, by whoever agreed to that, it is another line."""
+        return f"sha256:{hashlib.sha256(_encode(self)).hexdigest()}"
+
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: str
@@ -63,6 +74,9 @@ class _Exception(_Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     standing: tuple[_Standing, ...] = ()
     exceptions: tuple[_Exception, ...] = ()
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @lru_cache(maxsize=4)

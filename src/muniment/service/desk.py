@@ -50,6 +50,7 @@ from muniment.ports import (
 )
 from muniment.service.attention import Attention
 from muniment.service.authority import Delegations, Standing, delegated
+from muniment.service.campaigns import Campaigns
 from muniment.service.in_force import Governed
 from muniment.service.noticing import notices
 from muniment.store.events import SqlStore
@@ -125,6 +126,11 @@ class Desk:
     def delegations(self) -> Delegations:
         """Who decides for whom, by the store's entries."""
         return Delegations(self.store)
+
+    @cached_property
+    def campaigns(self) -> Campaigns:
+        """Campaigns of recertification, by the store's entries."""
+        return Campaigns(self.store)
 
     @property
     def clock(self) -> Clock:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from muniment.core import events as e
+from muniment.core.campaign import Campaign
 from muniment.core.ticket import Ticket
 from muniment.ports import Notice
 
@@ -44,6 +45,40 @@ def notices(ticket: Ticket, events: Iterable[e.Event], owners: tuple[str, ...] =
                 yield _notice(ticket, "lapsed", own, f"lapsed: {event.reason}")
             case _:
                 pass
+
+
+def campaign_notices(
+    before: Campaign | None,
+    after: Campaign,
+    events: Iterable[e.Event],
+    waits_for: Callable[[], tuple[str, ...]],
+    at: str,
+) -> Iterator[Notice]:
+    """Of what happened to a campaign. ``waits_for``: who is asked about what nobody has decided, or to sign it off."""
+
+    def notice(kind: str, to: tuple[str, ...], said: str) -> Notice:
+        name = after.name
+        return Notice(
+            kind=f"campaign-{kind}", ticket=f"campaign:{name}", at=at, to=to, text=f"campaign {name} {said}"
+        )
+
+    by = after.opened.due_at
+    for event in events:
+        match event:
+            case e.CampaignOpened():
+                yield notice("opened", waits_for(), f"asks you what is still needed, by {by}")
+            case e.CampaignReassigned():
+                yield notice(
+                    "reassigned", (event.to,), f"asks you about items that others were asked about, by {by}"
+                )
+            case e.CampaignReminded():
+                yield notice("reminded", event.people, f"still waits for you, by {by}")
+            case e.CampaignClosed():
+                yield notice("closed", (after.opened_by,), "is closed: everything is as it was decided")
+            case _:
+                pass
+    if after.status == "decided" and (before is None or before.status != "decided"):
+        yield notice("decided", waits_for(), "is decided, and waits for somebody to sign it off")
 
 
 def _notice(ticket: Ticket, kind: str, to: Iterable[str], said: str) -> Notice:

@@ -12,7 +12,7 @@ take two people, explains it, or it is gone. A crash between two steps leaves fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -74,7 +74,7 @@ def reconcile(desk: Desk, actor: Actor, target: Target) -> Run:
         TargetUnavailable: it did not answer; nothing is recorded.
         Misconfigured: DuckDB is not installed, or the baseline cannot be used.
     """
-    declared = [each for each in parse(desk.baseline()) if each.target == target.id]
+    declared = declared_on(desk, target.id)
     separate = target.connector.capabilities.separate
     mark, began = desk.store.last_entry(), desk.clock.now()
     before = dict(_live(desk, target.id))
@@ -87,11 +87,11 @@ def reconcile(desk: Desk, actor: Actor, target: Target) -> Run:
         over = ticket.expiry is None or ticket.expiry <= now
         return ticket.status == "active" and ticket.id not in after and ticket.read_back and not over
 
-    tickets = {**before, **after}.values()
+    tickets, kept = {**before, **after}.values(), desk.campaigns.rulings().kept
     world = _world(desk, target, declared, now)
     expected = r.first_of(
         r.tickets_expect(tickets, steady, separate=separate),
-        _declared(declared, now, lambda each: _note(desk, each, world, now)),
+        _declared(declared, now, lambda each: _note(desk, each, world, now, kept.get(each.digest, now))),
     )
     items = reading.items
     busy = {ticket.terms.account for ticket in after.values()}
@@ -114,10 +114,47 @@ def reconcile(desk: Desk, actor: Actor, target: Target) -> Run:
 
 def explained(desk: Desk, target: Target, items: Sequence[Item]) -> list[r.Expected | None]:
     """What explains each of these holdings now, without comparing the whole target."""
-    separate, now = target.connector.capabilities.separate, desk.clock.now()
-    declared = [each for each in parse(desk.baseline()) if each.target == target.id]
     accounts = {(target.id, item.account) for item in items}
     tickets = [ticket for found in desk.store.sharing(accounts).values() for ticket in found]
+    return _explained(desk, target, items, tickets)
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target was last seen to hold in full, what explains each of it, and what is declared there."""
+
+    inventory: Inventory
+    items: tuple[tuple[Item, r.Expected | None], ...]
+    declared: tuple[Declared, ...]  # that counts now
+    kept: Mapping[str, datetime]  # of its lines, until when a campaign keeps them
+    world: r.World
+
+
+def standing(desk: Desk, target: Target) -> Standing | None:
+    """As the last complete inventory has it; None if there is none whose lines are kept."""
+    inventory, now = _complete(desk, target.id), desk.clock.now()
+    if inventory is None:
+        return None
+    items = list(inventories.items_of(desk, inventory))
+    by = _explained(desk, target, items, (ticket for _, ticket in _live(desk, target.id)))
+    declared = declared_on(desk, target.id)
+    return Standing(
+        inventory=inventory, items=tuple(zip(items, by, strict=True)),
+        declared=tuple(each for each in declared if each.kind == "standing" or each.until > now),
+        kept=desk.campaigns.rulings().kept, world=_world(desk, target, declared, now),
+    )  # fmt: skip
+
+
+def declared_on(desk: Desk, target: str) -> list[Declared]:
+    """What two people declared to stand there, but for what a campaign revoked since."""
+    revoked = desk.campaigns.rulings().revoked
+    return [each for each in parse(desk.baseline()) if each.target == target and each.digest not in revoked]
+
+
+def _explained(
+    desk: Desk, target: Target, items: Sequence[Item], tickets: Iterable[Ticket]
+) -> list[r.Expected | None]:
+    separate, now = target.connector.capabilities.separate, desk.clock.now()
+    declared = declared_on(desk, target.id)
     expected = r.first_of(
         r.tickets_expect(tickets, lambda _: False, separate=separate),
         _declared(declared, now, lambda _: None),
@@ -168,11 +205,14 @@ def _changed(
 
 def _last_complete(desk: Desk, target: str) -> list[Item] | None:
     """What the last complete inventory listed, if its lines are there and ours."""
+    last = _complete(desk, target)
+    return None if last is None else list(inventories.items_of(desk, last))
+
+
+def _complete(desk: Desk, target: str) -> Inventory | None:
     kept = SqlInventories(desk.store.engine).kept(target)
-    for each in reversed(inventories.of_target(desk, target)):
-        if each.taken.complete and (each.id in kept or not each.taken.holdings):
-            return list(inventories.items_of(desk, each))
-    return None
+    every = reversed(inventories.of_target(desk, target))
+    return next((x for x in every if x.taken.complete and (x.id in kept or not x.taken.holdings)), None)
 
 
 def _declared(
@@ -189,7 +229,7 @@ def _declared(
         )  # fmt: skip
 
 
-def _note(desk: Desk, each: Declared, world: r.World, now: datetime) -> r.Note | None:
+def _note(desk: Desk, each: Declared, world: r.World, now: datetime, kept_until: datetime) -> r.Note | None:
     owner = desk.directory.get(each.owner)
     if owner is None or not owner.active:
         return r.Note(
@@ -204,7 +244,7 @@ def _note(desk: Desk, each: Declared, world: r.World, now: datetime) -> r.Note |
             severity="high",
             message=f"{holders[0].id} holds this, and is gone: {each.reference}",
         )
-    if each.kind == "standing" and each.until <= now:
+    if each.kind == "standing" and max(each.until, kept_until) <= now:
         return r.Note(
             type="overdue", severity="medium",
             message=f"{each.owner} had to look at this again by {each.until.date()}: {each.reference}",

@@ -58,7 +58,9 @@ class SqlCampaigns:
         """The lines of a list in their order. Raises `IntegrityError` for rows that are damaged."""
         c = t.campaign_part.c
         with reading(self._engine) as connection:
-            bodies = connection.execute(select(c.body).where(c.list == digest).order_by(c.part)).scalars().all()
+            bodies = (
+                connection.execute(select(c.body).where(c.list == digest).order_by(c.part)).scalars().all()
+            )
         for body in bodies:
             try:
                 yield from zlib.decompress(blob(body)).splitlines()
@@ -68,9 +70,7 @@ class SqlCampaigns:
                     remedy="Keep the database as it is, and restore a backup beside it.",
                 ) from error
 
-    def page(
-        self, *, statuses: Collection[Status] = (), after: str = "", limit: int = 100
-    ) -> list[Listed]:
+    def page(self, *, statuses: Collection[Status] = (), after: str = "", limit: int = 100) -> list[Listed]:
         """Those behind ``after``, by their names."""
         c = t.campaign.c
         query = select(c.state).where(c.stream > CAMPAIGN + after)
