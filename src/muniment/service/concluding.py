@@ -26,11 +26,13 @@ from muniment.core.campaign_items import CampaignItem
 from muniment.core.drift import Drift
 from muniment.core.errors import Conflict, Misconfigured, MunimentError, Refused
 from muniment.core.events import Event
+from muniment.core.identity import Identity
 from muniment.core.reconciling import key_of
 from muniment.ports import Append, Claim, Target
 from muniment.reconcile.baseline import parse
 from muniment.service import certifying, reconciling, removing
 from muniment.service.desk import CONTROLLER, Desk
+from muniment.service.selecting import owners_of
 from muniment.store.projecting import DRIFT
 
 #: findings ordered and carried out at once: as long as a lease lasts, at most
@@ -198,6 +200,13 @@ def _elsewhere(desk: Desk, campaign: Campaign, items: Sequence[CampaignItem]) ->
                 found["covered"].append(place)
     for outcome, settled in found.items():
         _settle(desk, campaign.name, settled, outcome, None)
+
+
+def _has_others(desk: Desk, campaign: Campaign, place: int, who: Identity) -> bool:
+    """Whether others answer for an identity than when the campaign was opened, which was to be changed."""
+    item = desk.campaigns.items(campaign)[place]
+    change = item.subject == "identity" and campaign.decision(place) == "change"
+    return change and owners_of(desk, who) != item.owners
 
 
 def _settle(desk: Desk, name: str, places: Iterable[int], outcome: Outcome, inventory: str | None) -> None:
