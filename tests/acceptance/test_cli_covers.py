@@ -15,6 +15,7 @@ from muniment.cli.backend import Backend, Extension, Looked, Wanted
 from muniment.cli.device_grant import Begun, begin, wait
 from muniment.cli.remote import RemoteBackend
 from muniment.core.scope import Privilege
+from muniment.service.certifying import Opening, Where
 from muniment.service.filing import Ask
 
 TICKET = "req_00000000000000000000000000"
@@ -56,6 +57,10 @@ def asks(backend: RemoteBackend) -> None:
         "inventory": ("bastion", "inv_0", {"account": None, "privilege": None}),
         "findings": (Looked(),), "finding": (FINDING,), "assign_finding": (FINDING, "human:cyd@example.com"), "reconcile": ("bastion",),
         "explain_finding": (FINDING, "x"), "remove_finding": (FINDING, "x"), "accept_finding": (FINDING, NOW, "x"), "checkpoint": (),
+        "open_campaign": (Opening(name="q4", reason="x"), {"preview": False}), "campaigns": ((),), "campaign": ("q4",),
+        "campaign_items": ("q4", Where(), {"mine": True}), "decide_campaign": ("q4", Where(), "keep", "x"),
+        "reassign_campaign": ("q4", Where(), "human:cyd@example.com", "x"), "explain_campaign": ("q4", "0", "x"),
+        "close_campaign": ("q4", "x", print), "cancel_campaign": ("q4", "x"), "export_campaign": ("q4",),
         "delegate": ("human:dee@example.com", {"until": None, "length": timedelta(hours=1), "starts": None, "reason": "x"}),
         "delegations": (), "end_delegation": ("dlg_0",), "explain": (TICKET,), "propose": ("x",), "adopt": ("chg_0",),
         "refuse": ("chg_0", {"reason": "x"}), "disablements": (), "lift": ("human:ann@example.com", {"reason": "x"}),
@@ -64,6 +69,7 @@ def asks(backend: RemoteBackend) -> None:
     for name, given in calls.items():
         named = given[-1] if given and isinstance(given[-1], dict) else {}
         getattr(backend, name)(*(given[:-1] if named else given), **named)
+    backend.open_campaign(Opening(name="q4", reason="x"), preview=True)
     backend.changes(None)
     backend.changes("chg_0")
     begin(backend)
@@ -83,7 +89,7 @@ def routes_asked() -> set[str]:
         said = {
             "items": [], "next": None, "digest": "sha256:" + "0" * 64, "offer": None, "credential": "x",
             "device_code": "x", "user_code": "x", "verification_uri": "x", "expires_in": 9,
-            "access_token": "x", "token_type": "Bearer", "identity": "human:x", "expires_at": "x",
+            "status": "decided", "revoked": 0, "changed": 0, "access_token": "x", "token_type": "Bearer", "identity": "human:x", "expires_at": "x",
         }  # fmt: skip
         return httpx.Response(200, content=msgspec.json.encode(said), headers={"muniment-evidence": "{}"})
 

@@ -135,7 +135,7 @@ def straight(api: Api, route: Route, body: Any = None, query: dict[str, str] | N
     """The status that a call ends in, without a socket: for long tables."""
     caller = api.desk.caller(OPS, "api")
     names = {"ticket": NEVER, "finding": f"{NEVER}:1", "target": "bastion", "tile": "0/000"} | dict.fromkeys(
-        ("ident", "stream", "delegation", "change", "inventory"), "0"
+        ("ident", "stream", "delegation", "change", "inventory", "campaign"), "0"
     )
     call = Call(
         route=route, desk=api.desk, caller=caller, scopes=frozenset(), names=names, office=api.office,

@@ -20,6 +20,20 @@ from muniment.service.devices import GRANT
 NEVER = "req_00000000000000000000000000"
 SUBJECT = {"type": "user", "id": "ann@example.com"}
 ASKED = {"subject": SUBJECT, "action": {"name": "web-admin"}, "resource": {"type": "target", "id": "bastion"}}
+CAMPAIGN = {
+    "name": "q4", "reason": "x", "reviewers": ["owner"], "duration": "P14D", "escalate_to": "role:operator", "valid_for": "P90D",
+    "selection": {
+        "targets": ["bastion"], "environments": ["prod"], "privileges": ["root"], "groups": ["x"], "due_before": "2099-01-01T00:00:00Z"
+    },
+}  # fmt: skip
+ITEMS = {
+    "items": "0",
+    "target": "x",
+    "account": "x",
+    "privilege": "x",
+    "identity": "human:ann@example.com",
+    "reviewer": "x",
+}
 BODIES: dict[str, Any] = {
     "file_request": REQUEST,
     "preview": REQUEST,
@@ -35,6 +49,13 @@ BODIES: dict[str, Any] = {
     "remove_finding": {"reason": "x"},
     "explain_finding": {"explanation": "x"},
     "accept_finding": {"until": "2099-01-01T00:00:00Z", "reason": "x"},
+    "open_campaign": CAMPAIGN,
+    "preview_campaign": CAMPAIGN,
+    "decide_campaign": {"decision": "keep", "reason": "x", "where": ITEMS},
+    "reassign_campaign": {"to": "human:dee@example.com", "reason": "x", "where": ITEMS},
+    "explain_campaign": {"items": "0", "reason": "x"},
+    "close_campaign": {"comment": "x"},
+    "cancel_campaign": {"reason": "x"},
     "evaluate": ASKED,
     "evaluate_many": ASKED,
     "search_subjects": ASKED,
@@ -92,6 +113,7 @@ def path(route: Route, ticket: str = NEVER) -> str:
         "delegation": "dlg_0",
         "change": "chg_0",
         "inventory": "newest",
+        "campaign": "none",
     }
     return route.path.replace(":path", "").format(**names)
 

@@ -29,11 +29,11 @@ from muniment.core.scope import Privilege
 from muniment.ports import CatalogueEntry, Target
 from muniment.service import deciding, delegating, looking
 from muniment.service.sessions import csrf_token
+from muniment.service.tabular import to_csv
 from muniment.web import lists
 from muniment.web.assets import asset, assets
 from muniment.web.catalogue import find
 from muniment.web.site import ROUTES
-from muniment.web.tabular import to_csv
 from web.conftest import ACCOUNTS, ANN, AUD, BO, CYD, OPS, Pages
 
 pytestmark = pytest.mark.xdist_group("web")  # one server, one provider

@@ -379,6 +379,150 @@ class Reconciliation(TypedDict):
     findings: list[Finding]
 
 
+CampaignStatus = Literal["open", "decided", "removing", "closed", "cancelled"]
+
+
+class CampaignRow(TypedDict):
+    name: str
+    status: CampaignStatus
+    opened_by: str
+    opened_at: Instant
+    due_at: Instant
+    overdue: bool
+    items: int
+    undecided: int
+    kept: int
+    revoked: int
+    changed: int
+    unsettled: int
+    signed_by: str | None
+    ended_at: Instant | None
+
+
+class Campaigns(TypedDict):
+    items: list[CampaignRow]
+    next: str | None
+
+
+class CampaignSource(TypedDict):
+    target: str
+    inventory: str
+    digest: str
+
+
+class CampaignSelection(TypedDict):
+    subjects: list[str]
+    targets: list[str]
+    environments: list[str]
+    privileges: list[str]
+    classes: list[str]
+    identities: list[str]
+    groups: list[str]
+    due_before: Instant | None
+
+
+class CampaignPace(TypedDict):
+    reviewer: str
+    acts: int
+    items: int
+    kept: int
+    largest: int
+    seconds: int
+    signs: list[Literal["always-keep", "fast"]]
+
+
+class Campaign(TypedDict):
+    name: str
+    status: CampaignStatus
+    reason: str
+    selection: CampaignSelection
+    reviewers: list[str]
+    opened_by: str
+    opened_at: Instant
+    due_at: Instant
+    overdue: bool
+    unanswered: Literal["revoke", "escalate"]
+    escalate_to: str
+    valid_for: str
+    items: int
+    singly: int
+    digest: str
+    sources: list[CampaignSource]
+    left_out: list[str]
+    undecided: int
+    kept: int
+    revoked: int
+    changed: int
+    unsettled: int
+    yours: int
+    reminded_at: Instant | None
+    escalated_at: Instant | None
+    signed_by: str | None
+    signed_at: Instant | None
+    comment: str | None
+    results: str | None
+    closed_at: Instant | None
+    cancelled_at: Instant | None
+    valid_until: Instant | None
+    pace: list[CampaignPace]
+
+
+class CampaignAsked(TypedDict):
+    reviewer: str
+    items: int
+
+
+class CampaignPreview(TypedDict):
+    items: int
+    singly: int
+    left_out: list[str]
+    sources: list[CampaignSource]
+    reviewers: list[CampaignAsked]
+
+
+class CampaignItem(TypedDict):
+    number: int
+    what: str
+    subject: Literal["entitlement", "declaration", "identity", "membership"]
+    reviewer: str
+    risk: Severity
+    target: str | None
+    account: str | None
+    privilege: str | None
+    resource: str | None
+    nested: bool
+    grantor: str | None
+    ticket: str | None
+    standing: Literal["baseline", "excepted", "unexplained"] | None
+    identity: str | None
+    group: str | None
+    holders: list[str]
+    owners: list[str]
+    until: Instant | None
+    line: str | None
+    singly: bool
+    decision: Literal["keep", "revoke", "change"] | None
+    decided_by: str | None
+    decided_at: Instant | None
+    reason: str | None
+    outcome: Literal["gone", "covered", "explained"] | None
+    settled_by: str | None
+    settled_at: Instant | None
+    inventory: str | None
+    explanation: str | None
+
+
+class CampaignItems(TypedDict):
+    items: list[CampaignItem]
+    next: str | None
+
+
+class CampaignDecided(TypedDict):
+    campaign: Campaign
+    decided: int
+    left: str
+
+
 class Credential(TypedDict):
     ticket: str
     credential: str

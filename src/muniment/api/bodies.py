@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from muniment.core.campaign import NAME as CAMPAIGN_NAME
+from muniment.core.campaign_items import Standing, SubjectKind
 from muniment.core.drift import PREFIX
+from muniment.core.identity import Kind
 from muniment.core.ticket import ID, Status
 
 Identity: TypeAlias = Annotated[
@@ -23,6 +26,9 @@ Digest: TypeAlias = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
 Cursor: TypeAlias = Annotated[str, Meta(pattern=f"^{ID}$", description="`next` of the page before")]
 #: how a finding of drift is called, as a regular expression
 DRIFT = f"{PREFIX}[a-z2-7]{{26}}"
+#: how a campaign is called
+CAMPAIGN = f"^{CAMPAIGN_NAME}$"
+CampaignName: TypeAlias = Annotated[str, Meta(pattern=CAMPAIGN)]
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
 
 
@@ -222,6 +228,103 @@ class Findings(Body, frozen=True, kw_only=True):
     account: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
     assigned_to: Identity | None = None
     past_due: bool = False
+
+
+class CampaignSelection(Body, frozen=True, kw_only=True):
+    """Which standing access a campaign is about. Every member narrows."""
+
+    subjects: tuple[SubjectKind, ...] = ()
+    targets: Annotated[tuple[Name, ...], Meta(max_length=200)] = ()
+    environments: Annotated[tuple[Name, ...], Meta(max_length=50)] = ()
+    privileges: Annotated[tuple[Name, ...], Meta(max_length=200)] = ()
+    classes: tuple[Standing, ...] = ()
+    identities: tuple[Kind, ...] = ()
+    groups: Annotated[tuple[Name, ...], Meta(max_length=200)] = ()
+    due_before: Annotated[str, Meta(max_length=40, description="RFC 3339")] | None = None
+
+
+class NewCampaign(Body, frozen=True, kw_only=True):
+    """A campaign to open, or to preview."""
+
+    name: CampaignName
+    reason: Text
+    selection: CampaignSelection = CampaignSelection()
+    reviewers: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=280)], ...],
+        Meta(
+            max_length=20,
+            description="owner, manager, target-owner, a person or group:NAME; the first that can",
+        ),
+    ] = ("owner", "manager", "target-owner")
+    duration: Annotated[str, Meta(min_length=2, max_length=40)] = "P14D"
+    unanswered: Literal["revoke", "escalate"] = "escalate"
+    escalate_to: Annotated[str, Meta(min_length=1, max_length=280)] = "role:operator"
+    valid_for: Annotated[str, Meta(min_length=2, max_length=40)] = "P180D"
+    sample: Annotated[int, Meta(ge=0, le=100, description="percent that are kept one by one")] = 5
+    singly_from: Literal["critical", "high", "medium", "low", "none"] = "critical"
+
+
+class Campaigns(Body, frozen=True, kw_only=True):
+    """Which campaigns, by their names."""
+
+    limit: Limit = 100
+    cursor: CampaignName | None = None
+    status: tuple[Literal["open", "decided", "removing", "closed", "cancelled"], ...] = ()
+
+
+class CampaignWhere(Body, frozen=True, kw_only=True):
+    """Which items of a campaign. Every member narrows."""
+
+    items: (
+        Annotated[str, Meta(min_length=1, max_length=60_000, description="numbers and ranges: 0-99,105")]
+        | None
+    ) = None
+    subject: SubjectKind | None = None
+    target: Name | None = None
+    account: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    privilege: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    standing: Standing | None = None
+    identity: Identity | None = None
+    reviewer: Annotated[str, Meta(min_length=1, max_length=280)] | None = None
+    decision: Literal["keep", "revoke", "change", "none"] | None = None
+    unsettled: bool = False
+
+
+class CampaignItems(CampaignWhere, frozen=True, kw_only=True):
+    """Items, in their order; ``mine``: that nobody has decided and the caller may."""
+
+    limit: Limit = 100
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,7}$")] | None = None
+    mine: bool = False
+
+
+class CampaignDecision(Body, frozen=True, kw_only=True):
+    """What is to become of items, all alike and for one reason. By numbers: all or none; else those that the caller may."""
+
+    decision: Literal["keep", "revoke", "change"]
+    reason: Text
+    where: CampaignWhere = CampaignWhere()
+
+
+class CampaignMove(Body, frozen=True, kw_only=True):
+    """Who is asked instead."""
+
+    to: Annotated[str, Meta(min_length=1, max_length=280)]
+    reason: Text
+    where: CampaignWhere = CampaignWhere()
+
+
+class CampaignExplanation(Body, frozen=True, kw_only=True):
+    """What became of items that were not kept."""
+
+    items: Annotated[str, Meta(min_length=1, max_length=60_000)]
+    reason: Text
+
+
+class Comment(Body, frozen=True, kw_only=True):
+    """What somebody says who stands for something."""
+
+    comment: Text
 
 
 class Replay(Body, frozen=True, kw_only=True):

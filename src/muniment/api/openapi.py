@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from muniment.api import answers
-from muniment.api.bodies import DRIFT
+from muniment.api.bodies import CAMPAIGN, DRIFT
 from muniment.api.dialects import ACCESS_REQUESTS, SCIM
 from muniment.api.routes import Route
 from muniment.api.signin import COOKIE
@@ -105,7 +105,7 @@ def _operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
 
 
 def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
-    patterns = {"ticket": f"^{ID}$", "finding": f"^({ID}:[0-9]+|{DRIFT})$"}
+    patterns = {"ticket": f"^{ID}$", "finding": f"^({ID}:[0-9]+|{DRIFT})$", "campaign": CAMPAIGN}
     for name in route.names:
         schema = {"type": "string", "minLength": 1} | (
             {"pattern": patterns[name]} if name in patterns else {}

@@ -10,6 +10,7 @@ from litestar.response import ServerSentEvent
 from muniment.api import (
     access,
     access_requests,
+    campaigns,
     deliveries,
     devices,
     disablements,
@@ -52,6 +53,6 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
-    tickets.routes, governing.routes, estate.routes, inventories.routes, findings.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
+    tickets.routes, governing.routes, estate.routes, inventories.routes, findings.routes, campaigns.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
     signals.routes, disablements.routes, deliveries.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes,
 ))  # fmt: skip

@@ -5,7 +5,7 @@ Everything that comes back is a document of the public contract, so a command ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -13,6 +13,8 @@ from muniment.core.errors import MunimentError
 from muniment.core.scope import Scope
 
 if TYPE_CHECKING:
+    from muniment.core.campaign import Decision
+    from muniment.service.certifying import Opening, Where
     from muniment.service.filing import Ask
 
 Document = dict[str, Any]
@@ -186,6 +188,38 @@ class Backend(Protocol):
 
     def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
         """Let it be until then."""
+
+    # ── campaigns ──
+
+    def open_campaign(self, asked: Opening, *, preview: bool) -> Document:
+        """Open one; or say what it would be about."""
+
+    def campaigns(self, statuses: Sequence[str]) -> list[Document]:
+        """Those that may be seen."""
+
+    def campaign(self, name: str) -> Document:
+        """One of them."""
+
+    def campaign_items(self, name: str, where: Where, *, mine: bool) -> list[Document]:
+        """Its items."""
+
+    def decide_campaign(self, name: str, where: Where, decision: Decision, reason: str) -> Document:
+        """Say what is to become of items."""
+
+    def reassign_campaign(self, name: str, where: Where, to: str, reason: str) -> Document:
+        """Have others asked."""
+
+    def explain_campaign(self, name: str, items: str, reason: str) -> Document:
+        """Say what became of items."""
+
+    def close_campaign(self, name: str, comment: str, progress: Callable[[int, int], None]) -> Document:
+        """Sign it off, and wait for what follows; ``progress`` is told how much was seen done, of how much."""
+
+    def cancel_campaign(self, name: str, reason: str) -> Document:
+        """Give it up."""
+
+    def export_campaign(self, name: str) -> bytes:
+        """One file that proves it."""
 
     def checkpoint(self) -> Document:
         """The signed checkpoint over everything."""

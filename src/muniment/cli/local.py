@@ -12,12 +12,16 @@ from typing import Any, Literal
 import msgspec
 
 from muniment.cli.backend import Document, Extension, Looked, Wanted
+from muniment.core.campaign import Campaign, Decision
 from muniment.core.errors import Conflict, IntegrityError, LeaseLost, MunimentError
 from muniment.core.identity import parse_identity
 from muniment.core.scope import Scope
 from muniment.core.ticket import Ticket
+from muniment.service import campaign_documents as campaigns
 from muniment.service import (
+    certifying,
     changing,
+    concluding,
     deciding,
     delegating,
     drift,
@@ -33,6 +37,7 @@ from muniment.service import (
     removing,
     sending,
 )
+from muniment.service.certifying import Opening, Where
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import preview_document, target_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
@@ -307,6 +312,71 @@ class LocalBackend:
     def _sealed_finding(self, document: Document) -> Document:
         seal(self._desk)
         return document
+
+    # ── campaigns ──
+
+    def open_campaign(self, asked: Opening, *, preview: bool) -> Document:
+        """See `Backend`."""
+        if preview:
+            return campaigns.preview_document(certifying.preview(self._desk, self._caller, asked))
+        return self._campaign(certifying.open_(self._desk, self._caller, asked))
+
+    def campaigns(self, statuses: Sequence[str]) -> list[Document]:
+        """See `Backend`."""
+        return campaigns.listed(self._desk, self._caller, statuses, limit=ALL)[0]
+
+    def campaign(self, name: str) -> Document:
+        """See `Backend`."""
+        campaign = certifying.visible(self._desk, self._caller, name)[1]
+        return campaigns.document(self._desk, self._caller, campaign)
+
+    def campaign_items(self, name: str, where: Where, *, mine: bool) -> list[Document]:
+        """See `Backend`."""
+        campaign = certifying.visible(self._desk, self._caller, name)[1]
+        return campaigns.items(self._desk, self._caller, campaign, where, mine=mine)[0]
+
+    def decide_campaign(self, name: str, where: Where, decision: Decision, reason: str) -> Document:
+        """See `Backend`."""
+        return self._decided(
+            certifying.decide(self._desk, self._caller, name, where, decision=decision, reason=reason)
+        )
+
+    def reassign_campaign(self, name: str, where: Where, to: str, reason: str) -> Document:
+        """See `Backend`."""
+        return self._decided(certifying.reassign(self._desk, self._caller, name, where, to=to, reason=reason))
+
+    def explain_campaign(self, name: str, items: str, reason: str) -> Document:
+        """See `Backend`. What follows is done at once."""
+        certifying.explain(self._desk, self._caller, name, items, reason)
+        return self._followed(name)
+
+    def close_campaign(self, name: str, comment: str, progress: Callable[[int, int], None]) -> Document:
+        """See `Backend`. What follows is done at once; of one that is signed off already, what is left of it."""
+        del progress
+        if certifying.visible(self._desk, self._caller, name)[1].status != "removing":
+            certifying.sign_off(self._desk, self._caller, name, comment)
+        with self._working("targets are asked"):
+            return self._followed(name)
+
+    def cancel_campaign(self, name: str, reason: str) -> Document:
+        """See `Backend`."""
+        return self._campaign(certifying.cancel(self._desk, self._caller, name, reason))
+
+    def export_campaign(self, name: str) -> bytes:
+        """See `Backend`."""
+        return campaigns.evidence(self._desk, self._caller, name)
+
+    def _campaign(self, campaign: Campaign) -> Document:
+        seal(self._desk)
+        return campaigns.document(self._desk, self._caller, campaign)
+
+    def _decided(self, made: certifying.Decided) -> Document:
+        document = self._campaign(made.campaign)
+        return {"campaign": document, "decided": made.decided, "left": campaigns.as_ranges(made.left)}
+
+    def _followed(self, name: str) -> Document:
+        concluding.advance(self._desk, name, f"here-{self._desk.random.bytes(8).hex()}")
+        return self._campaign(certifying.visible(self._desk, self._caller, name)[1])
 
     def checkpoint(self) -> Document:
         """See `Backend`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -18,8 +18,10 @@ import msgspec
 
 from muniment.cli.backend import MOVING, Document, Extension, Looked, Wanted
 from muniment.core import errors as e
+from muniment.core.campaign import Decision
 from muniment.core.instants import iso_duration, parse_instant, wire
 from muniment.core.scope import Scope
+from muniment.service.certifying import Opening, Where
 from muniment.service.filing import Ask
 
 #: seconds that an answer may take: evidence of a large ledger takes longest
@@ -298,6 +300,68 @@ class RemoteBackend:
         """See `Backend`. Asked for once."""
         return self._once(f"{_finding(finding)}/accept", {"until": wire(until), "reason": reason})
 
+    # ── campaigns ──
+
+    def open_campaign(self, asked: Opening, *, preview: bool) -> Document:
+        """See `Backend`. Asked for once: whoever hears no answer looks whether it is there."""
+        body = {
+            "name": asked.name, "reason": asked.reason, "selection": _said(msgspec.to_builtins(asked.selection)),
+            "reviewers": asked.rules, "duration": iso_duration(asked.length), "unanswered": asked.unanswered,
+            "escalate_to": asked.escalate_to, "valid_for": iso_duration(asked.valid_for), "sample": asked.sample,
+            "singly_from": asked.alone or "none",
+        }  # fmt: skip
+        return self._once("/v1/campaigns/preview" if preview else "/v1/campaigns", body)
+
+    def campaigns(self, statuses: Sequence[str]) -> list[Document]:
+        """See `Backend`."""
+        return self._pages("/v1/campaigns", status=list(statuses))
+
+    def campaign(self, name: str) -> Document:
+        """See `Backend`."""
+        return self._get(_campaign(name))
+
+    def campaign_items(self, name: str, where: Where, *, mine: bool) -> list[Document]:
+        """See `Backend`."""
+        wanted = _where(where)
+        if where.unsettled:
+            wanted["unsettled"] = "true"
+        return self._pages(_campaign(name, "items"), **wanted, mine="true" if mine else None, limit=1000)
+
+    def decide_campaign(self, name: str, where: Where, decision: Decision, reason: str) -> Document:
+        """See `Backend`. Asked for once; decided again, it is the same."""
+        body = {"decision": decision, "reason": reason, "where": _where(where)}
+        return self._once(_campaign(name, "decisions"), body)
+
+    def reassign_campaign(self, name: str, where: Where, to: str, reason: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(_campaign(name, "reassign"), {"to": to, "reason": reason, "where": _where(where)})
+
+    def explain_campaign(self, name: str, items: str, reason: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(_campaign(name, "explain"), {"items": items, "reason": reason})
+
+    def close_campaign(self, name: str, comment: str, progress: Callable[[int, int], None]) -> Document:
+        """See `Backend`. Controllers do what follows; this looks on as long as there is progress."""
+        found = self.campaign(name)
+        if found["status"] != "removing":
+            found = self._once(_campaign(name, "close"), {"comment": comment})
+        total, still = found["revoked"] + found["changed"], 0
+        while found["status"] == "removing" and still < LOOKS:
+            time.sleep(PAUSE)
+            after = self.campaign(name)
+            still = 0 if after["unsettled"] < found["unsettled"] else still + 1
+            found = after
+            progress(total - found["unsettled"], total)
+        return found
+
+    def cancel_campaign(self, name: str, reason: str) -> Document:
+        """See `Backend`. Asked for once."""
+        return self._once(_campaign(name, "cancel"), {"reason": reason})
+
+    def export_campaign(self, name: str) -> bytes:
+        """See `Backend`."""
+        return self._ask("GET", _campaign(name, "evidence")).content
+
     def checkpoint(self) -> Document:
         """See `Backend`."""
         return self._get("/v1/ledger/checkpoint")
@@ -447,6 +511,16 @@ class RemoteBackend:
 
 def _finding(name: str) -> str:
     return f"/v1/findings/{quote(name, safe=':')}"
+
+
+def _campaign(name: str, what: str | None = None) -> str:
+    path = f"/v1/campaigns/{quote(name, safe='')}"
+    return path if what is None else f"{path}/{what}"
+
+
+def _where(where: Where) -> dict[str, Any]:
+    given = _said(msgspec.structs.asdict(where))
+    return given if where.unsettled else {name: value for name, value in given.items() if name != "unsettled"}
 
 
 def _inventories(target: str) -> str:

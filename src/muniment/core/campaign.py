@@ -35,6 +35,8 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 #: statuses in which nothing happens any more
 ENDED: frozenset[Status] = frozenset({"closed", "cancelled"})
 
+#: the form of a campaign's name, as a regular expression
+NAME = "[a-z0-9][a-z0-9._-]{0,62}"
 #: no campaign is open for longer, and nothing that it keeps stands for longer without another look
 LONGEST_OPEN, LONGEST_VALID = timedelta(days=180), timedelta(days=366)
 #: whoever it waits for is told when so much of the time is left, and each day once it is over

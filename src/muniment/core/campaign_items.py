@@ -18,8 +18,8 @@ from muniment.core.inventory import Item
 
 #: an entitlement that stands without a ticket; a line of the baseline, or an exception, that nobody holds; an identity
 #: that is no person; a person in a group
-Subject: TypeAlias = Literal["entitlement", "declaration", "identity", "membership"]
-SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+SubjectKind: TypeAlias = Literal["entitlement", "declaration", "identity", "membership"]
+SUBJECT_KINDS: tuple[SubjectKind, ...] = get_args(SubjectKind)
 #: how what stands without a ticket is explained
 Standing: TypeAlias = Literal["baseline", "excepted", "unexplained"]
 STANDINGS: tuple[Standing, ...] = get_args(Standing)
@@ -35,7 +35,7 @@ PART = 20_000
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which standing access a campaign is about. Every field narrows; an empty one does not."""
 
-    subjects: tuple[Subject, ...] = ()
+    subjects: tuple[SubjectKind, ...] = ()
     targets: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
     privileges: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 class CampaignItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line: what stands, whose it is, who answers for it, and who is asked."""
 
-    subject: Subject
+    subject: SubjectKind
     reviewer: str  # an identity, "group:NAME" or "role:NAME"
     risk: Risk
     target: str | None = None

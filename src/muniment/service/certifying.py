@@ -28,7 +28,6 @@ from muniment.store.campaigns import SqlCampaigns
 
 #: what somebody does to a campaign, as events
 Make: TypeAlias = Callable[[Campaign], tuple[Event, ...]]
-NAME = re.compile("[a-z0-9][a-z0-9._-]{0,62}")
 DEFAULT_RULES = ("owner", "manager", "target-owner")
 
 
@@ -109,7 +108,7 @@ def open_(desk: Desk, caller: Caller, asked: Opening) -> Campaign:
         Invalid: it selects nothing, or too much, or is open for too long.
     """
     operators_only(caller)
-    event, selected, text = _prepared(desk, asked)
+    _named(asked.name)
     stream, known = desk.campaigns.read(asked.name)
     if known is not None:
         raise Refused(
@@ -117,19 +116,23 @@ def open_(desk: Desk, caller: Caller, asked: Opening) -> Campaign:
             remedy="Give it another name.",
             code="refused.exists",
         )
-    now = desk.clock.now()
-    events = c.opening(event, now)
+    event, selected, text = _prepared(desk, asked)
+    events = c.opening(event, desk.clock.now())
     SqlCampaigns(desk.store.engine).keep(event.digest, selected.lines)
     return record(desk, caller.actor, stream, None, events, text)
 
 
-def _prepared(desk: Desk, asked: Opening) -> tuple[CampaignOpened, Selected, Disclosure]:
-    if not NAME.fullmatch(asked.name):
+def _named(name: str) -> None:
+    if not re.fullmatch(c.NAME, name):
         raise Invalid(
-            f"{asked.name!r:.80} is no name for a campaign",
+            f"{name!r:.80} is no name for a campaign",
             remedy="Use up to 63 of a-z 0-9 . _ - and begin with a letter or digit, like 2026-q4-postgres.",
             code="invalid.campaign-name",
         )
+
+
+def _prepared(desk: Desk, asked: Opening) -> tuple[CampaignOpened, Selected, Disclosure]:
+    _named(asked.name)
     if asked.unanswered not in {"revoke", "escalate"}:
         raise Invalid(
             f"{asked.unanswered!r:.40} is nothing that becomes of items without an answer",
@@ -293,7 +296,7 @@ def cancel(desk: Desk, caller: Caller, name: str, reason: str) -> Campaign:
 
 def visible(desk: Desk, caller: Caller, name: str) -> tuple[Stream, Campaign]:
     """A campaign that the caller may see: operators and auditors, and whoever is asked in it."""
-    stream, campaign = desk.campaigns.read(name) if NAME.fullmatch(name) else (None, None)
+    stream, campaign = desk.campaigns.read(name) if re.fullmatch(c.NAME, name) else (None, None)
     if stream is None or campaign is None or not may_see(desk, caller, campaign):
         raise NotFound(
             f"there is no campaign {name!r:.80} that you may see",

@@ -16,7 +16,7 @@ import msgspec
 
 from muniment.core import campaign_items as ci
 from muniment.core.campaign import asked
-from muniment.core.campaign_items import CampaignItem, Risk, Selection, Subject
+from muniment.core.campaign_items import CampaignItem, Risk, Selection, SubjectKind
 from muniment.core.errors import Invalid, Refused
 from muniment.core.events import CampaignSource
 from muniment.core.identity import Identity, IdentityId, is_human, parse_group, parse_identity
@@ -199,7 +199,7 @@ def _targets(desk: Desk, wanted: Selection) -> list[Target]:
     ]
 
 
-def _wants(wanted: Selection, *subjects: Subject) -> bool:
+def _wants(wanted: Selection, *subjects: SubjectKind) -> bool:
     return not wanted.subjects or not set(subjects).isdisjoint(wanted.subjects)
 
 

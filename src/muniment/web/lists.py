@@ -17,9 +17,9 @@ from muniment.core.visibility import SEES_ALL
 from muniment.service import looking
 from muniment.service.documents import Document, ticket_documents
 from muniment.service.drift import Wanted as Narrowed
+from muniment.service.tabular import to_csv
 from muniment.store.views import PAGE, Filter
 from muniment.web.pages import HEADERS, show
-from muniment.web.tabular import to_csv
 
 routes = Routes("pages")
 
