@@ -117,6 +117,6 @@ def test_kinds_that_are_not_told_are_those_without_news() -> None:
     """Whoever adds a kind decides whether a security team wants to know it."""
     untold = {name.partition("/")[0] for name in VALUES} - KINDS
     assert untold == {
-        "account-read", "approvers-missing", "approvers-reminded", "key-announced", "key-retired", "policy-text-recorded",
+        "account-read", "approvers-missing", "approvers-reminded", "campaign-reminded", "key-announced", "key-retired", "policy-text-recorded",
         "text-erased", "use-observed", "inventory-taken", "reconciliation-made",
     }  # fmt: skip

@@ -46,6 +46,9 @@ _ENTITY = {
     "signal-received": (1, "Create"), "login-linked": (1, "Create"), "login-unlinked": (4, "Delete"),
     "token-made": (1, "Create"), "token-revoked": (4, "Delete"),
     "lift-proposed": (1, "Create"), "lift-agreed": (8, "Enable"),
+    "campaign-opened": (1, "Create"), "campaign-items-decided": (3, "Update"), "campaign-reassigned": (3, "Update"),
+    "campaign-signed-off": (10, "Activate"), "campaign-items-settled": (3, "Update"),
+    "campaign-closed": (11, "Deactivate"), "campaign-cancelled": (11, "Deactivate"),
 }  # fmt: skip
 _FAILED = frozenset({"request-denied", "provisioning-failed", "revocation-failed"})
 #: of Detection Finding
