@@ -513,6 +513,8 @@ _ENVIRONMENT: _Words = {
     "MUNIMENT_SERVER": "The server, if neither `--server` nor a configuration is named.",
     "MUNIMENT_TOKEN": "The API token that a server is asked with.",
     "XDG_RUNTIME_DIR": "Where `muniment exec` puts the socket of a command's own SSH agent, else the folder for temporary files.",
+    "BAO_CACERT": "PEM file of the authority that OpenBao's certificate leads to, for what `muniment exec` unwraps.",
+    "VAULT_CACERT": "As `BAO_CACERT`, by its older name.",
     "XDG_CONFIG_HOME": "Where `muniment login` keeps tokens, below `muniment/`. Default: `~/.config`.",
     "MUNIMENT_DEBUG": "Set: an error that should not happen shows its traceback.",
 }

@@ -27,6 +27,12 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     kind: str  # "login", "token"
     env: dict[str, str]  # environment in which the target's own programs find it: PGUSER, PGPASSWORD, …
     expires_at: str  # wire instant
+    files: dict[
+        str, str
+    ] = {}  # as env, of what programs read from a file: the variable is to name one in memory
+    wrapped: tuple[
+        str, ...
+    ] = ()  # variables that hold a wrapping token of OpenBao's, in place of what it wraps
 
 
 def recipient(text: str) -> pyrage.x25519.Recipient | pyrage.ssh.Recipient:

@@ -1,8 +1,8 @@
 # ruff: noqa: PLC0415  imported where used, so that `muniment --help` starts fast
 """``muniment exec``: run a command with what a target issued, and leave nothing behind (I31).
 
-A login goes into the command's environment, a certificate into an ssh-agent of the command's own. Neither is in any
-argument list. A credential is handed out once, so all that can be checked is checked before it is collected; one that
+A login goes into the command's environment and files in memory (`handing`), a certificate into an ssh-agent of the
+command's own. Neither is in any argument list. A credential is handed out once, so all that can be checked is checked before it is collected; one that
 then cannot be used is kept in a file, as sealed as it came.
 """
 
@@ -52,7 +52,7 @@ def execute(
         typer.Option("--key", metavar="FILE", help="The private key whose public half the request carried."),
     ] = Path("~/.ssh/id_ed25519"),
 ) -> None:
-    """Run a command with the credential of your ticket: in its environment, or in an SSH agent of its own."""
+    """Run a command with the credential of your ticket: in its environment, in files in memory, or in an SSH agent of its own."""
     session = of(context)
     path = _readable(key.expanduser())
     program = shutil.which(command_line[0])
@@ -68,13 +68,15 @@ def execute(
 def run(command_line: Sequence[str], *, body: bytes, key: Path, until: datetime, name: str) -> int:
     """Run it with the credential; return its exit status, 128 and the signal's number if one ended it."""
     from muniment import delivery
+    from muniment.cli import handing
 
     try:
         if delivery.is_sealed(body):
             issued = delivery.unseal(
                 body, key.read_bytes(), lambda: getpass(f"Passphrase of {key}: ").encode()
             )
-            return _wait(command_line, {**os.environ, **issued.env})
+            with handing.environment(issued) as found:
+                return _wait(command_line, {**os.environ, **found})
         with _agent(body, key, until) as environment:
             return _wait(command_line, {**os.environ, **environment})
     except MunimentError as error:

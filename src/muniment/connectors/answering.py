@@ -27,10 +27,18 @@ def unknown(order: Order, code: str, message: str, *, ended: int = 0) -> Outcome
 
 
 def sealed(
-    order: Order, kind: Literal["login", "token"], env: dict[str, str], ends: datetime | None = None
+    order: Order,
+    kind: Literal["login", "token"],
+    env: dict[str, str],
+    ends: datetime | None = None,
+    *,
+    files: dict[str, str] | None = None,
+    wrapped: tuple[str, ...] = (),
 ) -> bytes:
     """What the beneficiary alone can open; it ends with the order if it does not before. Raises `Invalid`."""
-    issued = delivery.Issued(kind=kind, env=env, expires_at=wire(ends or order.expires_at))
+    issued = delivery.Issued(
+        kind=kind, env=env, files=files or {}, wrapped=wrapped, expires_at=wire(ends or order.expires_at)
+    )
     return delivery.seal(issued, order.public_key or "")
 
 

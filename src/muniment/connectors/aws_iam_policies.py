@@ -22,17 +22,23 @@ stays as it was approved.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
-from urllib.parse import unquote
 
 import msgspec
 
 from muniment.connectors.answering import fault, no, unreachable
+from muniment.connectors.aws_documents import (
+    MARK,
+    WHEN,
+    Document,
+    document_of,
+    policy_name,
+    until_end,
+)
 from muniment.connectors.aws_session import Cloud, Refused, Session, reach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
@@ -44,11 +50,7 @@ _ACCOUNT = re.compile(r"(?:user|role)/[\w+=,.@-]{1,64}", re.ASCII)
 _POLICY = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _PATH = re.compile(r"arn:aws[a-z-]*:iam::(?:[0-9]{12}|aws):policy/(?:[\w+=,.@-]+/)*", re.ASCII)
 _TICKET = re.compile(r"[\w+=,.@-]{1,60}", re.ASCII)
-_MARK = "muniment."  # begins the name of a policy of ours: muniment.TICKET.MARK
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
-_WHEN = "%Y-%m-%dT%H:%M:%SZ"
 Holder: TypeAlias = Literal["user", "role"]
-Document: TypeAlias = dict[str, Any]
 
 LEAST_PRIVILEGE = """\
 {"Version": "2012-10-17", "Statement": [
@@ -194,9 +196,11 @@ class IamPolicies:
         for item in order.scope:
             session.in_time()
             try:
-                body = json.dumps(_until(documents[item.privilege] or {}, item.privilege, order.expires_at))
+                body = json.dumps(
+                    until_end(documents[item.privilege] or {}, item.privilege, order.expires_at)
+                )
                 session.ask(
-                    "iam", f"put_{kind}_policy", PolicyName=_name(order.ticket, order.account, item.privilege),
+                    "iam", f"put_{kind}_policy", PolicyName=policy_name(order.ticket, order.account, item.privilege),
                     PolicyDocument=body, **{f"{kind.title()}Name": name},
                 )  # fmt: skip
             except Invalid as error:
@@ -213,7 +217,7 @@ class IamPolicies:
             session.in_time()
             try:
                 session.maybe(
-                    "iam", f"delete_{kind}_policy", PolicyName=_name(order.ticket, order.account, item.privilege),
+                    "iam", f"delete_{kind}_policy", PolicyName=policy_name(order.ticket, order.account, item.privilege),
                     **{f"{kind.title()}Name": name},
                 )  # fmt: skip
             except Refused as error:
@@ -241,7 +245,7 @@ class IamPolicies:
             return None
         asked = {"PolicyArn": arn, "VersionId": policy["Policy"]["DefaultVersionId"]}
         version = session.maybe("iam", "get_policy_version", **asked)
-        return None if version is None else _read(version["PolicyVersion"]["Document"])
+        return None if version is None else document_of(version["PolicyVersion"]["Document"])
 
     def _of(self, session: Session, account: str) -> Iterator[tuple[str, str, str | None]]:
         """What one user or role holds: account, policy, ticket."""
@@ -254,7 +258,7 @@ class IamPolicies:
                 yield account, each["PolicyName"], None
             for inline in session.every("iam", f"list_{kind}_policies", "PolicyNames", by="Marker", **who):
                 found = None
-                if inline.startswith(_MARK):
+                if inline.startswith(MARK):
                     found = session.maybe("iam", f"get_{kind}_policy", PolicyName=inline, **who)
                 if found and (held := _held(account, inline, found["PolicyDocument"])):
                     yield held
@@ -288,56 +292,18 @@ def _split(account: str) -> tuple[Holder, str]:
     return ("user" if kind == "user" else "role"), name
 
 
-def _name(ticket: str, account: str, privilege: str) -> str:
-    mark = hashlib.sha256(msgspec.json.encode((ticket, account, privilege))).hexdigest()[:16]
-    return f"{_MARK}{ticket}.{mark}"
-
-
-def _until(document: Document, privilege: str, end: datetime) -> Document:
-    """The policy with an end in everything that it allows; a second that has begun is given whole.
-
-    Raises:
-        Invalid: it has an end of its own that cannot be compared with the ticket's. Of two the earlier counts.
-    """
-    when = (end + timedelta(microseconds=999_999)).strftime(_WHEN)
-    stated = document.get("Statement", [])
-    statements = []
-    for each in [stated] if isinstance(stated, dict) else stated:
-        condition = each.get("Condition", {})
-        dates = condition.get("DateLessThan", {})
-        own = dates.get("aws:CurrentTime", when)
-        if each.get("Effect") != "Allow":
-            statements.append(each)
-            continue
-        if not isinstance(own, str) or not _DATE.fullmatch(own):
-            raise Invalid("the policy has an end of its own that is no plain instant in UTC")
-        ends = {"DateLessThan": dates | {"aws:CurrentTime": min(own, when)}}
-        statements.append(each | {"Condition": condition | ends})
-    return {
-        "Version": document.get("Version", "2012-10-17"),
-        "Id": f"{_MARK}{privilege}.{when}",
-        "Statement": statements,
-    }
-
-
 def _held(account: str, name: str, document: Any) -> tuple[str, str, str | None] | None:
     """What a policy of ours gives, and for which ticket; None of others', and of one whose end is past."""
-    identity = str(_read(document).get("Id", ""))
-    privilege, _, when = identity.removeprefix(_MARK).rpartition(".")
-    ticket, _, _ = name.removeprefix(_MARK).rpartition(".")
-    if not privilege or name != _name(ticket, account, privilege):
+    identity = str(document_of(document).get("Id", ""))
+    privilege, _, when = identity.removeprefix(MARK).rpartition(".")
+    ticket, _, _ = name.removeprefix(MARK).rpartition(".")
+    if not privilege or name != policy_name(ticket, account, privilege):
         return None
     try:
-        over = datetime.strptime(when, _WHEN).replace(tzinfo=UTC) <= datetime.now(UTC)
+        over = datetime.strptime(when, WHEN).replace(tzinfo=UTC) <= datetime.now(UTC)
     except ValueError:
         return account, privilege, ticket
     return None if over else (account, privilege, ticket)
-
-
-def _read(document: Any) -> Document:
-    """IAM gives documents in the escapes of URLs; botocore undoes that, but not everywhere."""
-    found: Document = json.loads(unquote(document)) if isinstance(document, str) else document
-    return found
 
 
 KIND = Kind(

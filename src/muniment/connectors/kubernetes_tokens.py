@@ -33,6 +33,7 @@ from muniment import delivery
 from muniment.connectors.answering import fault, no, sealed, unreachable
 from muniment.connectors.bearer import Bearer, reach
 from muniment.connectors.kinds import Kind, Secret
+from muniment.connectors.kubernetes_config import kubeconfig
 from muniment.connectors.kubernetes_rights import Rule, rule, setup
 from muniment.connectors.kubernetes_session import (
     ACCOUNT,
@@ -104,7 +105,9 @@ class _TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Connector:
     """Make the connector of one target; nothing is reached. Raises `Invalid` or `Misconfigured`."""
-    made = KubernetesTokens(reach(name, settings), catalogue=tuple(catalogue))
+    cluster = reach(name, settings)
+    ca = settings.ca.read_bytes() if settings.ca else b""  # of which `reach` found that it can be read
+    made = KubernetesTokens(cluster, ca=ca, catalogue=tuple(catalogue))
     for privilege in catalogue:
         made.validate("any", (privilege,))
     return made
@@ -124,9 +127,9 @@ class KubernetesTokens:
         separate=True,
     )
 
-    def __init__(self, cluster: Bearer, *, catalogue: Sequence[Privilege] = ()) -> None:
-        """Connects at each call."""
-        self._cluster, self._catalogue = cluster, tuple(catalogue)
+    def __init__(self, cluster: Bearer, *, ca: bytes = b"", catalogue: Sequence[Privilege] = ()) -> None:
+        """Connects at each call. ``ca`` is what beneficiaries are told to believe, in PEM."""
+        self._cluster, self._ca, self._catalogue = cluster, ca, tuple(catalogue)
         self._namespaces = tuple(sorted({item.resource or "" for item in catalogue}))
 
     def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
@@ -264,7 +267,7 @@ class KubernetesTokens:
         """Put each Secret in force, and have a token made that is bound to it."""
         seconds = max(_SHORTEST, math.ceil((order.expires_at - datetime.now(UTC)) / timedelta(seconds=1)))
         env = {"KUBERNETES_SERVER": self._cluster.base}
-        ends = []
+        ends, given = [], list[tuple[Privilege, str]]()
         for number, (item, meta) in enumerate(zip(order.scope, made, strict=True), 1):
             seen = {"uid": meta.uid, "resourceVersion": meta.resource_version, "labels": {_IN_FORCE: "true"}}
             path = f"{_secrets_path(item.resource or '')}/{segment(meta.name)}"
@@ -282,8 +285,10 @@ class KubernetesTokens:
                 return no(order, "not-allowed", f"our account may not make tokens of {item.privilege}")
             issued = session.read(answer, _TokenRequest, good=201).status
             env["KUBERNETES_TOKEN" if len(made) == 1 else f"KUBERNETES_TOKEN_{number}"] = issued.token
+            given.append((item, issued.token))
             ends.append(min(issued.expiration_timestamp, order.expires_at))
-        credential = sealed(order, "token", env, min(ends))
+        files = {"KUBECONFIG": kubeconfig(self._cluster.base, self._ca, given)}
+        credential = sealed(order, "token", env, min(ends), files=files)
         return Outcome(ticket=order.ticket, result="done", credential=credential)
 
     def _end(self, session: Session, order: Order, there: Sequence[Meta]) -> Outcome:

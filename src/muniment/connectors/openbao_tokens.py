@@ -30,15 +30,22 @@ from muniment import delivery
 from muniment.connectors.answering import fault, no, sealed, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.openbao import reach
-from muniment.connectors.openbao_session import FENCE_POLICY, ROOTS, Bao, Session, is_not_there, lock_policy
-from muniment.core.errors import Invalid, Misconfigured, TargetUnavailable
+from muniment.connectors.openbao_register import (
+    ACCESSOR_POLICY,
+    TICKET,
+    Register,
+    described,
+    end_token,
+    token_of,
+    unfit,
+)
+from muniment.connectors.openbao_session import FENCE_POLICY, ROOTS, Bao, Session, lock_policy
+from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
 _ROLE = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
-_TICKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
-_PATH = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)+", re.ASCII)
 _MAX_ACCOUNT = 255  # characters
 _LONGEST = timedelta(days=365)
 
@@ -46,9 +53,7 @@ _LONGEST = timedelta(days=365)
 def policy(lock: str, register: str) -> str:
     """What we need beside the roles, with both in the engine ``muniment``."""
     return f"""\
-{FENCE_POLICY}path "auth/token/lookup-accessor" {{ capabilities = ["update"] }}
-path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
-{lock_policy("muniment", lock)}path "muniment/data/{register}/*" {{ capabilities = ["create", "read", "update"] }}
+{FENCE_POLICY}{ACCESSOR_POLICY}{lock_policy("muniment", lock)}path "muniment/data/{register}/*" {{ capabilities = ["create", "read", "update"] }}
 path "muniment/metadata/{register}/*" {{ capabilities = ["list", "delete"] }}
 """
 
@@ -90,11 +95,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout: str = "10s"  # For each call in all.
 
 
-class _Role(msgspec.Struct, frozen=True, kw_only=True):
-    orphan: bool = False
-    token_type: str = ""
-
-
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Of one ticket."""
 
@@ -102,33 +102,15 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, str]  # role to accessor
 
 
-class _Stored(msgspec.Struct, frozen=True, kw_only=True):
-    data: _Entry | None = None
-
-
-class _Keys(msgspec.Struct, frozen=True, kw_only=True):
-    keys: tuple[str, ...]
-
-
 class _Wrapped(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     wrapped_accessor: str
 
 
-class _Token(msgspec.Struct, frozen=True, kw_only=True):
-    meta: dict[str, str] | None = None
-    role: str = ""
-
-
 def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Connector:
     """Make the connector of one target; nothing is reached. Raises `Invalid` or `Misconfigured`."""
-    if not _PATH.fullmatch(settings.register):
-        raise Misconfigured(
-            "register names no folder", remedy="Write it like muniment/tokens: engine, then path."
-        )
-    made = OpenBaoTokens(
-        reach(name, settings), settings.register, catalogue=[each.privilege for each in catalogue]
-    )
+    register = Register(name, settings.register, _Entry, connector="openbao-tokens")
+    made = OpenBaoTokens(reach(name, settings), register, catalogue=[each.privilege for each in catalogue])
     for privilege in catalogue:
         made.validate("any", (privilege,))
     return made
@@ -148,10 +130,9 @@ class OpenBaoTokens:
         separate=True,
     )
 
-    def __init__(self, bao: Bao, register: str, *, catalogue: Sequence[str] = ()) -> None:
+    def __init__(self, bao: Bao, register: Register[_Entry], *, catalogue: Sequence[str] = ()) -> None:
         """Signs in at each call."""
-        self._bao, self._catalogue = bao, tuple(catalogue)
-        self._engine, _, self._folder = register.partition("/")
+        self._bao, self._register, self._catalogue = bao, register, tuple(catalogue)
 
     def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
         """See `Connector.validate`."""
@@ -172,12 +153,12 @@ class OpenBaoTokens:
         """See `Connector.check`."""
         try:
             with self._bao.session() as session:
-                unfit = (self._unfit(session, name) for name in sorted(set(self._catalogue)))
-                problems = [f"{why[1]}." for why in unfit if why is not None]
+                whys = (unfit(session, self._bao.name, name) for name in sorted(set(self._catalogue)))
+                problems = [f"{why[1]}." for why in whys if why is not None]
                 if session.us().is_root:
                     problems.append(ROOTS)
                 with session.locked():  # the one way to find out that lock and fence are ours to have
-                    self._tickets(session)
+                    self._register.tickets(session)
         except TargetUnavailable as error:
             return unreachable(error)
         return CheckReport(
@@ -196,14 +177,16 @@ class OpenBaoTokens:
             return Observation(holdings=())
         found = []
         with self._bao.session() as session:
-            for ticket in self._tickets(session):
-                entry = self._entry(session, ticket)
+            for ticket in self._register.tickets(session):
+                entry = self._register.entry(session, ticket)
                 if entry is None or (accounts is not None and entry.account not in accounts):
                     continue
-                for accessor in entry.tokens.values():
-                    token = self._token(session, accessor)
-                    if token and (token.meta or {}).get("ticket") == ticket:
-                        found.append(Holding(account=entry.account, privilege=token.role, ticket=ticket))
+                tokens = (token_of(session, ticket, accessor) for accessor in entry.tokens.values())
+                found += [
+                    Holding(account=entry.account, privilege=token.role, ticket=ticket)
+                    for token in tokens
+                    if token is not None
+                ]
         return Observation(holdings=tuple(found))
 
     def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
@@ -213,8 +196,8 @@ class OpenBaoTokens:
         with self._bao.session() as session:
             sound = [order for order in orders if self._bad(order) is None]
             roles = sorted({item.privilege for order in sound for item in order.scope})
-            why = {name: self._unfit(session, name) for name in roles}
-            plans = [self._refusal(order, why) for order in orders]
+            whys = {name: unfit(session, self._bao.name, name) for name in roles}
+            plans = [self._refusal(order, whys) for order in orders]
             with session.locked() as fence:
                 session.confirmed(confirm)
                 return [
@@ -231,7 +214,7 @@ class OpenBaoTokens:
             return [self._end(session, fence, order) for order in orders]
 
     def _issue(self, session: Session, fence: str, order: Order) -> Outcome:
-        old = self._entry(session, order.ticket)
+        old = self._register.entry(session, order.ticket)
         if old is not None and old.account != order.account:
             return no(
                 order, "name-taken", f"{self._bao.name} has tokens of {order.ticket} that are for another"
@@ -243,10 +226,7 @@ class OpenBaoTokens:
         seconds = math.ceil(left / timedelta(seconds=1))
         env, tokens = {"BAO_ADDR": self._bao.base}, dict[str, str]()
         for number, item in enumerate(order.scope, 1):
-            body = {
-                "meta": {"ticket": order.ticket, "account": order.account}, "display_name": order.ticket,
-                "explicit_max_ttl": f"{seconds}s", "ttl": f"{seconds}s", "renewable": False,
-            }  # fmt: skip
+            body = described(order.ticket, order.account, seconds)
             made = session.ask(f"auth/token/create/{quote(item.privilege)}", body, token=fence, wrap=seconds)
             if made.status in {400, 403, 404}:
                 session.require(fence)
@@ -258,19 +238,23 @@ class OpenBaoTokens:
             tokens[item.privilege] = wrapped.wrapped_accessor
             env["BAO_TOKEN" if len(order.scope) == 1 else f"BAO_TOKEN_{number}"] = wrapped.token
         entry = _Entry(account=order.account, tokens=tokens)
-        kept = session.ask(self._at("data", order.ticket), {"data": _data_of(entry)}, token=fence)
-        if kept.status != 200:
+        try:
+            self._register.keep(session, fence, order.ticket, entry)
+        except TargetUnavailable:
             self._revoke_all(session, order.ticket, entry)
-            raise self._withheld(session, fence)
-        credential = sealed(order, "token", env)
+            raise
+        if self._bao.namespace:
+            env["BAO_NAMESPACE"] = self._bao.namespace
+        names = tuple(name for name in env if name.startswith("BAO_TOKEN"))
+        credential = sealed(order, "token", env, wrapped=names)
         return Outcome(
             ticket=order.ticket, result="done", native_expiry=order.expires_at, credential=credential
         )
 
     def _end(self, session: Session, fence: str, order: Order) -> Outcome:
-        if not _TICKET.fullmatch(order.ticket):
+        if not TICKET.fullmatch(order.ticket):
             return Outcome(ticket=order.ticket, result="done")  # nothing was ever made for it
-        entry = self._entry(session, order.ticket)
+        entry = self._register.entry(session, order.ticket)
         if entry is None:
             return Outcome(ticket=order.ticket, result="done")
         if entry.account != order.account:
@@ -278,93 +262,29 @@ class OpenBaoTokens:
                 order, "name-taken", f"{self._bao.name} has tokens of {order.ticket} that are for another"
             )
         ended = self._revoke_all(session, order.ticket, entry)
-        gone = session.ask(self._at("metadata", order.ticket), token=fence, delete=True)
-        if gone.status not in {200, 204}:
-            raise self._withheld(session, fence)
+        self._register.drop(session, fence, order.ticket)
         return Outcome(ticket=order.ticket, result="done", sessions_ended=ended)
-
-    def _withheld(self, session: Session, fence: str) -> TargetUnavailable:
-        """The register is, from us; or another error is raised, if our turn was over when OpenBao said no."""
-        session.require(fence)
-        return TargetUnavailable(
-            f"{self._bao.name} keeps {self._engine}/{self._folder} from us",
-            remedy="`muniment connector show openbao-tokens` prints the policy that we need.",
-        )
 
     def _revoke_all(self, session: Session, ticket: str, entry: _Entry | None) -> int:
         """How many were there; when it returns OpenBao says that none is.
 
         Of others' tokens the register may say what it likes: OpenBao knows whose they are.
         """
-        ended = 0
-        for accessor in entry.tokens.values() if entry else ():
-            if not self._is_ours(session, ticket, accessor):
-                continue
-            session.ask("auth/token/revoke-accessor", {"accessor": accessor})
-            if self._is_ours(session, ticket, accessor):
-                raise TargetUnavailable(
-                    f"{self._bao.name} keeps a token that we revoked", remedy="It is tried again."
-                )
-            ended += 1
-        return ended
+        accessors = entry.tokens.values() if entry else ()
+        return sum(end_token(session, self._bao.name, ticket, each) for each in accessors)
 
-    def _is_ours(self, session: Session, ticket: str, accessor: str) -> bool:
-        token = self._token(session, accessor)
-        return token is not None and (token.meta or {}).get("ticket") == ticket
-
-    def _token(self, session: Session, accessor: str) -> _Token | None:
-        answer = session.ask("auth/token/lookup-accessor", {"accessor": accessor})
-        if answer.status == 400 and b"invalid accessor" in answer.body:  # another no proves nothing
-            return None
-        return session.read(answer, _Token)
-
-    def _entry(self, session: Session, ticket: str) -> _Entry | None:
-        answer = session.ask(self._at("data", ticket))
-        if is_not_there(answer, "data"):
-            return None
-        return session.read(answer, _Stored).data
-
-    def _tickets(self, session: Session) -> list[str]:
-        answer = session.ask(f"{self._engine}/metadata/{self._folder}/?list=true")
-        if is_not_there(answer, "data"):
-            return []
-        return [key for key in session.read(answer, _Keys).keys if _TICKET.fullmatch(key)]
-
-    def _at(self, what: str, ticket: str) -> str:
-        return f"{self._engine}/{what}/{self._folder}/{quote(ticket, safe='')}"
-
-    def _unfit(self, session: Session, role: str) -> tuple[str, str] | None:
-        """Why no token of this role can be made, or taken back."""
-        answer = session.ask(f"auth/token/roles/{quote(role)}")
-        if is_not_there(answer, "data"):
-            return "no-such-privilege", f"{self._bao.name} has no role {role} of tokens"
-        if answer.status == 403:
-            session.require(session.token)
-            return "not-allowed", f"our token may not use the role {role}"
-        found = session.read(answer, _Role)
-        if not found.orphan:
-            return "not-allowed", f"tokens of {role} would end with our own: set orphan=true"
-        if found.token_type not in {"service", "default-service"}:
-            return "not-allowed", f"tokens of {role} cannot be revoked: set token_type=service"
-        return None
-
-    def _refusal(self, order: Order, unfit: Mapping[str, tuple[str, str] | None]) -> Outcome | None:
+    def _refusal(self, order: Order, whys: Mapping[str, tuple[str, str] | None]) -> Outcome | None:
         if (bad := self._bad(order)) is not None:
             return no(order, "bad-name", bad)
         for item in order.scope:
-            if (why := unfit[item.privilege]) is not None:
+            if (why := whys[item.privilege]) is not None:
                 return no(order, why[0], why[1])
         return None
 
     def _bad(self, order: Order) -> str | None:
         if (why := fault(self, order.account, order.scope, order.public_key or "")) is not None:
             return why
-        return None if _TICKET.fullmatch(order.ticket) else "the ticket's id cannot stand in a path"
-
-
-def _data_of(entry: _Entry) -> dict[str, object]:
-    """As the register keeps it: nothing of it opens anything."""
-    return {"account": entry.account, "tokens": entry.tokens}
+        return None if TICKET.fullmatch(order.ticket) else "the ticket's id cannot stand in a path"
 
 
 KIND = Kind(
