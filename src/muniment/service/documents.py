@@ -29,12 +29,15 @@ _NOBODY = "nobody could decide it when that was last looked up"
 
 def ticket_documents(desk: Desk, tickets: Sequence[Ticket]) -> list[Document]:
     """Ticket documents, with the texts that their commitments stand for, in a few queries however many."""
-    unsealed = desk.views.unsealed([t.id for t in tickets])
-    return _documents(desk, tickets, [t.version - unsealed.get(t.id, 0) for t in tickets])
+    unsealed, texts = desk.views.beside(
+        [t.id for t in tickets], [c for t in tickets for c in _commitments(t)]
+    )
+    return _documents(desk, tickets, [t.version - unsealed.get(t.id, 0) for t in tickets], texts)
 
 
-def _documents(desk: Desk, tickets: Sequence[Ticket], sealed: Sequence[int]) -> list[Document]:
-    texts = desk.views.texts(c for t in tickets for c in _commitments(t))
+def _documents(
+    desk: Desk, tickets: Sequence[Ticket], sealed: Sequence[int], texts: dict[str, str]
+) -> list[Document]:
     # to be told from what is missing, which nothing explains
     erased = erasures(desk, [t.id for t in tickets if any(c not in texts for c in _commitments(t))])
     texts |= {commitment: ERASED for found in erased.values() for commitment in found}
@@ -58,7 +61,7 @@ def ticket_document(desk: Desk, ticket: Ticket) -> Document:
 
 def ticket_document_at(desk: Desk, ticket: Ticket, sealed: int) -> Document:
     """One ticket document as it was when ``sealed`` of its entries were in the tree."""
-    return _documents(desk, [ticket], [sealed])[0]
+    return _documents(desk, [ticket], [sealed], desk.views.texts(_commitments(ticket)))[0]
 
 
 def erasures(desk: Desk, tickets: Iterable[str]) -> dict[str, dict[str, Recorded]]:

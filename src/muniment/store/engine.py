@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from muniment.core.errors import IntegrityError, Misconfigured, StoreUnavailable
+from muniment.store import alive
 
 #: to the database at once, from one process, and how many of them stay open. PostgreSQL takes a hundred in all, as it
 #: comes; whoever needs them in numbers is kept to a part of them (`api.load`), so that taking away always finds one
@@ -49,13 +50,14 @@ def open_engine(url: str) -> Engine:
     if parsed.drivername == "sqlite":
         return _sqlite(url, parsed.database)
     if parsed.drivername in {"postgresql", "postgresql+psycopg"}:
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=KEPT_OPEN,
             max_overflow=CONNECTIONS - KEPT_OPEN,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "application_name": "muniment-store"},
+            connect_args={"connect_timeout": 10, "application_name": "muniment-store", **alive.TCP},
         )
+        alive.watch(engine)
+        return engine
     raise Misconfigured(
         f"the store cannot be {parsed.drivername!r:.40}",
         remedy="Use sqlite:///path or postgresql://…, and no other.",

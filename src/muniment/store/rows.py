@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     TextualSelect,
+    and_,
     bindparam,
     func,
     select,
@@ -31,8 +32,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
-#: what to do where a row with the same primary key is there
-There: TypeAlias = Literal["refuse", "keep", "replace"]
+#: what to do where a row with the same primary key is there; rise: replace it by what is greater
+There: TypeAlias = Literal["refuse", "keep", "replace", "rise"]
 
 _Insert = TypeVar("_Insert", sqlite.Insert, postgresql.Insert)
 _TYPES = {Text: "text", Integer: "integer", BigInteger: "bigint", LargeBinary: "text"}
@@ -157,7 +158,9 @@ def _conflicting(insert: _Insert, shape: _Shape) -> _Insert:
     key: list[str] = [column.name for column in shape.table.primary_key]
     kept = (*key, *shape.fixed)
     replaced = {name: insert.excluded[name] for name in shape.columns if name not in kept}
-    return insert.on_conflict_do_update(index_elements=key, set_=replaced)
+    rises = and_(*(shape.table.c[name] < value for name, value in replaced.items()))
+    where = rises if shape.there == "rise" else None
+    return insert.on_conflict_do_update(index_elements=key, set_=replaced, where=where)
 
 
 def _given(shape: _Shape, document: str) -> TextualSelect:

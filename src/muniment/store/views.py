@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Select, and_, bindparam, delete, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    null,
+    or_,
+    select,
+    union_all,
+)
 
 from muniment.core.errors import IntegrityError
 from muniment.core.events import Event, IdentityDeactivated, decode_data
@@ -21,6 +33,7 @@ from muniment.store import tables as t
 from muniment.store.engine import blob, reading, writing
 from muniment.store.events import decode_state
 from muniment.store.projecting import incident_key
+from muniment.store.rows import listed, one_of, run
 
 #: more than anybody reads; longer lists are asked for page by page
 PAGE = 1000
@@ -108,18 +121,25 @@ class SqlViews:
 
     def unsealed(self, streams: Collection[str]) -> dict[str, int]:
         """How many entries of each stream the ledger has not taken up yet."""
+        return self.beside(streams, ())[0]
+
+    def beside(
+        self, streams: Collection[str], commitments: Iterable[str]
+    ) -> tuple[dict[str, int], dict[str, str]]:
+        """What `unsealed` and `texts` say, in one question: every answer about a ticket has both."""
         with reading(self._engine) as connection:
-            rows = connection.execute(_UNSEALED, {"streams": list(streams)})
-            return {row.stream: row.waiting for row in rows}
+            dialect = connection.dialect.name
+            wanted = {
+                "streams": listed(dialect, list(streams)), "commitments": listed(dialect, list(set(commitments)))
+            }  # fmt: skip
+            rows: Sequence[Any] = run(connection, _BESIDE[dialect], wanted).all()
+        waiting = {name: count for name, count, _ in rows if count is not None}
+        return waiting, {name: value for name, count, value in rows if count is None and value is not None}
 
     def texts(self, commitments: Iterable[str]) -> dict[str, str]:
         """The texts behind commitments; an erased one is missing."""
-        wanted = list(set(commitments))
-        if not wanted:
-            return {}
-        with reading(self._engine) as connection:
-            rows = connection.execute(_TEXTS, {"commitments": wanted})
-            return {commitment: value for commitment, value in rows if value is not None}
+        wanted = set(commitments)
+        return self.beside((), wanted)[1] if wanted else {}
 
     def disclosures(self, commitments: Iterable[str]) -> dict[str, tuple[bytes, str]]:
         """Salts and texts behind commitments, for whoever is to check them; an erased one is missing."""
@@ -336,12 +356,15 @@ _NOT_BEGUN = (
     )
     .limit(1)
 )
-_UNSEALED = (
-    select(t.event.c.stream, func.count().label("waiting"))
-    .join(t.outbox, t.outbox.c.event_id == t.event.c.id)
-    .where(t.event.c.stream.in_(bindparam("streams", expanding=True)))
-    .group_by(t.event.c.stream)
-)
-_TEXTS = select(t.text.c.commitment, t.text.c.value).where(
-    t.text.c.commitment.in_(bindparam("commitments", expanding=True))
-)
+_BESIDE = {
+    dialect: union_all(
+        select(t.event.c.stream, func.count(), null())
+        .join(t.outbox, t.outbox.c.event_id == t.event.c.id)
+        .where(of_streams)
+        .group_by(t.event.c.stream),
+        select(t.text.c.commitment, null(), t.text.c.value).where(
+            one_of(t.text.c.commitment, "commitments")[dialect]
+        ),
+    )
+    for dialect, of_streams in one_of(t.event.c.stream, "streams").items()
+}
