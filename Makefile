@@ -15,9 +15,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## one ticket's whole life on a real PostgreSQL; installs nothing outside .venv
+demo: ## one ticket's whole life on a real PostgreSQL; ARGS=--serve leaves the pages open on it
 	@tools/setup demo
-	@.venv/bin/muniment demo
+	@.venv/bin/muniment demo $(ARGS)
 
 .PHONY: test
 test: ## every test, against real servers (as root, installs those that are missing)

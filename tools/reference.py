@@ -347,6 +347,8 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "certificate": "PEM file, for https; with `key`. Else something in front of it does TLS.",
         "key": "PEM file of the certificate's key.",
         "public_ledger": "Whether `/ledger/…` is there for everybody, or for the auditor's role alone.",
+        "login_links": "Whether links of `muniment login-link` let people in. Without it: if there is no `[signin]` and"
+        " `url` is on this machine.",
         "rate": "Requests a second that one caller may make in the long run; twice as many in a burst.",
         "at_once": "Requests that are worked on at the same time; more are told to come again.",
     }),
@@ -608,6 +610,7 @@ _MEANINGS = {
     "config.references": "The file of references cannot be read or used.",
     "config.policy-test": "A table of policy tests cannot be meant; the sentence names file and row.",
     "config.policy": "A policy cannot be read, or something in it cannot be meant; the sentence names file and policy.",
+    "refused.login-link": "The link that would sign somebody in is none, is over, or was used.",
     "error": "Something that has no code of its own.",
     "internal": "Something went wrong that should not: a fault of Muniment's. Run it again with MUNIMENT_DEBUG=1.",
     "invalid.form": "The body is not a form, or not one that belongs here.",

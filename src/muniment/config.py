@@ -41,6 +41,10 @@ _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\]|localhost)(:|/|$)", re.ASC
 T = TypeVar("T")
 
 
+#: after which a session is over: without use, and with it
+SESSIONS = "30m", "12h"
+
+
 class StoreSettings(_Section, frozen=True, kw_only=True):
     """``[store]``."""
 
@@ -85,6 +89,9 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     certificate: str | None = None  # PEM files, for https
     key: str | None = None
     public_ledger: bool = False
+    login_links: bool | None = (
+        None  # whether `muniment login-link` lets people in; None: on this machine alone
+    )
     rate: int = 200
     at_once: int = 64
 
@@ -114,8 +121,8 @@ class SigninSettings(_Section, frozen=True, kw_only=True):
     levels: dict[str, int] = {}  # noqa: RUF012  msgspec copies it
     groups_claim: str | None = None
     groups: dict[str, str] = {}  # noqa: RUF012  msgspec copies it
-    idle: str = "30m"
-    longest: str = "12h"
+    idle: str = SESSIONS[0]
+    longest: str = SESSIONS[1]
 
 
 class WorkloadSettings(_Section, frozen=True, kw_only=True):
@@ -221,6 +228,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise Misconfigured(
                 f"{path} cannot be read: {error.strerror}", remedy="Check its path, owner and mode."
             ) from error
+
+    @property
+    def login_links(self) -> bool:
+        """Whether `muniment login-link` lets people in: unless the file says so, where nobody else can reach us."""
+        if self.server.login_links is not None:
+            return self.server.login_links
+        return self.signin is None and bool(_LOOPBACK.match(self.server.public_url))
 
     @property
     def store_url(self) -> str:
@@ -374,6 +388,11 @@ def _check_server(server: ServerSettings) -> None:
     if server.url is not None and not _URL.fullmatch(server.url):
         raise Misconfigured(
             "[server] url is not a URL", remedy='Write it like "https://muniment.example.com".'
+        )
+    if server.login_links and not _private(server.public_url):
+        raise Misconfigured(
+            "people cannot sign in at an address without TLS: [server] url is not https",
+            remedy="Set [server] url to the https address that browsers use, or leave login_links out.",
         )
     if server.rate < 1 or server.at_once < 1:
         raise Misconfigured(

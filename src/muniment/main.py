@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muniment.config import Config, TargetSettings, WorkloadSettings, load
+from muniment.config import SESSIONS, Config, SigninSettings, TargetSettings, WorkloadSettings, load
 from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Authenticator,
         Clock,
         Directory,
+        IdentityProvider,
         Notifier,
         Policy,
         Target,
@@ -176,21 +177,36 @@ def _issuer(config: Config, name: str, settings: WorkloadSettings) -> Issuer:
 
 
 def _signin(config: Config, desk: Desk) -> SignIn | None:
-    """Where people sign in. The identity provider is asked when somebody does."""
-    settings = config.signin
-    if settings is None:
+    """Where people sign in: at an identity provider, which is asked when somebody does, or with links."""
+    settings, links = config.signin, config.login_links
+    if settings is None and not links:
         return None
     from muniment.core.instants import parse_duration
-    from muniment.outbound import Http
     from muniment.service.sessions import Sessions
     from muniment.service.signing_in import SignIn
-    from muniment.signin.oidc import OidcProvider
     from muniment.store.sessions import SqlSessions
 
-    reference, longest = settings.client_secret, parse_duration(settings.longest)
+    idle, longest = (settings.idle, settings.longest) if settings else SESSIONS
+    sessions = Sessions(
+        SqlSessions(desk.store.engine, desk.store.marker),
+        desk.random,
+        idle=parse_duration(idle),
+        longest=parse_duration(longest),
+    )
+    provider = _provider(config, settings) if settings else None
+    groups = settings.groups if settings else {}
+    return SignIn(desk=desk, sessions=sessions, provider=provider, links=links, groups=groups)
+
+
+def _provider(config: Config, settings: SigninSettings) -> IdentityProvider:
+    from muniment.core.instants import parse_duration
+    from muniment.outbound import Http
+    from muniment.signin.oidc import OidcProvider
+
+    reference = settings.client_secret
     if reference is not None:
         config.secret(reference)  # said now, and not when somebody signs in
-    provider = OidcProvider(
+    return OidcProvider(
         http=Http(ca=config.path(settings.ca) if settings.ca else None),
         issuer=settings.issuer,
         client=settings.client_id,
@@ -200,15 +216,8 @@ def _signin(config: Config, desk: Desk) -> SignIn | None:
         levels=settings.levels,
         claim=settings.claim,
         groups=settings.groups_claim,
-        longest=longest,
+        longest=parse_duration(settings.longest),
     )
-    sessions = Sessions(
-        SqlSessions(desk.store.engine, desk.store.marker),
-        desk.random,
-        idle=parse_duration(settings.idle),
-        longest=longest,
-    )
-    return SignIn(desk=desk, provider=provider, sessions=sessions, groups=settings.groups)
 
 
 def open_scim(config: Config, desk: Desk) -> Scim | None:

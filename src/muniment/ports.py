@@ -292,8 +292,8 @@ class Provisioned(msgspec.Struct, frozen=True, kw_only=True):
 # ── Who calls ────────────────────────────────────────────────────────────────
 
 #: what a credential may be narrowed to. ``check`` also widens: whoever enforces access asks about anybody. ``scim``
-#: and ``signals`` are nobody's by role: a token is made for them
-Scoped: TypeAlias = Literal["read", "write", "check", "ledger", "metrics", "scim", "signals"]
+#: and ``signals`` are nobody's by role: a token is made for them. ``login`` opens one session, once, and nothing else
+Scoped: TypeAlias = Literal["read", "write", "check", "ledger", "metrics", "scim", "signals", "login"]
 
 
 class Authenticated(msgspec.Struct, frozen=True, kw_only=True):

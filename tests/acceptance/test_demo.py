@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from muniment.demo.acts import ACTS
@@ -229,3 +230,31 @@ def test_interrupted_it_leaves_nothing(folder, number, step):
             process.kill()
     assert (process.returncode, err) == (128 + number, "")
     assert out.endswith("Interrupted.\n")
+
+
+def test_pages_stay_open_on_the_result_until_somebody_has_seen_enough(folder: Path) -> None:
+    with start(folder, "--serve") as process:
+        try:
+            lines: list[str] = []
+            assert process.stdout
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("Ctrl-C ends it"):
+                    break
+            links = re.findall(r"http://localhost:\d+/auth/link#\w+", "".join(lines))
+            assert len(links) == 4, "".join(lines)
+            url, _, token = links[0].partition("#")
+            site = url.removesuffix("/auth/link")
+            with httpx.Client(base_url=site, trust_env=False) as http:
+                entered = http.post("/auth/link", data={"token": token}, headers={"Origin": site})
+                assert entered.status_code == 303
+                cookie = entered.headers["set-cookie"].partition(";")[0]
+                home = http.get("/", headers={"Cookie": cookie, "Accept": "text/html"})
+                assert "Hello, Ann" in home.text
+                assert "orders_rw" in home.text
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (0, "")
+    assert "has stopped the server and removed what it wrote" in " ".join(out.split())

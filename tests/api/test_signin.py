@@ -567,7 +567,8 @@ def test_when_the_provider_is_away_sessions_tokens_and_broken_glass_go_on(place:
     assert answer.status_code in {200, 401}  # the new keys are read at most every ten seconds
 
 
-def test_no_provider_means_no_sign_in(api: Api) -> None:
+def test_no_provider_means_no_sign_in(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.office, "signin", None)  # as where links let nobody in either
     refused = api("POST", "/auth/device", who=None, data={"client_id": "muniment-cli"})
     assert (refused.status_code, refused.json()["error"]) == (404, "invalid_request")
     for path in ("/auth/login", "/auth/callback", "/.well-known/oauth-authorization-server"):

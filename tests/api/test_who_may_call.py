@@ -97,7 +97,7 @@ BODIES: dict[str, Any] = {
 }  # fmt: skip
 CLOSED = [route for route in TABLE if route.scope]
 OPEN = [route for route in TABLE if not route.scope]
-SCOPES: tuple[Scoped, ...] = ("read", "write", "check", "ledger", "metrics", "scim", "signals")
+SCOPES: tuple[Scoped, ...] = ("read", "write", "check", "ledger", "metrics", "scim", "signals", "login")
 
 routes = pytest.mark.parametrize("route", CLOSED, ids=lambda route: route.name)
 

@@ -37,7 +37,7 @@ MAX_BODY = 1 << 16
 #: fields of a form
 FIELDS = 100
 #: scopes that no role stands for, and that a token has only if it was made for them
-APART: frozenset[Scoped] = frozenset({"scim", "signals"})
+APART: frozenset[Scoped] = frozenset({"scim", "signals", "login"})
 
 
 @dataclass(frozen=True, kw_only=True)

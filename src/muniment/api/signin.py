@@ -6,7 +6,7 @@ The session is a cookie that scripts cannot read and other sites cannot send wit
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -16,8 +16,9 @@ from muniment.core.errors import Invalid, NotFound, Refused, Repeated, Unauthent
 from muniment.core.instants import parse_instant
 from muniment.core.login import FRESH
 from muniment.service.documents import Document
+from muniment.service.login_links import PATH
 from muniment.service.sessions import csrf_token
-from muniment.service.signing_in import PATIENCE, SignIn
+from muniment.service.signing_in import PATIENCE, SignIn, is_path
 
 routes = Routes("sign-in")
 
@@ -30,7 +31,11 @@ DONE = "/auth/done"
 def sign_in(call: Call) -> Plain:
     """Go to the identity provider and sign in; with a level, again, and with at least that assurance."""
     query: bodies.Login = call.query
-    url, note = require_signin(call).begin(back=query.return_to or DONE, level=query.level)
+    signin = require_signin(call)
+    if signin.provider is None and signin.links:
+        back = query.return_to if query.return_to and is_path(query.return_to) else DONE
+        return _away(f"{PATH}?{urlencode({'return_to': back})}")
+    url, note = signin.begin(back=query.return_to or DONE, level=query.level)
     return _away(url, (NOTE, note, int(PATIENCE.total_seconds())))
 
 
@@ -77,11 +82,9 @@ def sign_out(call: Call) -> Plain:
     if call.caller.login is None:
         raise Refused("this is no session", remedy="Tokens end with `muniment token revoke`.")
     signin = require_signin(call)
-    now = call.desk.clock.now()
-    signin.sessions.end(call.cookies.get(COOKIE, ""), now)
-    there = signin.provider.leave(call.office.url, now)
+    signin.sessions.end(call.cookies.get(COOKIE, ""), call.desk.clock.now())
     return Plain(
-        body=msgspec.json.encode({"signed_out": True, "continue_at": there}),
+        body=msgspec.json.encode({"signed_out": True, "continue_at": signin.leave(call.office.url)}),
         media_type="application/json",
         cookies=((COOKIE, "", 0),),
     )

@@ -20,13 +20,22 @@ app = group()
 groups = [app]
 
 
-@command(app, "demo", section="Begin", example="muniment demo")
-def demo(context: typer.Context) -> None:
+@command(app, "demo", section="Begin", example="muniment demo\nmuniment demo --serve")
+def demo(
+    context: typer.Context,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve",
+            help="Leave the pages open on the result, with a link for each of the people, until Ctrl-C.",
+        ),
+    ] = False,
+) -> None:
     """See the whole life of a ticket on this machine, on a real target, in a minute."""
     from muniment.demo import story
 
     session = of(context)
-    raise typer.Exit(story.tell(session.as_json, session.open_desk))
+    raise typer.Exit(story.tell(session.as_json, session.open_desk, session.open_api if serve else None))
 
 
 @command(app, "init", section="Begin", example="muniment init access\ncd access && muniment check")

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415  imported where used, so that `muniment --help` starts fast
-"""``muniment token``: what programs and people call the API with. For whoever runs the store."""
+"""``muniment token`` and ``login-link``: what the API is called with, and a way in for people. For whoever runs the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from muniment.cli.commands import command, group
 from muniment.cli.session import of
 
 app = group("token", section="Run", summary="Tokens that the API is called with.")
-groups = [app]
+top = group()
+groups = [app, top]
 
 
 @command(app, "create", example="muniment token create --identity human:ann@example.com --expires 30d")
@@ -60,3 +61,40 @@ def revoke(
     session.emit(document, lambda: f"{document['id']} is good for nothing any more.")
     if "recorded" in document:
         session.tell("The ledger could not record that now. Revoke it again later, and it will.")
+
+
+@command(top, "login-link", section="Run", example="muniment login-link human:ann@example.com")
+def login_link(
+    context: typer.Context,
+    whose: Annotated[
+        str | None,
+        typer.Argument(metavar="[IDENTITY]", help="Who signs in with it. Without it, whoever --as names."),
+    ] = None,
+    expires: Annotated[
+        str, typer.Option("--expires", metavar="DURATION", help="How long it is good for; at most 1h.")
+    ] = "10m",
+) -> None:
+    """Make a link that signs a person in at the pages, once, without an identity provider.
+
+    Whoever has it comes in as that person: give it to nobody else. The ledger has who made it and that it was used.
+    """
+    from muniment.core.errors import Misconfigured
+    from muniment.core.instants import parse_duration
+    from muniment.service import login_links
+
+    session = of(context)
+    config = session.config()
+    if not config.login_links:
+        raise Misconfigured(
+            "links let nobody in here",
+            remedy="Set [server] login_links = true, or sign in with the identity provider.",
+            code="config.login-links",
+        )
+    lasts = parse_duration(expires)
+    desk, maker = session.operating()
+    identity = whose or (maker.identity.id if maker else "")
+    document = login_links.make(desk, maker, identity, config.server.public_url, lasts)
+    session.emit(document, lambda: str(document["link"]))
+    session.note(
+        f"It signs {document['identity']} in once, until {document['expires_at']}; `muniment serve` must run."
+    )

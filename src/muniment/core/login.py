@@ -17,10 +17,9 @@ FRESH = timedelta(minutes=15)
 class Login(msgspec.Struct, frozen=True, kw_only=True):
     """One login, as whoever vouches for it said."""
 
-    method: Literal[
-        "oidc", "passkey"
-    ]  # the provider's own way, or a passkey of theirs that Muniment asked for besides
-    issuer: str  # who vouches for who it is: the identity provider
+    # the provider's own way, a passkey of theirs that Muniment asked for besides, or a link that whoever runs Muniment made
+    method: Literal["oidc", "passkey", "link"]
+    issuer: str  # who vouches for who it is: the identity provider; with a link, the ledger's origin
     subject: str  # whom it names there
     at: str  # wire instant at which they were there: `auth_time`, or when the passkey signed
     level: int  # assurance 1 to 3, as NIST SP 800-63B counts

@@ -130,8 +130,8 @@ class Stage:
 
 
 @contextmanager
-def set_stage(open_desk: Callable[[Config], Desk]) -> Iterator[Stage]:
-    """Make everything, and remove it again however the block ends.
+def set_stage(open_desk: Callable[[Config], Desk], *, port: int | None = None) -> Iterator[Stage]:
+    """Make everything, and remove it again however the block ends. ``port``: of the pages, if they are to be seen.
 
     Raises:
         Misconfigured: there is no PostgreSQL to start, or no account for it.
@@ -142,7 +142,7 @@ def set_stage(open_desk: Callable[[Config], Desk]) -> Iterator[Stage]:
         folder = Path(tempfile.mkdtemp(prefix="muniment-demo-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         server = stack.enter_context(TemporaryPostgres(binaries))
-        _write(folder, _fill(server), server.port)
+        _write(folder, _fill(server), server.port, port)
         config = load(folder / "muniment.toml")
         desk = open_desk(config)
         stack.callback(desk.store.engine.dispose)
@@ -189,7 +189,7 @@ def _fill(server: TemporaryPostgres) -> dict[str, str]:
     return passwords
 
 
-def _write(folder: Path, passwords: dict[str, str], port: int) -> None:
+def _write(folder: Path, passwords: dict[str, str], port: int, pages: int | None) -> None:
     """The files, as `muniment init` writes them, and the two database passwords."""
     for name in ("keys", "policies"):
         (folder / name).mkdir(mode=0o700)
@@ -198,6 +198,8 @@ def _write(folder: Path, passwords: dict[str, str], port: int) -> None:
     config = _CONFIG.format(
         origin=ORIGIN, target=TARGET, role=ROLE, authority=AUTHORITY, principal=PRINCIPAL, folder=folder
     )
+    if pages is not None:
+        config += f'\n[server]\nlisten = "127.0.0.1:{pages}"\nurl = "http://localhost:{pages}"\n'
     files = {
         "keys/ledger.key": ledger_key.decode(),
         "keys/ssh-ca": new_ca_key().decode(),

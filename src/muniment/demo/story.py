@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import psycopg
 import structlog
@@ -23,6 +24,7 @@ from muniment.config import Config
 from muniment.core.errors import MunimentError
 from muniment.demo.acts import ACTS
 from muniment.demo.play import Play
+from muniment.demo.showing import OpenApi, Showing, free_port, show
 from muniment.demo.stage import Stage, set_stage
 from muniment.demo.telling import Teller, Told, Unmet, require
 from muniment.service.desk import Desk
@@ -43,8 +45,10 @@ _NEXT = (
 )
 
 
-def tell(as_json: bool, open_desk: Callable[[Config], Desk]) -> int:
+def tell(as_json: bool, open_desk: Callable[[Config], Desk], open_api: OpenApi | None = None) -> int:
     """Tell the story; return the exit status: 0, 1 if something was not as it must be, 128 and the signal's number.
+
+    With ``open_api``, the pages stay open on the result until a signal comes, which is then how it should end.
 
     Raises:
         Misconfigured: there is no PostgreSQL to start. Nothing was begun.
@@ -53,27 +57,29 @@ def tell(as_json: bool, open_desk: Callable[[Config], Desk]) -> int:
     with _unwound_by_signals() as received, _quiet_log(), _libpq_without_settings():
         teller = Teller(as_json=as_json)
         try:
-            return _told(teller, open_desk, received)
+            return _told(teller, open_desk, open_api, received)
         except KeyboardInterrupt:
             teller.say("Interrupted.")
             return 128 + (received[0] if received else signal.SIGINT)
 
 
-def _told(teller: Teller, open_desk: Callable[[Config], Desk], received: list[int]) -> int:
+def _told(
+    teller: Teller, open_desk: Callable[[Config], Desk], open_api: OpenApi | None, received: list[int]
+) -> int:
     began = time.monotonic()
-    play, failed = None, False
     teller.say("Muniment on this machine: access from the asking to the evidence.", "")
-    with set_stage(open_desk) as stage:
+    with set_stage(open_desk, port=free_port() if open_api else None) as stage:
         play = Play(stage=stage, teller=teller)
         failed = not _play(play, received)
+        if open_api and not failed:
+            with show(stage, open_api) as showing:
+                seconds = round(time.monotonic() - began, 1)
+                teller.document(_document(play, seconds, failed=False) | {"serving": showing.document})
+                _wait(teller, showing, received)
     failed = not (_cleaned_up(teller, stage) and not failed)
     seconds = round(time.monotonic() - began, 1)
-    teller.document(
-        {
-            "ok": not failed, "seconds": seconds, "steps": teller.steps, "tickets": play.tickets,
-            "ledger": play.ledger, "tampered": play.tampered,
-        }
-    )  # fmt: skip
+    if open_api is None or failed:
+        teller.document(_document(play, seconds, failed=failed))
     if failed:
         number = next(step["step"] for step in teller.steps if not step["ok"])
         teller.say(f"The demo failed at step {number}, after {seconds} s.", style="bold")
@@ -83,6 +89,27 @@ def _told(teller: Teller, open_desk: Callable[[Config], Desk], received: list[in
     teller.say(f"That took {seconds} s. Next:")
     teller.literally(*_NEXT)
     return 0
+
+
+def _document(play: Play, seconds: float, *, failed: bool) -> dict[str, Any]:
+    return {
+        "ok": not failed, "seconds": seconds, "steps": play.teller.steps, "tickets": play.tickets,
+        "ledger": play.ledger, "tampered": play.tampered,
+    }  # fmt: skip
+
+
+def _wait(teller: Teller, showing: Showing, received: list[int]) -> None:
+    """Until somebody has seen enough."""
+    teller.say(f"The pages are open at {showing.url}. Each link signs one person in, once, within an hour:")
+    for name, does, link in showing.links:
+        teller.say(f"{name} {does}")
+        teller.literally(link)
+    teller.say("Ctrl-C ends it and removes everything.")
+    try:
+        while not received:
+            signal.pause()
+    except KeyboardInterrupt:
+        teller.say("That was it.")
 
 
 def _play(play: Play, received: list[int]) -> bool:

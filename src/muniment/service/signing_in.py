@@ -4,6 +4,8 @@
    so whoever begins a thousand logins fills nothing;
 2. `finish` opens the note, has the provider say who came back, finds whose account it is, and begins a session. A crash
    before leaves nothing but, perhaps, the link of the account, which the next login finds.
+
+Where there is no provider, or besides one, `login_links` let somebody in who was given one.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
-from muniment.core.errors import Invalid, Refused
+from muniment.core.errors import Invalid, NotFound, Refused
 from muniment.core.identity import Identity
 from muniment.core.instants import parse_instant, wire
 from muniment.core.login import FRESH
 from muniment.ports import IdentityProvider, SignedOut
 from muniment.service.desk import Desk
 from muniment.service.devices import Pace
+from muniment.service.login_links import open_link
 from muniment.service.logins import identity_of
 from muniment.service.sessions import Sessions
 
@@ -64,8 +67,9 @@ class SignIn:
     """What a process has that people can sign in at."""
 
     desk: Desk
-    provider: IdentityProvider
     sessions: Sessions
+    provider: IdentityProvider | None = None
+    links: bool = False  # whether `login_links` let people in
     #: the provider's names of groups, and ours that count only while it confirms them
     groups: Mapping[str, str] = field(default_factory=dict)
     #: of programs that wait to be let in
@@ -85,7 +89,7 @@ class SignIn:
             state=_text(chance.bytes(16)), nonce=_text(chance.bytes(16)), verifier=_text(chance.bytes(32)), level=level,
             back=back, until=wire(now + PATIENCE),
         )  # fmt: skip
-        url = self.provider.begin(
+        url = self._there.begin(
             state=begun.state,
             nonce=begun.nonce,
             verifier=begun.verifier,
@@ -106,7 +110,7 @@ class SignIn:
         if not hmac.compare_digest(begun.state.encode(), answer.get("state", "").encode()):
             raise _stray()
         within = _within(begun.level)
-        signed = self.provider.finish(
+        signed = self._there.finish(
             answer, verifier=begun.verifier, nonce=begun.nonce, within=within, now=now
         )
         if signed.login.level < (begun.level or 0):
@@ -125,10 +129,43 @@ class SignIn:
         log.info("signed in", who=identity.id, issuer=signed.login.issuer, level=signed.login.level)
         return Entered(identity=identity, credential=credential, back=begun.back)
 
+    def enter(self, token: str, back: str, before: str) -> Entered:
+        """Somebody shows the token of a link. ``before`` as in `finish`.
+
+        Raises:
+            NotFound: links let nobody in here.
+            Refused: the link is not good.
+        """
+        if not self.links:
+            raise NotFound(
+                "links let nobody in here",
+                remedy="Sign in: /auth/login. An operator can set [server] login_links.",
+                code="not-found.sign-in",
+            )
+        identity, signed = open_link(self.desk, token)
+        now = self.desk.clock.now()
+        credential = self.sessions.begin(identity.id, signed, (), now)
+        self.sessions.end(before, now)
+        return Entered(identity=identity, credential=credential, back=back if is_path(back) else "/")
+
+    def leave(self, url: str) -> str | None:
+        """Where to sign out at the provider, too; None where there is nothing to do."""
+        return self.provider.leave(url, self.desk.clock.now()) if self.provider else None
+
+    @property
+    def _there(self) -> IdentityProvider:
+        if self.provider is None:
+            raise NotFound(
+                "no identity provider is configured here",
+                remedy="Sign in with a link that whoever runs Muniment makes: `muniment login-link`.",
+                code="not-found.sign-in",
+            )
+        return self.provider
+
     def signed_out(self, token: str) -> int:
         """Sessions that ended because the provider says so; how many. Raises `Repeated`: this message came before."""
         now = self.desk.clock.now()
-        who: SignedOut = self.provider.signed_out(token, now)
+        who: SignedOut = self._there.signed_out(token, now)
         ended = self.sessions.end_all(who, now)
         log.info("signed out by the identity provider", issuer=who.issuer, subject=who.subject, ended=ended)
         return ended

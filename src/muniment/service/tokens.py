@@ -22,12 +22,16 @@ from muniment.service.documents import Document
 from muniment.store.token_rows import TOKEN
 from muniment.store.tokens import KnownToken, SqlTokens
 
-SCOPES: tuple[Scoped, ...] = msgspec.inspect.type_info(Scoped).values  # type: ignore[attr-defined]
+#: of a token that opens one session (`service.login_links`), and how long it lasts at most
+LINK: Scoped = "login"
+LINK_LONGEST = timedelta(hours=1)
+#: of all others
+SCOPES: tuple[Scoped, ...] = tuple(s for s in msgspec.inspect.type_info(Scoped).values if s != LINK)  # type: ignore[attr-defined]
 LONGEST = timedelta(days=366)
 #: whoever runs the store, and does not say who they are: nobody without its files and keys can
 OPERATING = Actor(id=SYSTEM, via="local")
 
-_TOKEN = re.compile(r"mnt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
+PATTERN = re.compile(r"mnt_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
 
 
 def create(
@@ -39,7 +43,7 @@ def create(
         desk: the adapters.
         maker: who makes it; None: whoever runs the store, who did not say.
         identity: as whom its holder acts.
-        lasts: at most `LONGEST`.
+        lasts: at most `LONGEST`; of one that opens a session, `LINK_LONGEST`.
         scopes: what alone it is good for; none: all that the identity may.
 
     Raises:
@@ -48,10 +52,15 @@ def create(
     """
     holder = desk.caller(identity, "local").identity
     _require_say(maker, holder)
-    if not timedelta(0) < lasts <= LONGEST:
-        raise Invalid("the token would last too long", remedy=f"Ask for at most {LONGEST.days} days.")
-    if unknown := set(scopes) - set(SCOPES):
-        raise Invalid(f"there is no scope {unknown.pop()!r:.40}", remedy=f"Scopes are {', '.join(SCOPES)}.")
+    if scopes == (LINK,):
+        longest, words = LINK_LONGEST, "at most an hour"
+    else:
+        longest, words = LONGEST, f"at most {LONGEST.days} days"
+        if unknown := set(scopes) - set(SCOPES):
+            known = ", ".join(SCOPES)
+            raise Invalid(f"there is no scope {unknown.pop()!r:.40}", remedy=f"Scopes are {known}.")
+    if not timedelta(0) < lasts <= longest:
+        raise Invalid("the token would last too long", remedy=f"Ask for {words}.")
     token_id, hashed, whole = new_credential("mnt", desk.random)
     now = desk.clock.now()
     row = TokenRow(
@@ -80,7 +89,7 @@ def revoke(desk: Desk, caller: Caller | None, token: str) -> Document:
         NotFound: there is no such token.
         Refused: the caller has no say over it.
     """
-    token_id = found[1] if (found := _TOKEN.fullmatch(token)) else token
+    token_id = found[1] if (found := PATTERN.fullmatch(token)) else token
     tokens = SqlTokens(desk.store)
     for _ in range(ATTEMPTS):
         known = tokens.find(token_id) if re.fullmatch("[0-9a-f]{16}", token_id) else None
@@ -104,7 +113,7 @@ def _end(desk: Desk, caller: Caller | None, tokens: SqlTokens, known: KnownToken
         tokens.end(known.row.id, now)  # whose it was, its row does not say in truth
         return False
     event = TokenRevoked(token=known.row.id, identity=known.row.identity)
-    row = msgspec.structs.replace(known.row, revoked_at=known.row.revoked_at or now)
+    row = ended(known.row, now)
     try:
         desk.store.append(
             Append(stream=known.stream, actor=_actor(caller), events=(event,), at=now, token=row)
@@ -112,6 +121,11 @@ def _end(desk: Desk, caller: Caller | None, tokens: SqlTokens, known: KnownToken
     except Conflict:
         return None
     return True
+
+
+def ended(row: TokenRow, now: datetime) -> TokenRow:
+    """A token's row once it is over."""
+    return msgspec.structs.replace(row, revoked_at=row.revoked_at or now)
 
 
 def _actor(caller: Caller | None) -> Actor:

@@ -64,8 +64,8 @@ def show_home(call: Call) -> Plain:
 @routes.get("/signed-out", answer="text/html", scope=None, browser=True)
 def show_signed_out(call: Call) -> Plain:
     """Show that the session is over, and how to end the one at the identity provider."""
-    there = require_signin(call).provider.leave(call.office.url, call.desk.clock.now())
-    return plain("signed_out.html", there=there)
+    signin = require_signin(call)
+    return plain("signed_out.html", there=signin.leave(call.office.url), provider=signin.provider is not None)
 
 
 class Leaving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
