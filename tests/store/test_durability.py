@@ -154,7 +154,7 @@ def test_a_full_file_system(sqlite_shelf: Shelf, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2000k", "tmpfs", disk], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("no tmpfs can be mounted here; the file size limit and max_page_count are tested instead")
@@ -163,7 +163,7 @@ def test_a_full_file_system(sqlite_shelf: Shelf, tmp_path: Path) -> None:
         shutil.copy(source, disk / "store.db")
         with opened(f"sqlite:///{disk}/store.db", HandClock()) as store:
             ballast = disk / "ballast"
-            ballast.write_bytes(b"\0" * 300_000)
+            ballast.write_bytes(b"\0" * 600_000)
             acknowledged = fill_up(store)
             ballast.unlink()
             check_after(store, acknowledged)

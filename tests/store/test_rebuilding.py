@@ -48,10 +48,10 @@ DAMAGE = [
     update(t.ticket).values(requester="human:eve@example.com"),
     text("DELETE FROM ticket"),
     insert(t.ticket).values(
-        id="req_never", version=1, status="active", requester="a", beneficiary="b", target="t", account="c", open_findings=0, state=b"{}"
+        id="req_never", version=1, status="active", requester="a", beneficiary="b", target="t", account="c", open_findings=0, kind="standard", state=b"{}"
     ),
     insert(t.ticket).values(
-        id="another", version=1, status="active", requester="a", beneficiary="b", target="t", account="c", open_findings=0, state=b"{}"
+        id="another", version=1, status="active", requester="a", beneficiary="b", target="t", account="c", open_findings=0, kind="standard", state=b"{}"
     ),
     update(t.registry).values(data=b"{}"),
     update(t.registry).values(version=1, head="sha256:00"),

@@ -10,7 +10,7 @@ import msgspec
 from muniment.core.campaign import UNDECIDED, Campaign
 from muniment.core.drift import Drift
 from muniment.core.due import due
-from muniment.core.instants import wire
+from muniment.core.instants import parse_instant, wire
 from muniment.core.ticket import Ticket
 from muniment.core.visibility import viewers
 from muniment.ports import Stream
@@ -18,7 +18,7 @@ from muniment.store import tables as t
 from muniment.store.rows import Into
 
 #: what a ticket is about, from its filing to its end
-FIXED = ("requester", "beneficiary", "target", "account")
+FIXED = ("requester", "beneficiary", "target", "account", "kind")
 
 #: how the streams begin that hold findings of drift
 DRIFT = "drift:"
@@ -93,8 +93,31 @@ def ticket_row(ticket: Ticket) -> dict[str, Any]:
         "id": ticket.id, "version": ticket.version, "status": ticket.status, "requester": ticket.terms.requester,
         "beneficiary": ticket.terms.beneficiary, "target": ticket.terms.target, "account": ticket.terms.account,
         "action": action, "due_at": wire(at) if at else None,
-        "open_findings": sum(1 for f in ticket.findings if not f.resolved_at), "state": _encode_state(ticket),
+        "open_findings": sum(1 for f in ticket.findings if not f.resolved_at), "kind": ticket.terms.kind,
+        "decided_after": decided_after(ticket), "gone_after": gone_after(ticket), "state": _encode_state(ticket),
     }  # fmt: skip
+
+
+def decided_after(ticket: Ticket) -> int | None:
+    """Seconds from the asking to the answer; None where there is none, or glass was broken, which asks nobody first."""
+    answered = ticket.ended_at if ticket.status == "denied" else ticket.approved_at
+    if answered is None or ticket.terms.kind == "break_glass":
+        return None
+    return _between(ticket.filed_at, answered)
+
+
+def gone_after(ticket: Ticket) -> int | None:
+    """Seconds from when access was to end until the target was seen without it; None where it was not seen so."""
+    ordered = ticket.revocation
+    if ordered is None or ordered.observed_gone_at is None:
+        return None
+    # an expiry is recorded once it was carried out; its window says when it was to end
+    over = min(ordered.ordered_at, ticket.expires_at or ordered.ordered_at)
+    return _between(over, ordered.observed_gone_at)
+
+
+def _between(start: str, end: str) -> int:
+    return max(0, int((parse_instant(end) - parse_instant(start)).total_seconds()))
 
 
 def registry_row(stream: Stream, kind: str, data: bytes) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from muniment.store.projecting import (
     viewers_of,
 )
 from muniment.store.rows import Into, put
+from muniment.store.searching import index_again
 
 #: streams folded and written together
 CHUNK = 200
@@ -114,6 +115,7 @@ def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -
     _rebuild(store, _REGISTRY)
     _rebuild(store, _DRIFTS)
     _rebuild(store, _CAMPAIGNS)
+    index_again(store.engine)
     return _rebuild(store, _TICKETS, progress)
 
 

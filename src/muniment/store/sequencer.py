@@ -26,6 +26,7 @@ from muniment.store.checkpoints import Kept, Published, SqlCheckpoints
 from muniment.store.engine import blob, reading, writing
 from muniment.store.marking import Marker
 from muniment.store.rows import Into, listed, one_of, put, run
+from muniment.store.searching import searchable
 
 #: entries taken up in one transaction
 BATCH = 512
@@ -75,7 +76,8 @@ class SqlLedger:
                     )
                 leaves.append({"idx": size + offset, "event_id": row.id, "hash": leaf_hash(body)})
             frontier = frontier.extend(leaf["hash"] for leaf in leaves)
-            put(connection, Into(t.leaf, leaves))
+            facts = searchable(connection, [(size + at, row.stream, row.body) for at, row in enumerate(rows)])
+            put(connection, Into(t.leaf, leaves), Into(t.fact, facts))
             run(connection, _TAKEN_UP[dialect], {"ids": listed(dialect, waiting)})
             moved = connection.execute(
                 _MOVE,

@@ -1,8 +1,8 @@
 """The tables. Instants are wire strings (`core.instants`), so both databases compare and return the same bytes.
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
-``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device``, ``answered``, ``provisioned``, ``delivery`` and
-``inventory_part`` can be rebuilt from it.
+``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device``, ``answered``, ``provisioned``, ``delivery``,
+``inventory_part`` and ``saved_filter`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -115,6 +115,9 @@ ticket = Table(
     Column("action", Text),  # what a controller must do next …
     Column("due_at", Text),  # … and when; null: only people can move it on
     Column("open_findings", Integer, nullable=False),
+    Column("kind", Text, nullable=False),  # "standard", "break_glass"
+    Column("decided_after", Integer),  # seconds from the asking to the answer, where people gave it
+    Column("gone_after", Integer),  # seconds from when access was to end until it was seen gone
     Column("state", LargeBinary, nullable=False),  # the folded Ticket, canonical JSON
     Index("ticket_due", "due_at", "id"),
     Index("ticket_account", "target", "account", "status"),
@@ -123,6 +126,8 @@ ticket = Table(
     Index("ticket_status", "status", "id"),
     Index("ticket_target", "target", "id"),
     Index("ticket_findings", "open_findings", "id"),
+    #: all that charts ask of a ticket: its id has the time when it was filed
+    Index("ticket_times", "id", "kind", "decided_after", "gone_after"),
 )
 
 #: who may see which ticket (`core.visibility`): lists are asked for by it, and look at nothing else (I33)
@@ -349,4 +354,27 @@ campaign_part = Table(
     Column("list", Text, primary_key=True),  # the digest
     Column("part", Integer, primary_key=True),
     Column("body", LargeBinary, nullable=False),  # lines, deflated
+#: what each sealed entry is about, to be searched by: written by the sequencer, behind whoever recorded it
+fact = Table(
+    "fact",
+    metadata,
+    Column("idx", _Id, primary_key=True, autoincrement=False),  # of its leaf
+    Column("at", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("target", Text),  # of the entry, or of its ticket
+    Index("fact_at", "at", "idx"),
+    Index("fact_kind", "kind", "at", "idx"),
+    Index("fact_actor", "actor", "at", "idx"),
+    Index("fact_target", "target", "at", "idx"),
+)
+
+#: filters of lists that people keep: what stands in the address, and nothing else
+saved_filter = Table(
+    "saved_filter",
+    metadata,
+    Column("identity", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("query", Text, nullable=False),
 )
