@@ -18,6 +18,7 @@ from muniment.api.stream import events
 from muniment.api.table import TABLE
 from muniment.core.errors import MunimentError, Unauthenticated
 from muniment.ports import Authenticated, Authenticator
+from muniment.service.backtests import Backtests
 from muniment.service.desk import Caller, Desk
 from muniment.service.holding import Holdings
 from muniment.service.outward import Outward
@@ -52,6 +53,7 @@ class Office:
     holdings: Holdings = field(init=False)
     numbers: Numbers = field(init=False)
     described: dict[str, Any] = field(init=False)
+    backtests: Backtests = field(init=False)
     threads: ThreadPoolExecutor = field(init=False)
     urgent: ThreadPoolExecutor = field(init=False)  # for what takes access away, by callers who are known
     lookups: ThreadPoolExecutor = field(init=False)  # of tokens that anybody may have made up
@@ -69,6 +71,7 @@ class Office:
         self.holdings = Holdings(self.desk)
         self.numbers = Numbers(self.desk, self.load, self.holdings)
         self.described = openapi.document(TABLE, self.url)
+        self.backtests = Backtests(self.desk)
         self._watch = Watch(self.desk, self.load)
         self.threads = ThreadPoolExecutor(self.load.threads, "muniment-api")
         self.urgent = ThreadPoolExecutor(RESERVED, "muniment-urgent")
@@ -88,6 +91,7 @@ class Office:
         self.closing = True
         self._watch.stop()
         self.holdings.stop()
+        self.backtests.stop()
         for threads in (self.lookups, self.visitors, self.threads, self.urgent):
             threads.shutdown(wait=True)
         self.followers.shutdown(wait=False)

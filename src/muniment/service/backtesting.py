@@ -20,9 +20,9 @@ from muniment.core.errors import Refused
 from muniment.core.events import PolicyDecided
 from muniment.core.instants import wire
 from muniment.policy.backtest import Backtest, Filed, share
-from muniment.service.budgeting import new_id
 from muniment.service.desk import Caller, Desk
 from muniment.service.documents import Document
+from muniment.service.ids import new_id
 from muniment.store import filings
 from muniment.store.engine import open_engine
 

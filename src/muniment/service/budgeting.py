@@ -1,4 +1,4 @@
-"""What machines and agents have used of their budgets, from the read model; and ids of tickets, which sort by time."""
+"""What machines and agents have used of their budgets, from the read model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,10 @@ from muniment.core.instants import wire
 from muniment.core.terms import Terms
 from muniment.ports import Claim
 from muniment.service.desk import Desk
+from muniment.service.ids import new_id
 
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 #: longer than filing takes; one that crashed holds its identity up for no longer
 _SECONDS = 15
-
-
-def new_id(prefix: str, now: datetime, chance: bytes) -> str:
-    """An id that sorts by time: 48 bits of milliseconds and 80 of chance, in Crockford's base 32 (as ULID)."""
-    number = int(now.timestamp() * 1000) << 80 | int.from_bytes(chance, "big")
-    digits = "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
-    return f"{prefix}_{digits}"
 
 
 def spent(desk: Desk, identities: Iterable[Identity], now: datetime) -> tuple[Spent, ...]:

@@ -30,8 +30,8 @@ from muniment.policy.checking import require_first, too_light
 from muniment.policy.lint import Finding
 from muniment.policy.loading import SCHEMA, digest_of, schema_text
 from muniment.ports import Append, Stream
-from muniment.service.budgeting import new_id
 from muniment.service.desk import Caller, Desk
+from muniment.service.ids import new_id
 from muniment.service.standing import POLICY_STREAM, Change, Files, Standing, current, sha256, without_schema
 from muniment.store.events import SqlStore
 

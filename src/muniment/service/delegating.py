@@ -11,9 +11,9 @@ from muniment.core.identity import parse_identity
 from muniment.core.text import Disclosure
 from muniment.ports import Append, Stream
 from muniment.service.authority import STREAM
-from muniment.service.budgeting import new_id
 from muniment.service.desk import ATTEMPTS, Caller, Desk
 from muniment.service.documents import Document
+from muniment.service.ids import new_id
 
 
 def give(

@@ -53,6 +53,7 @@ from muniment.service.authority import Delegations, Standing, delegated
 from muniment.service.campaigns import Campaigns
 from muniment.service.in_force import Governed
 from muniment.service.noticing import notices
+from muniment.service.trends import Trends
 from muniment.store.events import SqlStore
 from muniment.store.sequencer import SqlLedger
 from muniment.store.tile_directory import TileDirectory
@@ -131,6 +132,11 @@ class Desk:
     def campaigns(self) -> Campaigns:
         """Campaigns of recertification, by the store's entries."""
         return Campaigns(self.store)
+
+    @cached_property
+    def trends(self) -> Trends:
+        """How it goes over time."""
+        return Trends(self)
 
     @property
     def clock(self) -> Clock:

@@ -24,8 +24,9 @@ from muniment.core.ticket import Ticket
 from muniment.core.verdict import Stage, Verdict
 from muniment.ports import Append, Appended, Bringing, Stream, Target
 from muniment.service.approvers import everybody, missing
-from muniment.service.budgeting import new_id, one_at_a_time, spent
+from muniment.service.budgeting import one_at_a_time, spent
 from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
+from muniment.service.ids import new_id
 from muniment.store.views import PAGE, Filter
 from muniment.tracing import span
 

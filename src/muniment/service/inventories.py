@@ -21,9 +21,9 @@ from muniment.core.instants import wire
 from muniment.core.inventory import Item, counts, digest, lines, read
 from muniment.core.visibility import SEES_ALL
 from muniment.ports import Actor, Append, Nesting, Stream, Target
-from muniment.service.budgeting import new_id
 from muniment.service.desk import ATTEMPTS, Caller, Desk
 from muniment.service.documents import Document
+from muniment.service.ids import new_id
 from muniment.store.inventories import SqlInventories
 from muniment.store.views import PAGE
 

@@ -156,6 +156,29 @@ class SqlCheckpoints:
         with reading(self._engine) as connection:
             return {row.name: (row.size, _line(row)) for row in connection.execute(query)}
 
+    def recent(self, *, before: int | None, limit: int) -> list[tuple[int, datetime, tuple[str, ...], int]]:
+        """Published ones, largest first: size, when signed, which witnesses cosigned it, how many time-stamps it has."""
+        c = t.checkpoint.c
+        query = select(c.size, c.at).where(c.published.is_not(None)).order_by(c.size.desc()).limit(limit)
+        if before is not None:
+            query = query.where(c.size < before)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+            sizes = [row.size for row in rows]
+            names: dict[int, set[str]] = {}
+            for size, name in connection.execute(
+                select(t.cosignature.c.size, t.cosignature.c.name).where(t.cosignature.c.size.in_(sizes))
+            ):
+                names.setdefault(size, set()).add(name)
+            counted = (
+                select(t.stamp.c.size, func.count()).where(t.stamp.c.size.in_(sizes)).group_by(t.stamp.c.size)
+            )
+            stamps = dict(connection.execute(counted).tuples())
+        return [
+            (row.size, parse_instant(row.at), tuple(sorted(names.get(row.size, ()))), stamps.get(row.size, 0))
+            for row in rows
+        ]
+
     def published(self) -> list[Published]:
         """Every published checkpoint, smallest first."""
         with reading(self._engine) as connection:

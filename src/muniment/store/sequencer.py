@@ -204,6 +204,11 @@ class SqlLedger:
         with reading(self._engine) as connection:
             return [index for (index,) in connection.execute(query)]
 
+    def backlog(self) -> int:
+        """Entries that no leaf holds yet: few, unless nothing seals."""
+        with reading(self._engine) as connection:
+            return int(connection.execute(select(func.count()).select_from(t.outbox)).scalar_one())
+
     def counts(self) -> tuple[int, int, int]:
         """Entries stored, entries waiting, leaves: the first is the sum of the others, or something was removed."""
         with reading(self._engine) as connection:

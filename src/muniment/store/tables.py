@@ -354,6 +354,8 @@ campaign_part = Table(
     Column("list", Text, primary_key=True),  # the digest
     Column("part", Integer, primary_key=True),
     Column("body", LargeBinary, nullable=False),  # lines, deflated
+)
+
 #: what each sealed entry is about, to be searched by: written by the sequencer, behind whoever recorded it
 fact = Table(
     "fact",

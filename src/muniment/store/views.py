@@ -37,6 +37,8 @@ from muniment.store.rows import listed, one_of, run
 
 #: more than anybody reads; longer lists are asked for page by page
 PAGE = 1000
+#: tickets by which it is said how long something usually takes, and fewer say nothing
+RECENT, FEW = 60, 3
 #: people in one question to the database
 CHUNK = 500
 #: after whatever else a name may go on with
@@ -99,6 +101,44 @@ class SqlViews:
         """Their ids, for whoever goes by their entries alone."""
         with reading(self._engine) as connection:
             return list(connection.execute(_narrowed(select(t.ticket.c.id), wanted)).scalars())
+
+    def tickets_of(self, ids: Collection[str]) -> dict[str, Ticket]:
+        """These tickets, as last folded."""
+        query = select(t.ticket.c.id, t.ticket.c.state).where(t.ticket.c.id.in_(ids))
+        with reading(self._engine) as connection:
+            return {ticket: decode_state(blob(state)) for ticket, state in connection.execute(query)}
+
+    def filed_between(
+        self, first: str, last: str | None, *, target: str | None, kind: str | None, status: Status | None
+    ) -> list[str]:
+        """Ids from ``first`` on and before ``last``: they sort by the time of filing."""
+        c = t.ticket.c
+        query = select(c.id).where(c.id >= first).order_by(c.id)
+        if last is not None:
+            query = query.where(c.id < last)
+        for column, value in ((c.target, target), (c.kind, kind), (c.status, status)):
+            if value is not None:
+                query = query.where(column == value)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
+    def times(self, first: str, last: str | None) -> Sequence[tuple[str, int | None, int | None]]:
+        """Kind, and seconds until decided and until gone, of tickets from ``first`` on and before ``last``."""
+        c = t.ticket.c
+        query = select(c.kind, c.decided_after, c.gone_after).where(c.id >= first)
+        if last is not None:
+            query = query.where(c.id < last)
+        with reading(self._engine) as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    def usual_wait(self, target: str) -> int | None:
+        """Seconds within which half of the last requests on a target were decided; None where too few were."""
+        c = t.ticket.c
+        last = select(c.id).where(c.target == target).order_by(c.id.desc()).limit(RECENT).subquery()
+        query = select(c.decided_after).where(c.id.in_(select(last.c.id)), c.decided_after.is_not(None))
+        with reading(self._engine) as connection:
+            found = sorted(connection.execute(query).scalars())
+        return found[len(found) // 2] if len(found) >= FEW else None
 
     def answered(self, who: str, key: str) -> Answered | None:
         """What was done under somebody's key before."""

@@ -64,7 +64,7 @@ class Asking(Form, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @routes.get("/ask", query=Search, answer="text/html", browser=True)
-def show_ask(call: Call) -> Plain:
+def showask_of(call: Call) -> Plain:
     """Find what to ask for."""
     query: Search = call.query
     found, count = find(call.desk.targets.values(), query.q)
@@ -92,11 +92,11 @@ def show_ask_form(call: Call) -> Plain:
 
 
 @routes.post("/ask/{target}", body=Asking, form=True, answer="text/html", browser=True, work=True)
-def file_ask(call: Call) -> Plain:
+def fileask_of(call: Call) -> Plain:
     """File a request, once for each form that was shown."""
     said: Asking = call.body
     try:
-        ask = _ask(said, _target(call))
+        ask = ask_of(said, _target(call))
         filed = dataclasses.replace(call, key=said.key or None).command(
             lambda caller: filing.file_request(call.desk, caller, ask)
         )
@@ -110,7 +110,7 @@ def file_ask(call: Call) -> Plain:
 @routes.post(
     "/ask/{target}/preview", body=Asking, form=True, answer="text/html", scope="read", browser=True, work=True
 )
-def preview_ask(call: Call) -> Plain:
+def previewask_of(call: Call) -> Plain:
     """Say what would come of it, while it is being typed."""
     said: Asking = call.body
     return show(call, "_preview.html", **_previewed(call, said))
@@ -139,7 +139,7 @@ def _previewed(call: Call, said: Asking) -> dict[str, Any]:
     if not said.privilege:
         return {"preview": None, "trouble": None, "asked": (), "brings": ()}
     try:
-        ask = _ask(said, target, preview=True)
+        ask = ask_of(said, target, preview=True)
         preview = filing.preview(call.desk, call.caller, ask)
     except MunimentError as error:
         return {"preview": None, "trouble": error, "asked": (), "brings": ()}
@@ -147,7 +147,7 @@ def _previewed(call: Call, said: Asking) -> dict[str, Any]:
     return {"preview": preview, "trouble": None, "asked": ask.scope, "brings": brings}
 
 
-def _ask(said: Asking, target: Target, *, preview: bool = False) -> filing.Ask:
+def ask_of(said: Asking, target: Target, *, preview: bool = False) -> filing.Ask:
     """What was typed, read. A preview does with what is there already."""
     known = {str(entry.privilege): entry.privilege for entry in target.catalogue}
     scope = tuple(known.get(name, Privilege(privilege=name)) for name in said.privilege)

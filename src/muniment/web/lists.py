@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any
-from urllib.parse import urlencode
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from muniment.api.routes import Call, Plain, Routes
 from muniment.core.errors import Invalid, NotFound
-from muniment.core.identity import parse_identity
 from muniment.core.ticket import STATUSES
 from muniment.core.visibility import SEES_ALL
 from muniment.service import looking
 from muniment.service.documents import Document, ticket_documents
 from muniment.service.drift import Wanted as Narrowed
-from muniment.service.tabular import to_csv
 from muniment.store.views import PAGE, Filter
-from muniment.web.pages import HEADERS, show
+from muniment.web.narrowing import Field, Narrowing, kept, narrowed, one_of
+from muniment.web.pages import show
+from muniment.web.taking import Row, every, file
 
 routes = Routes("pages")
 
 #: rows of a page; tickets of a page, where they have rows
 SHOWN = 50
-#: rows of a file; more are asked for with a filter
-MOST = 20_000
-
-Field = Annotated[str, Meta(max_length=300)]
-Row = tuple[object, ...]
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Wanted(Narrowing, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which rows. Empty: all that the reader may see."""
 
     status: Field = ""
     target: Field = ""
     beneficiary: Field = ""
-    cursor: Annotated[str, Meta(max_length=60)] = ""
 
     def filter(self, limit: int) -> Filter:
         """As the service has it. Raises `Invalid` for what is no identity or status."""
@@ -54,29 +46,23 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def who(self) -> str | None:
         """An id; a name alone is a person's."""
-        text = self.beneficiary.strip()
-        if not text:
-            return None
-        return parse_identity(text if ":" in text else f"human:{text}")
-
-    def link(self, path: str, **change: str) -> str:
-        """The same list, with something else."""
-        given = {**msgspec.structs.asdict(self), **change}
-        query = urlencode({name: value for name, value in given.items() if value})
-        return f"{path}?{query}" if query else path
+        return one_of(self.beneficiary)
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Found(Narrowing, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which findings."""
 
     target: Field = ""
     resolved: bool = False
-    cursor: Annotated[str, Meta(max_length=60)] = ""
 
     @property
     def narrowed(self) -> Narrowed:
         """As the service has it."""
         return Narrowed(target=self.target or None, resolved=self.resolved)
+
+
+for _path, _kind in (("/tickets", Wanted), ("/grants", Wanted), ("/findings", Found)):
+    narrowed(_path, _kind)
 
 
 @routes.get("/tickets", query=Wanted, answer="text/html", browser=True)
@@ -96,6 +82,7 @@ def show_tickets(call: Call) -> Plain:
         trouble=trouble,
         statuses=STATUSES,
         targets=sorted(call.desk.targets),
+        kept=kept(call),
     )
 
 
@@ -107,9 +94,9 @@ def take_tickets(call: Call) -> Plain:
     def page(before: str | None) -> tuple[list[Row], str | None]:
         asked = msgspec.structs.replace(wanted, cursor=before or "").filter(PAGE)
         found = looking.tickets(call.desk, call.caller, asked)
-        return [_ticket_row(d) for d in ticket_documents(call.desk, found.items)], found.next
+        return [ticket_row(d) for d in ticket_documents(call.desk, found.items)], found.next
 
-    return _file("tickets", _TICKET, _every(page))
+    return file("tickets", TICKET, every(page))
 
 
 @routes.get("/grants", query=Wanted, answer="text/html", browser=True)
@@ -125,7 +112,13 @@ def show_grants(call: Call) -> Plain:
     except Invalid as error:
         trouble = error
     return show(
-        call, "grants.html", wanted=wanted, page=page, trouble=trouble, targets=sorted(call.desk.targets)
+        call,
+        "grants.html",
+        wanted=wanted,
+        page=page,
+        trouble=trouble,
+        targets=sorted(call.desk.targets),
+        kept=kept(call),
     )
 
 
@@ -145,7 +138,7 @@ def take_grants(call: Call) -> Plain:
         )
         return [tuple(row[name] for name in _GRANT) for row in found.items], found.next
 
-    return _file("grants", _GRANT, _every(page))
+    return file("grants", _GRANT, every(page))
 
 
 @routes.get("/findings", query=Found, answer="text/html", browser=True)
@@ -153,7 +146,9 @@ def show_findings(call: Call) -> Plain:
     """List what a person must look at."""
     wanted: Found = call.query
     page = looking.findings_page(call.desk, call.caller, wanted.narrowed, before=wanted.cursor or None, limit=SHOWN)  # fmt: skip
-    return show(call, "findings.html", wanted=wanted, page=page, targets=sorted(call.desk.targets))
+    return show(
+        call, "findings.html", wanted=wanted, page=page, targets=sorted(call.desk.targets), kept=kept(call)
+    )
 
 
 @routes.get("/findings.csv", query=Found, answer="text/csv", browser=True, work=True, heavy=True)
@@ -165,7 +160,7 @@ def take_findings(call: Call) -> Plain:
         found = looking.findings_page(call.desk, call.caller, wanted.narrowed, before=before, limit=PAGE)
         return [tuple(row[name] for name in _FINDING) for row in found.items], found.next
 
-    return _file("findings", _FINDING, _every(page))
+    return file("findings", _FINDING, every(page))
 
 
 @routes.get("/targets", answer="text/html", browser=True)
@@ -194,7 +189,7 @@ def show_holdings(call: Call) -> Plain:
     return show(call, "_holdings.html", holdings=holdings)
 
 
-_TICKET = (
+TICKET = (
     "id", "status", "kind", "requester", "beneficiary", "target", "account", "requested", "approved", "granted",
     "justification", "filed_at", "starts_at", "duration", "expires_at", "gone_at", "closed_at",
 )  # fmt: skip
@@ -212,30 +207,15 @@ _FINDING = (
 )
 
 
-def _ticket_row(d: Document) -> Row:
+def ticket_row(d: Document) -> Row:
+    """A ticket as a row of a file, under `TICKET`."""
     scopes = (_listed(d[name]) for name in ("requested", "approved", "granted"))
     gone, closed = (d["revocation"] or {}).get("observed_gone_at"), (d["closure"] or {}).get("at")
     return (
-        *(d[name] for name in _TICKET[:7]), *scopes, d["justification"], d["filed_at"], d["window"]["starts_at"],
+        *(d[name] for name in TICKET[:7]), *scopes, d["justification"], d["filed_at"], d["window"]["starts_at"],
         d["window"]["duration"], d["window"]["expires_at"], gone, closed,
     )  # fmt: skip
 
 
 def _listed(scope: Iterable[dict[str, Any]]) -> str:
     return "; ".join(p["privilege"] + (f" ({p['resource']})" if p["resource"] else "") for p in scope)
-
-
-def _every(page: Callable[[str | None], tuple[list[Row], str | None]]) -> list[Row]:
-    """All pages. Raises `Invalid` where that is more than a file should be."""
-    rows, before = page(None)
-    while before is not None:
-        more, before = page(before)
-        rows += more
-        if len(rows) > MOST:
-            raise Invalid(f"the list has more than {MOST} rows", remedy="Narrow it with a filter.")
-    return rows
-
-
-def _file(name: str, columns: tuple[str, ...], rows: list[Row]) -> Plain:
-    headers = HEADERS | {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-    return Plain(body=to_csv(columns, rows), media_type="text/csv", headers=headers)

@@ -20,6 +20,7 @@ from muniment.core.errors import MunimentError, Unauthenticated
 from muniment.core.events import KINDS
 from muniment.core.identity import Identity, IdentityId
 from muniment.core.text import visible
+from muniment.core.visibility import SEES_ALL
 from muniment.service.sessions import csrf_token
 from muniment.web import when, words
 from muniment.web.assets import asset
@@ -49,6 +50,8 @@ def show(call: Call, template: str, *, status: int | None = None, **more: Any) -
         now=now,
         here=call.route.path,
         asks=asks(who),
+        menu=menu(who),
+        sees_all=bool(SEES_ALL & set(who.roles)),
         name_of=names(call),
         moment=lambda instant: when.moment(instant, now),
         kinds=" ".join(sorted(KINDS)),
@@ -95,6 +98,21 @@ def names(call: Call) -> Callable[[IdentityId], str]:
         return found.name if found and found.name else short_id(identity)
 
     return name_of
+
+
+def menu(who: Identity) -> list[tuple[str, str]]:
+    """Where somebody can go, beside home."""
+    found = [("/ask", "Ask")] if asks(who) else []
+    found += [
+        ("/tickets", "Tickets"),
+        ("/grants", "Grants"),
+        ("/targets", "Targets"),
+        ("/findings", "Findings"),
+    ]
+    found += [("/people", "People")]
+    if SEES_ALL & set(who.roles):
+        found += [("/audit", "Audit"), ("/policy", "Policy"), ("/ledger", "Ledger")]
+    return found
 
 
 def asks(who: Identity) -> bool:

@@ -40,6 +40,12 @@ def timeline(recorded: Iterable[Recorded], texts: Mapping[str, str], name_of: Na
     return [_entry(each, texts, name_of) for each in recorded]
 
 
+def title(event: e.Event, actor: str, name_of: NameOf) -> str:
+    """One event in a few words."""
+    said = _said(event, actor, name_of)[1]
+    return words.event(event.kind) if said == event.kind else said
+
+
 def listed(scope: Scope) -> str:
     """Privileges in one line."""
     return ", ".join(map(str, scope)) or "nothing"

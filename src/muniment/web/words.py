@@ -74,6 +74,11 @@ def status(name: str) -> tuple[str, str, str]:
     return STATUS.get(name, (name.replace("_", " ").capitalize(), "off", ""))
 
 
+def event(kind: str) -> str:
+    """A kind of entry, with or without its version: ``Identity recorded``."""
+    return kind.partition("/")[0].replace("-", " ").capitalize()
+
+
 def check(name: str) -> str:
     """A closure check, said."""
     return CHECK.get(name, name.replace("_", " ").capitalize())
