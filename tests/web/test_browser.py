@@ -16,7 +16,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Route, expect
 
 from muniment.ledger.keys import signer_from_seed
-from web.conftest import ANN, BO, CYD, KEY, OPS, Pages
+from web.conftest import ANN, AUD, BO, CYD, KEY, OPS, Pages
 
 pytestmark = pytest.mark.xdist_group("web")  # one server, one provider, one browser
 SHOTS = Path(__file__).parents[2] / "docs/screenshots"
@@ -280,6 +280,20 @@ def test_every_page_is_accessible_fits_and_looks_right(pages: Pages, watched: Ca
         ("targets", OPS, "/targets"),
         ("target", CYD, "/targets/pg-prod"),
         ("findings", OPS, "/findings"),
+        ("people", AUD, "/people"),
+        ("person", AUD, f"/person?id={ANN}"),
+        ("machine", AUD, "/person?id=service_account:deploy"),
+        ("audit", AUD, "/audit"),
+        ("trends", AUD, "/audit/trends"),
+        ("sample", AUD, "/audit/sample?seed=2026&count=5"),
+        ("policy", AUD, "/policy"),
+        (
+            "what-if",
+            AUD,
+            "/policy/what-if?who=ann@example.com&target=pg-prod&privilege=orders_rw&duration=2h",
+        ),
+        ("backtests", AUD, "/policy/backtest"),
+        ("ledger", AUD, "/ledger"),
         ("ticket", ANN, f"/requests/{active.id}"),
         ("decide", CYD, f"/requests/{waiting.id}"),
     ):

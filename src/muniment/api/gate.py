@@ -74,6 +74,10 @@ async def admit(office: Office, route: Route, shown: Shown) -> tuple[Caller, Aut
     credential, ways = shown.credential, shown.ways
     if not credential:
         raise Unauthenticated("nobody says who calls", remedy=HOW)
+    if (
+        route.browser and not shown.session
+    ):  # programs ask the API: a page's forms would have nothing to be bound to
+        raise signin.no_session()
     known = partial(office.known, ways=ways)
     now = office.desk.clock.now()
     if all(getattr(each, "remembered", _never)(credential, now) for each in ways):

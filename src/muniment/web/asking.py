@@ -64,7 +64,7 @@ class Asking(Form, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @routes.get("/ask", query=Search, answer="text/html", browser=True)
-def showask_of(call: Call) -> Plain:
+def show_ask(call: Call) -> Plain:
     """Find what to ask for."""
     query: Search = call.query
     found, count = find(call.desk.targets.values(), query.q)
@@ -92,7 +92,7 @@ def show_ask_form(call: Call) -> Plain:
 
 
 @routes.post("/ask/{target}", body=Asking, form=True, answer="text/html", browser=True, work=True)
-def fileask_of(call: Call) -> Plain:
+def file_ask(call: Call) -> Plain:
     """File a request, once for each form that was shown."""
     said: Asking = call.body
     try:
@@ -110,7 +110,7 @@ def fileask_of(call: Call) -> Plain:
 @routes.post(
     "/ask/{target}/preview", body=Asking, form=True, answer="text/html", scope="read", browser=True, work=True
 )
-def previewask_of(call: Call) -> Plain:
+def preview_ask(call: Call) -> Plain:
     """Say what would come of it, while it is being typed."""
     said: Asking = call.body
     return show(call, "_preview.html", **_previewed(call, said))
