@@ -173,7 +173,7 @@ class SqlCheckpoints:
             counted = (
                 select(t.stamp.c.size, func.count()).where(t.stamp.c.size.in_(sizes)).group_by(t.stamp.c.size)
             )
-            stamps: dict[int, int] = dict(connection.execute(counted).tuples())
+            stamps = {row[0]: row[1] for row in connection.execute(counted)}
         return [
             (row.size, parse_instant(row.at), tuple(sorted(names.get(row.size, ()))), stamps.get(row.size, 0))
             for row in rows

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from muniment.api import problems
 from muniment.api.routes import Call, Plain, Routes
 from muniment.core.errors import Invalid, MunimentError, NotFound
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.loading import SCHEMA, read_folder
 from muniment.service import auditing, changing, filing
-from muniment.service.standing import without_schema
+from muniment.service.standing import current, without_schema
 from muniment.store.searching import Sought
 from muniment.web.asking import LENGTHS, USUAL, Asking, ask_of
 from muniment.web.audit import READERS, line
@@ -140,7 +141,7 @@ def show_backtest(call: Call) -> Plain:
 def _change(call: Call, error: MunimentError | None = None, said: Form | None = None) -> Plain:
     change = changing.shown(call.desk, call.caller, call.names["change"])
     own = change["proposed_by"] == call.caller.identity.id
-    return show(call, "change.html", change=change, own=own, error=error, said=said)
+    return show(call, "change.html", change=change, own=own, error=error, said=said, status=_status(error))
 
 
 def _decide(call: Call, act: Any, said: Form | None = None) -> Plain:
@@ -152,6 +153,10 @@ def _decide(call: Call, act: Any, said: Form | None = None) -> Plain:
     except MunimentError as error:
         return _change(call, error, said)
     return away(f"/policy/changes/{call.names['change']}")
+
+
+def _status(error: MunimentError | None) -> int | None:
+    return problems.status_of(error).value if error else None
 
 
 def _supposed(call: Call, said: Supposing) -> tuple[filing.Preview, Any]:
@@ -175,10 +180,7 @@ def _files(call: Call, by: str) -> tuple[Mapping[str, str], str]:
             raise NotFound("this server has no policy folder", remedy="Choose a proposed change.")
         return read_folder(call.office.policies), "what lies in the policy folder"
     changing.shown(call.desk, call.caller, by)  # raises for one that is not there, or whoever may not see it
-    governed = call.desk.governed
-    change = governed.adopted.now().changes[by] if governed else None
-    if change is None:
-        raise NotFound("nothing is proposed in a single-person trial", remedy="Choose the policy folder.")
+    change = current(call.desk.store).changes[by]
     return without_schema(change.files), by
 
 
@@ -196,4 +198,5 @@ def _backtests(call: Call, error: MunimentError | None = None) -> Plain:
     return show(
         call, "backtests.html", runs=call.office.backtests.all(call.caller), periods=PERIODS,
         policies=_policies(call, folder=call.office.policies is not None), error=error,
+        status=_status(error),
     )  # fmt: skip
