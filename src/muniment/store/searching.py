@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, and_, bindparam, or_, select
 
+from muniment.core.errors import IntegrityError
 from muniment.core.instants import wire
 from muniment.ledger.entry import Entry, decode_entry
+from muniment.ledger.errors import LedgerFault
 from muniment.store import tables as t
 from muniment.store.engine import blob, reading, writing
 from muniment.store.rows import Into, listed, one_of, put, run
@@ -60,7 +62,7 @@ class _Data(msgspec.Struct, frozen=True):
     target: Any = None  # of events that are about a target and nothing else
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+_decoder = msgspec.json.Decoder(_Body)
 
 
 def searchable(connection: Connection, leaves: Sequence[tuple[int, str, Any]]) -> list[dict[str, Any]]:
@@ -71,7 +73,7 @@ def searchable(connection: Connection, leaves: Sequence[tuple[int, str, Any]]) -
     if tickets:
         rows = run(connection, _TARGETS[dialect], {"ids": listed(dialect, tickets)})
         targets = {row.id: row.target for row in rows}
-    return [_row(index, _decode(blob(body)), targets.get(stream)) for index, stream, body in leaves]
+    return [_row(index, _decoded(index, blob(body)), targets.get(stream)) for index, stream, body in leaves]
 
 
 def index_again(engine: Engine) -> None:
@@ -84,6 +86,27 @@ def index_again(engine: Engine) -> None:
                 return
             put(connection, Into(t.fact, searchable(connection, [tuple(row) for row in rows]), "replace"))
         start = rows[-1].idx + 1
+
+
+def _decoded(index: int, body: bytes) -> _Body:
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _damaged(index) from error
+
+
+def _entry(index: int, body: bytes) -> Entry:
+    try:
+        return decode_entry(body)
+    except LedgerFault as fault:
+        raise _damaged(index) from fault
+
+
+def _damaged(index: int) -> IntegrityError:
+    return IntegrityError(
+        f"entry {index} of the ledger is damaged",
+        remedy="Run `muniment ledger verify`, and keep the database as it is.",
+    )
 
 
 def _row(index: int, body: _Body, target: str | None) -> dict[str, Any]:
@@ -121,7 +144,7 @@ def search(engine: Engine, sought: Sought) -> list[Sealed]:
         at, index = sought.after
         query = query.where(c.at <= at, or_(c.at < at, and_(c.at == at, c.idx < index)))
     with reading(engine) as connection:
-        return [Sealed(index=i, entry=decode_entry(blob(body))) for i, body in connection.execute(query)]
+        return [Sealed(index=i, entry=_entry(i, blob(body))) for i, body in connection.execute(query)]
 
 
 _INDEXED = (
