@@ -349,7 +349,10 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
         "public_ledger": "Whether `/ledger/…` is there for everybody, or for the auditor's role alone.",
         "login_links": "Whether links of `muniment login-link` let people in. Without it: if there is no `[signin]` and"
         " `url` is on this machine.",
-        "rate": "Requests a second that one caller may make in the long run; twice as many in a burst.",
+        "rate": "Requests a second that one caller may make in the long run; twice as many in a burst. Of those who are not"
+        " signed in, one address; all of them together five times as many.",
+        "proxies": "Addresses or networks of proxies in front of it: who asks is what they say in `X-Forwarded-For`. That"
+        " counts for the rate of those who are not signed in, and for nothing else. Default: none is believed.",
         "at_once": "Requests that are worked on at the same time; more are told to come again.",
     }),
     ("[signin]", config.SigninSettings, {
@@ -605,6 +608,7 @@ class Code:
 
 #: where the source has no sentence of its own to show, or one that says less
 _MEANINGS = {
+    "busy.rate": "One caller asks too often; or one address, or too many of them, by whom nobody is signed in.",
     "config.plaintext": "A secret stands where a reference belongs: in a URL, a connection string, an option. The sentence says where.",
     "config.identities": "The identities file cannot be read, or something in it cannot be meant; the sentence names the key.",
     "config.references": "The file of references cannot be read or used.",

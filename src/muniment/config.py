@@ -12,6 +12,7 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -94,6 +95,12 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     )
     rate: int = 200
     at_once: int = 64
+    proxies: tuple[str, ...] = ()  # in front of it; what they say of who asks is believed
+
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Their addresses. Raises ValueError for what is none."""
+        return tuple(map(ip_network, self.proxies))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -393,6 +400,18 @@ def _check_server(server: ServerSettings) -> None:
         raise Misconfigured(
             "people cannot sign in at an address without TLS: [server] url is not https",
             remedy="Set [server] url to the https address that browsers use, or leave login_links out.",
+        )
+    try:
+        networks = server.proxy_networks
+    except ValueError as error:
+        raise Misconfigured(
+            f"[server] proxies: {error!s:.100}",
+            remedy='Write addresses or networks: ["10.1.2.3", "fd00:1::/64"].',
+        ) from error
+    if any(network.prefixlen == 0 for network in networks):
+        raise Misconfigured(
+            "[server] proxies trusts every address, so anybody could say who asks",
+            remedy="Name the proxies alone.",
         )
     if server.rate < 1 or server.at_once < 1:
         raise Misconfigured(

@@ -128,6 +128,7 @@ def open_api(config: Config, desk: Desk) -> ApiServer:
     host, port = server.address
     office = Office(
         desk=desk, url=server.public_url, public_ledger=server.public_ledger, rate=server.rate, at_once=server.at_once,
+        proxies=server.proxy_networks,
         certificates=config.path(timestamps.roots).read_bytes() if timestamps else b"",
         signin=_signin(config, desk), authenticators=_authenticators(config, desk), scim=open_scim(config, desk),
         outward=open_outward(config, desk), policies=config.path(config.policy.dir),

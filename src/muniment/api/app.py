@@ -31,10 +31,12 @@ from muniment.api import pages
 from muniment.api.dialects import PLAIN, dialect_at
 from muniment.api.gate import Sent, Shown, admit, in_thread, require_ours
 from muniment.api.office import Office
+from muniment.api.peers import peer_of
 from muniment.api.routes import Call, Plain, Route
 from muniment.api.sending import Answer, Sender, answer_of, refusal
 from muniment.api.table import TABLE
 from muniment.core.errors import MunimentError, NotFound, Unauthenticated
+from muniment.core.identity import SYSTEM
 from muniment.service import signing_in
 from muniment.tracing import span
 
@@ -157,7 +159,10 @@ class _Entrance:
             caller, proof = await admit(office, route, shown)
             who = caller.identity.id
             with office.load.one(route):
-                office.load.count(who, route)
+                if proof.identity == SYSTEM:
+                    office.load.count_stranger(peer_of(scope, office.proxies), route)
+                else:
+                    office.load.count(who, route)
                 if not unread:
                     raw = shown.credential.encode()
                 else:

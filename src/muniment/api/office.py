@@ -13,6 +13,7 @@ import msgspec
 from muniment.api import openapi, pages
 from muniment.api.load import LOOKING, RESERVED, Load
 from muniment.api.numbers import Numbers, Watch
+from muniment.api.peers import Network
 from muniment.api.routes import Call, Plain, Route
 from muniment.api.stream import events
 from muniment.api.table import TABLE
@@ -41,6 +42,7 @@ class Office:
     certificates: bytes = b""  # of time-stamping authorities, for evidence
     rate: int = 200
     at_once: int = 64
+    proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For counts
     scim: Any = None  # `service.scim.Scim`, where identities come by it
     access_requests: bool = False  # the draft of AuthZEN
     policies: Path | None = None  # the folder that changes are proposed from
