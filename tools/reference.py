@@ -457,6 +457,8 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
     ("[reconcile]", ReconcileSettings, {
         "every": "How often each target is asked for everything that it holds, and that is compared; see"
         " [reconcile](../how-to/reconcile.md). Without it only people ask.",
+        "watch": "How often targets that keep a record of changes are asked whether anything changed: an LDAP directory with"
+        " `changes`. What changed is compared at once, and not only after `every`.",
         "baseline": "The file of access that stands without a ticket, and of exceptions.",
         "sla": "How soon somebody must have seen to a finding, by severity: `critical`, `high`, `medium`, `low`. Default"
         " 4h, 1d, 7d and 30d.",
@@ -830,6 +832,19 @@ _FLAGS = {
     "effective scope": "effective_scope",
     "inventory": "lists_everything",
     "usage log": "usage_log",
+    "change feed": "change_feed",
+}
+#: what each connector must show, by the checks that show it
+_SHOWN = {
+    "full life": ("a_whole_life_leaves",),
+    "lying target": ("a_target_that_lies", "a_target_that_gives_more"),
+    "hostile names": ("hostile_names",),
+    "down for an hour": ("a_target_that_is_down",),
+    "deleted by hand": ("a_privilege_that_was_deleted", "an_account_that_was_deleted", "what_somebody_"),
+    "another's grant": ("what_another_gave", "what_was_held_before", "only_what_was_added"),
+    "two overlap": ("of_two_grants",),
+    "repeats": ("provisioning_twice", "revoking_twice", "revoking_what_was_never_held"),
+    "30 s slow": ("a_slow_target",),
 }
 
 
@@ -843,7 +858,10 @@ def connectors() -> str:
     rows, runs = [], []
     for name in _ours():
         kind, record = load(name), tested.record(name)
-        flags = ["yes" if getattr(kind.capabilities, flag) else "no" for flag in _FLAGS.values()]
+        flags = [
+            "yes" if getattr(kind.capabilities, flag) else "by a setting" if flag in kind.by_setting else "no"
+            for flag in _FLAGS.values()
+        ]
         versions = [ground.version for ground in record.grounds]
         rows.append(
             (
@@ -875,6 +893,10 @@ def connectors() -> str:
         "## The last test run",
         "`make tested` runs `muniment connector test` for each and keeps what it said. A check that does not apply says why.",
         _table(("connector", "on", "checks passed", "not applicable"), runs),
+        "### By what is shown",
+        "Each column stands for one or several checks. All of them passed where it says yes; where it says 2 of 3, the third"
+        " does not apply, and above is why.",
+        _table(("connector", "on", *_SHOWN), (row for name in _ours() for row in _shown(name))),
         "## What every connector is asked",
         *(
             "\n".join(f"- {_asked(check)}" for check in CHECKS if check.__module__.endswith(f".{module}"))
@@ -884,6 +906,19 @@ def connectors() -> str:
         "An account for Muniment that may do no more than it needs. `muniment check` says where one may do more.",
         *(part for name in _ours() for part in (f"### {name}", _fence(load(name).least_privilege or "none"))),
     )
+
+
+def _shown(name: str) -> Iterator[tuple[str, ...]]:
+    """A row for each ground: of the checks behind each column, how many passed."""
+    for ground in tested.record(name).grounds:
+        cells = []
+        for begins in _SHOWN.values():
+            wanted = [_asked(check) for check in CHECKS if check.__name__.startswith(begins)]
+            if not wanted:
+                raise SystemExit(f"tools/reference.py: no check begins with {begins}")
+            passed = sum(each in ground.passed for each in wanted)
+            cells.append("yes" if passed == len(wanted) else f"{passed} of {len(wanted)}" if passed else "–")
+        yield f"`{name}`", ground.version, *cells
 
 
 def _grouped(reasons: Mapping[str, str]) -> str:

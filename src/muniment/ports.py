@@ -65,6 +65,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     usage_log: bool = False  # the target's own log names account or ticket at each use
     grant: GrantKind = "entitlement"  # what kind of thing is given
     separate: bool = False  # each ticket's grant is a thing of its own, and ``Holding.ticket`` says whose
+    change_feed: bool = False  # it is `Watching`: it says whether anything changed
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +172,24 @@ class Nesting(Protocol):
 
     def nested(self) -> Collection[Nested]:
         """Every privilege that brings another one, directly, as the target is now.
+
+        Raises `TargetUnavailable`.
+        """
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target's own record of changes says."""
+
+    cookie: str  # from where to go on; the target's own, and of no meaning to us
+    changed: bool  # whether anybody but us may have changed who holds what; also where that cannot be known
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A connector on whose target one can ask what changed, which costs less than asking for everything."""
+
+    def changes(self, since: str | None) -> Changes:
+        """What changed since the answer with this cookie; None: since we do not know when. Changes nothing.
 
         Raises `TargetUnavailable`.
         """

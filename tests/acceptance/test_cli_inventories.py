@@ -50,3 +50,13 @@ def test_a_schedule_that_cannot_be_meant_is_refused(here: Muniment) -> None:
         answer = here.json("check")
         assert answer.status == 2
         assert "[reconcile] every" in answer.error["message"]
+
+
+def test_how_often_changes_are_asked_for_is_checked_at_the_start(muniment: Muniment) -> None:
+    config = muniment.folder / "muniment.toml"
+    plain = config.read_text()
+    for watch in ("0s", "soon", "10ms"):
+        config.write_text(f'{plain}\n[reconcile]\nevery = "1h"\nwatch = "{watch}"\n')
+        answer = muniment.json("check")
+        assert answer.status == 2
+        assert "[reconcile] watch" in answer.error["message"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 import servers
 from muniment.conformance.grounds.ldap import (
     GROUPS,
+    LOG,
     MANAGER,
     MANAGERS,
     PEOPLE,
@@ -23,10 +27,14 @@ from muniment.conformance.harness import yes
 from muniment.conformance.office import office
 from muniment.conformance.proxy import Proxy
 from muniment.connectors.kinds import build_connector
+from muniment.controllers.reconcile import Reconciling
+from muniment.controllers.watching import Watcher
 from muniment.core.errors import Misconfigured, TargetUnavailable
 from muniment.core.scope import Privilege, scope
 from muniment.ports import Order
+from muniment.service.desk import CONTROLLER
 from muniment.service.filing import Ask, preview
+from muniment.service.reconciling import reconcile
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +228,130 @@ def test_groups_in_groups_are_listed_and_their_members_are_not_there_twice(world
     assert {(each.inner, each.outer) for each in connector.nested()} == {(first.privilege, second)}
     seen = connector.observe(None)
     assert {(h.account, h.privilege) for h in seen.holdings} == {(world.accounts[0], first.privilege)}
+
+
+# ── what changed ──
+
+
+def noticed(connector, cookie):
+    found = connector.changes(cookie)
+    return found.cookie, found.changed
+
+
+def test_who_asks_what_others_changed_goes_on_from_where_they_were(world):
+    connector = world.make(changes=LOG, timeout="20s")
+    assert connector.capabilities.change_feed
+    cookie, changed = noticed(connector, None)
+    assert changed  # since nobody knows when
+    assert noticed(connector, cookie) == (cookie, False)
+    world.hold(world.accounts[0], world.privileges[0])
+    later, changed = noticed(connector, cookie)
+    assert changed
+    assert later > cookie
+    assert noticed(connector, later) == (later, False)
+    assert noticed(connector, cookie) == (later, True)  # whoever lost an answer asks again
+
+
+def test_what_we_changed_ourselves_or_elsewhere_is_no_news(world):
+    connector = world.make(changes=LOG, timeout="20s")
+    cookie, _ = noticed(connector, None)
+    given = order(world, world.accounts[0])
+    for call in (connector.provision, connector.revoke):
+        assert call([given], yes)[0].result == "done"
+    with world.server.manager() as session:
+        must(session.modify(world.person(world.accounts[0]), {"sn": [("MODIFY_REPLACE", ["x"])]}))
+    later, changed = noticed(connector, cookie)
+    assert (later > cookie, changed) == (True, False)
+
+
+@pytest.mark.parametrize("how", ["deleted", "renamed", "made"])
+def test_a_group_that_comes_or_goes_is_news(world, how):
+    connector = world.make(changes=LOG, timeout="20s")
+    cookie, _ = noticed(connector, None)
+    if how == "deleted":
+        world.delete_privilege(world.privileges[0])
+    with world.server.manager() as session:
+        if how == "made":
+            attributes = {"objectClass": ["groupOfNames"], "cn": "new", "member": world.placeholder}
+            must(session.add(world.group("new"), attributes))
+        if how == "renamed":
+            must(session.run(session._connection.modify_dn, world.group(world.groups[0]), "cn=other"))
+    assert noticed(connector, cookie)[1]
+
+
+@pytest.mark.parametrize(
+    "cookie", ["nonsense", "20200101000000.000000Z", "*)(cn=*", "99991231235959.000000Z"]
+)
+def test_a_cookie_that_the_log_does_not_know_means_that_anything_may_have_changed(world, cookie):
+    connector = world.make(changes=LOG, timeout="20s")
+    known, _ = noticed(connector, None)
+    later, changed = noticed(connector, cookie)
+    assert changed
+    assert later == known
+    assert noticed(connector, later) == (later, False)
+
+
+def test_a_log_that_we_may_not_read_is_said_so(world):
+    connector = world.make(changes="cn=elsewhere", timeout="20s")
+    with pytest.raises(TargetUnavailable, match="does not show us cn=elsewhere"):
+        connector.changes(None)
+
+
+def test_our_account_reads_who_changed_what_and_no_values(world):
+    world.hold(world.accounts[0], world.privileges[0])
+    with directory(world.server.port, US, SECRET).session() as session:
+        found = session.search(LOG, "(reqStart=*)", ["*", "reqMod"], scope="LEVEL")
+    assert {name for entry in found for name, values in entry.attributes.items() if values} == {
+        "objectclass", "reqstart", "reqdn", "reqauthzid", "reqresult", "reqtype",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "settings", [{"changes": "dirsync"}, {"changes": "cn=x", "profile": "active_directory"}]
+)
+def test_a_record_of_changes_is_of_the_directorys_own_kind(world, settings):
+    with pytest.raises(Misconfigured, match="does not fit"):
+        world.make(**settings)
+
+
+def test_what_somebody_changes_is_found_at_once_and_not_after_the_pause(world):
+    connector = world.make(changes=LOG, timeout="20s")
+    with office(world) as o:
+        target = replace(o.desk.targets["target"], connector=connector)
+        o.desk = dataclasses.replace(o.desk, targets={"target": target})
+        reconciling = Reconciling(o.desk, timedelta(days=1), "node")
+        watcher = Watcher(o.desk, timedelta(seconds=15), reconciling)
+        later = timedelta(minutes=2)
+        o.later(later)
+        watcher.step()  # nobody knows what was before
+        assert reconciling.due() == ["target"]
+        o.later(later)
+        reconciling.look("target")
+        o.later(later)
+        watcher.step()
+        assert reconciling.due() == []
+        world.hold(world.accounts[0], world.privileges[0])
+        o.later(later)
+        watcher.step()
+        assert reconciling.due() == ["target"]
+        o.later(later)
+        reconciling.look("target")
+        assert reconciling.due() == []
+        again = reconcile(o.desk, CONTROLLER, target)
+        assert again.raised == ()  # the run before has raised it
+        [found] = again.findings
+        assert (found.item.account, found.item.privilege) == (world.accounts[0], world.groups[0])
+
+
+def test_a_target_that_changes_all_the_time_is_asked_for_everything_once_a_minute(world):
+    connector = world.make(changes=LOG, timeout="20s")
+    with office(world) as o:
+        target = replace(o.desk.targets["target"], connector=connector)
+        o.desk = dataclasses.replace(o.desk, targets={"target": target})
+        woken = []
+        watcher = Watcher(o.desk, timedelta(seconds=15), SimpleNamespace(wake=lambda *a: woken.append(a)))
+        for step in range(9):
+            (world.hold if step % 2 else world.take)(world.accounts[0], world.privileges[0])
+            watcher.step()
+            o.later(timedelta(seconds=15))
+        assert len(woken) == 3

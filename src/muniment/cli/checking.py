@@ -37,6 +37,7 @@ CAN = {
         "shows what is held itself, not what that brings",
     ),
     "usage_log": ("its own log names who made use of what", "its own log does not say who made use of what"),
+    "change_feed": ("says whether anything changed", "does not say whether anything changed"),
 }
 
 

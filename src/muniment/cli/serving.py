@@ -110,8 +110,10 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tu
         )
         if config.reconcile is not None and config.reconcile.pause is not None:
             from muniment.controllers.reconcile import Reconciling
+            from muniment.controllers.watching import Watcher
 
-            parts.append(Reconciling(desk, config.reconcile.pause, _node()))
+            reconciling = Reconciling(desk, config.reconcile.pause, _node())
+            parts += [reconciling, Watcher(desk, config.reconcile.watched, reconciling)]
         parts.append(CampaignLoop(desk, _node()))
         parts += _outward(session, config, desk)
         said.append(f"The controllers run, for {len(desk.targets)} targets.")

@@ -56,6 +56,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     #: name of the target, its settings, its catalogue. Reaches nothing. Raises `Invalid` or `Misconfigured`
     build: Callable[[str, Any, Sequence[Privilege]], Connector]
     capabilities: Capabilities  # of a target with ordinary settings
+    by_setting: tuple[str, ...] = ()  # names of capabilities that a setting adds
     least_privilege: str = ""  # commands that make an account for us that may do no more than it needs
     emulated: bool = False  # tried against an emulator only, never the real system
 

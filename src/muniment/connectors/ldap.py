@@ -32,13 +32,14 @@ import msgspec
 from muniment.connectors import ldap_session as d
 from muniment.connectors.answering import last_look, no, unreachable
 from muniment.connectors.kinds import Kind, Secret
+from muniment.connectors.ldap_changes import DIRSYNC, accesslog, dirsync
 from muniment.connectors.ldap_check import LEAST_PRIVILEGE, report
 from muniment.connectors.ldap_names import Names, equal, member_names, rdn, require_names
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.instants import parse_duration
 from muniment.core.inventory import Nested
 from muniment.core.scope import Holding, Privilege, Scope, scope
-from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
+from muniment.ports import Capabilities, Changes, CheckReport, Connector, Observation, Order, Outcome
 
 _PAUSE = 5.0  # seconds between ``confirm`` and the last change
 _MEMBERS = 500  # values in one change
@@ -68,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     placeholder: str = ""
     #: DN below which grants are entries of their own that the server ends by itself. It needs the overlay `dds`.
     grants: str = ""
+    #: Where the directory keeps what was changed, so that drift is found soon: the DN of an accesslog of OpenLDAP's, or
+    #: `dirsync` of Active Directory.
+    changes: str = ""
     starttls: bool = False  # Begin TLS on an `ldap://` connection.
     ca: Path | None = None  # PEM file of the authority that its certificate leads to. Default: the system's.
     timeout: str = "10s"  # For each call in all.
@@ -82,6 +86,11 @@ def build(name: str, settings: Settings, catalogue: Sequence[Privilege]) -> Conn
     directory.require_secrecy()
     if settings.grants and settings.profile != "openldap":
         raise Invalid("grants needs the overlay dds, which OpenLDAP has", remedy="Leave grants out.")
+    if settings.changes and (settings.changes == DIRSYNC) is (settings.profile == "openldap"):
+        raise Invalid(
+            "changes does not fit the profile",
+            remedy='Write "dirsync" for Active Directory, and for OpenLDAP the DN of its accesslog.',
+        )
     require_names("any", tuple(catalogue))
     return Ldap(directory, settings, catalogue=[each.privilege for each in catalogue])
 
@@ -107,6 +116,7 @@ class Ldap:
             lists_everything=True,
             effective_scope=True,
             separate=bool(settings.grants),
+            change_feed=bool(settings.changes),
         )
 
     def validate(self, account: str, scope: Scope, key: str | None = None) -> None:
@@ -161,6 +171,14 @@ class Ldap:
             for inner in called.get(equal(member), ())
             for outer in member_names(entry)
         )
+
+    def changes(self, since: str | None) -> Changes:
+        """See `Watching`. In OpenLDAP what we wrote ourselves is told from what others did; in Active Directory it is not."""
+        s = self._settings
+        with self._directory.session() as session:
+            if s.changes == DIRSYNC:
+                return dirsync(session, s.groups, since)
+            return accesslog(session, s.changes, [s.groups, *filter(None, [s.grants])], s.bind_dn, since)
 
     def brings(self, wanted: Scope) -> Scope:
         """What else who is in these groups is in: the groups that they are in themselves, as the directory is now."""
@@ -342,5 +360,6 @@ KIND = Kind(
         lists_everything=True,
         effective_scope=True,
     ),
+    by_setting=("native_expiry", "change_feed"),
     least_privilege=LEAST_PRIVILEGE,
 )

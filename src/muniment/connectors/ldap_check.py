@@ -30,11 +30,35 @@ _GRANTS = """\
 olcAccess: {3}to dn.children="GRANTS" attrs=entryTtl by dn.exact="US" manage by * break
 olcAccess: {4}to dn.subtree="GRANTS" by dn.exact="US" write by * break
 """
+_LOG = """\
+# to find drift soon: a log of what is changed, of which our account reads who changed what, and no values. The overlay
+# comes behind dds, or slapd 2.5 crashes
+dn: olcDatabase=mdb,cn=config
+changetype: add
+objectClass: olcDatabaseConfig
+objectClass: olcMdbConfig
+olcDatabase: mdb
+olcSuffix: LOG
+olcDbDirectory: /var/lib/ldap/accesslog
+olcDbIndex: reqStart eq
+olcAccess: to dn.subtree="LOG" attrs=entry,objectClass,reqStart,reqDN,reqAuthzID,reqResult,reqType by dn.exact="US" read
+olcLimits: dn.exact="US" size=unlimited
+
+dn: olcOverlay=accesslog,olcDatabase={1}mdb,cn=config
+changetype: add
+objectClass: olcOverlayConfig
+objectClass: olcAccessLogConfig
+olcOverlay: accesslog
+olcAccessLogDB: LOG
+olcAccessLogOps: writes
+olcAccessLogSuccess: TRUE
+olcAccessLogPurge: 07+00:00 01+00:00
+"""
 _AD = """\
 # Active Directory: as a domain administrator, for each group in the catalogue
 dsacls "CN=GROUP,GROUPS" /G "US:WP;member"
 """
-LEAST_PRIVILEGE = _OPENLDAP + _GRANTS + "\n" + _AD
+LEAST_PRIVILEGE = _OPENLDAP + _GRANTS + "\n" + _LOG + "\n" + _AD
 
 
 class _Settings(Protocol):
@@ -47,6 +71,10 @@ class _Settings(Protocol):
     @property
     def grants(self) -> str:
         """Where grants are entries."""
+
+    @property
+    def changes(self) -> str:
+        """Where changes are kept."""
 
 
 def report(session: d.Session, names: Names, settings: _Settings, catalogue: Sequence[str]) -> CheckReport:
@@ -139,6 +167,8 @@ def _setup(names: Names, settings: _Settings, catalogue: Sequence[str]) -> str:
         "US": settings.bind_dn,
     }
     text = _OPENLDAP + (_GRANTS if settings.grants else "")
+    if settings.changes:
+        text += "\n" + _LOG.replace("LOG", settings.changes)
     if names.ad:
         head, _, line = _AD.partition("\n")
         text = "\n".join(

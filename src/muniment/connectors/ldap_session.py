@@ -113,7 +113,7 @@ class Session:
     """What can be asked."""
 
     def __init__(self, connection: Any, name: str, until: float) -> None:
-        self._connection, self._name, self.until = connection, name, until
+        self._connection, self.name, self.until = connection, name, until
 
     def search(
         self, base: str, query: str, attributes: Sequence[str], *, scope: str = ldap3.SUBTREE
@@ -130,12 +130,12 @@ class Session:
                 return found
             if code == TOO_LONG_A_LIST:
                 raise TargetUnavailable(
-                    f"{self._name} does not show our account all entries below {base}",
+                    f"{self.name} does not show our account all entries below {base}",
                     remedy="Raise its limit there; in OpenLDAP that is olcLimits.",
                 )
             if code != OK:
                 raise TargetUnavailable(
-                    f"{self._name} does not let us search below {base} (result {code})",
+                    f"{self.name} does not let us search below {base} (result {code})",
                     remedy="Give our account the right to read there.",
                 )
             found += [_entry(each) for each in entries if each["type"] == "searchResEntry"]
@@ -143,6 +143,15 @@ class Session:
             cookie = control["value"]["cookie"] if control else None
             if not cookie:
                 return found
+
+    def controlled(
+        self, base: str, query: str, attributes: Sequence[str], control: Any
+    ) -> tuple[int, Mapping[str, Any], list[Entry]]:
+        """One answer under a control: the result code, the result with the controls of the answer, entries."""
+        code, result, entries = self._ask(
+            self._connection.search, base, query, attributes=list(attributes), controls=[control]
+        )
+        return code, result, [_entry(each) for each in entries if each["type"] == "searchResEntry"]
 
     def modify(self, dn: str, changes: Mapping[str, Any], *, permissive: bool = False) -> int:
         """Change an entry; the result code."""
@@ -196,7 +205,7 @@ class Session:
         return result["result"], result, entries or ()
 
     def _away(self, why: str) -> TargetUnavailable:
-        return TargetUnavailable(f"{self._name} does not answer: {why}", remedy="It is tried again.")
+        return TargetUnavailable(f"{self.name} does not answer: {why}", remedy="It is tried again.")
 
 
 def filtered(value: str) -> str:
@@ -206,7 +215,7 @@ def filtered(value: str) -> str:
 
 def _entry(found: Mapping[str, Any]) -> Entry:
     attributes = {
-        name.lower(): tuple(value.decode(errors="backslashreplace") for value in values)
+        name.lower(): tuple(value.decode(errors="backslashreplace") for value in values or ())
         for name, values in found["raw_attributes"].items()
     }
     return Entry(found["dn"], attributes)

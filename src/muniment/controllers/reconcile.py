@@ -34,7 +34,10 @@ class Reconciling:
         """Not yet looking; ``node`` names this process in leases."""
         self._desk, self._every, self._node = desk, every, node
         self._not_before: dict[str, datetime] = {}
-        self._stopping = threading.Event()
+        self._changed: dict[
+            str, datetime
+        ] = {}  # targets that are said to have changed, and when that was noticed
+        self._stopping, self._look_now = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="muniment-reconcile", daemon=True)
 
     def start(self) -> None:
@@ -44,6 +47,7 @@ class Reconciling:
     def stop(self, timeout: float = 30.0) -> bool:
         """Begin no other target; return whether the one under way was done in time. Nothing is lost by it."""
         self._stopping.set()
+        self._look_now.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -54,8 +58,16 @@ class Reconciling:
             target
             for target in sorted(self._desk.targets)
             if self._not_before.get(target, now) <= now
-            and (target not in known or parse_instant(known[target].began_at) + self._every <= now)
+            and (target not in known or self._is_old(target, parse_instant(known[target].began_at), now))
         ]
+
+    def wake(self, target: str, noticed: datetime) -> None:
+        """Something changed there: it is due, unless it was asked since. Other nodes that noticed it find that out, too."""
+        self._changed[target] = noticed
+        self._look_now.set()
+
+    def _is_old(self, target: str, began: datetime, now: datetime) -> bool:
+        return began + self._every <= now or began <= self._changed.get(target, began - self._every)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -68,7 +80,8 @@ class Reconciling:
                 log.error("targets cannot be reconciled", error=error.message, code=error.code)  # noqa: TRY400  ours: the sentence says it all
             except Exception:
                 log.exception("reconciling failed unexpectedly")
-            self._stopping.wait(BEAT)
+            self._look_now.wait(BEAT)
+            self._look_now.clear()
 
     def look(self, target: str) -> None:
         """Reconcile one target, unless another node is at it."""

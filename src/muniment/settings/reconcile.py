@@ -16,6 +16,7 @@ class ReconcileSettings(Section, frozen=True, kw_only=True):
     """``[reconcile]``."""
 
     every: str | None = None
+    watch: str = "15s"
     baseline: str | None = None
     sla: dict[Literal["critical", "high", "medium", "low"], str] = {}  # noqa: RUF012  msgspec copies it
 
@@ -23,6 +24,11 @@ class ReconcileSettings(Section, frozen=True, kw_only=True):
     def pause(self) -> timedelta | None:
         """Between two inventories of a target; None: only people ask."""
         return None if self.every is None else parse_duration(self.every)
+
+    @property
+    def watched(self) -> timedelta:
+        """Between two questions to a target that says what changed."""
+        return parse_duration(self.watch)
 
     @property
     def within(self) -> dict[Severity, timedelta]:
@@ -38,6 +44,12 @@ def check_reconcile(settings: ReconcileSettings | None) -> None:
         pause = settings.pause
     except Invalid as error:
         raise Misconfigured(f"[reconcile] every: {error.message}", remedy=error.remedy) from error
+    try:
+        watched = settings.watched
+    except Invalid as error:
+        raise Misconfigured(f"[reconcile] watch: {error.message}", remedy=error.remedy) from error
+    if watched < timedelta(seconds=1):
+        raise Misconfigured("[reconcile] watch is shorter than a second", remedy="15s is often.")
     try:
         settings.within  # noqa: B018  it is parsed
     except Invalid as error:

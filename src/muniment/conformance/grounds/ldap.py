@@ -29,6 +29,7 @@ from muniment.core.scope import Privilege, Scope, scope
 
 SUFFIX = "dc=example,dc=org"
 PEOPLE, GROUPS, GRANTS = (f"ou={name},{SUFFIX}" for name in ("people", "groups", "grants"))
+LOG = "cn=accesslog"
 MANAGER, US = f"cn=manager,{SUFFIX}", f"cn=muniment,{SUFFIX}"
 SECRET, MANAGERS = "correct-horse-battery", "staple-of-the-manager"
 
@@ -50,6 +51,7 @@ olcModuleLoad: back_mdb
 olcModuleLoad: memberof
 olcModuleLoad: refint
 olcModuleLoad: dds
+olcModuleLoad: accesslog
 
 dn: cn=schema,cn=config
 objectClass: olcSchemaConfig
@@ -83,6 +85,19 @@ olcAccess: to dn.children="{grants}" by dn.exact="{us}" write by * none
 olcAccess: to dn.base="{suffix}" attrs=entry by dn.exact="{us}" read by * none
 olcAccess: to * by * none
 
+dn: olcDatabase=mdb,cn=config
+objectClass: olcDatabaseConfig
+objectClass: olcMdbConfig
+olcDatabase: mdb
+olcSuffix: {log}
+olcRootDN: {manager}
+olcDbDirectory: {folder}/log.d
+olcLimits: dn.exact="{us}" size=unlimited
+olcDbIndex: reqStart eq
+olcDbNoSync: TRUE
+olcAccess: to attrs=entry,objectClass,reqStart,reqDN,reqAuthzID,reqResult,reqType by dn.exact="{us}" read by * none
+olcAccess: to * by * none
+
 dn: olcOverlay=memberof,olcDatabase={{1}}mdb,cn=config
 objectClass: olcOverlayConfig
 objectClass: olcMemberOf
@@ -100,6 +115,14 @@ objectClass: olcOverlayConfig
 objectClass: olcDDSConfig
 olcOverlay: dds
 olcDDSinterval: 1
+
+dn: olcOverlay=accesslog,olcDatabase={{1}}mdb,cn=config
+objectClass: olcOverlayConfig
+objectClass: olcAccessLogConfig
+olcOverlay: accesslog
+olcAccessLogDB: {log}
+olcAccessLogOps: writes
+olcAccessLogSuccess: TRUE
 """
 _CONTENT = """\
 dn: {suffix}
@@ -140,9 +163,9 @@ class Slapd(TemporaryServer):
         """Configuration and content, by slapadd."""
         words = {
             "folder": self.folder, "suffix": SUFFIX, "people": PEOPLE, "groups": GROUPS, "grants": GRANTS,
-            "manager": MANAGER, "managers": MANAGERS, "us": US, "secret": SECRET,
+            "manager": MANAGER, "managers": MANAGERS, "us": US, "secret": SECRET, "log": LOG,
         }  # fmt: skip
-        for name in ("cfg", "data"):
+        for name in ("cfg", "data", "log.d"):
             self.make(name)
         for number, name, text in ((0, "config.ldif", _CONFIGURATION), (1, "content.ldif", _CONTENT)):
             (self.folder / name).write_text(text.format(**words))
