@@ -17,6 +17,7 @@ from muniment.cli.remote import RemoteBackend
 from muniment.core.scope import Privilege
 from muniment.service.certifying import Opening, Where
 from muniment.service.filing import Ask
+from muniment.service.reviews import Wanted as Reviews
 
 TICKET = "req_00000000000000000000000000"
 FINDING = "fnd_0"
@@ -57,6 +58,7 @@ def asks(backend: RemoteBackend) -> None:
         "inventory": ("bastion", "inv_0", {"account": None, "privilege": None}),
         "findings": (Looked(),), "finding": (FINDING,), "assign_finding": (FINDING, "human:cyd@example.com"), "reconcile": ("bastion",),
         "explain_finding": (FINDING, "x"), "remove_finding": (FINDING, "x"), "accept_finding": (FINDING, NOW, "x"), "checkpoint": (),
+        "reviews": (Reviews(),),
         "open_campaign": (Opening(name="q4", reason="x"), {"preview": False}), "campaigns": ((),), "campaign": ("q4",),
         "campaign_items": ("q4", Where(), {"mine": True}), "decide_campaign": ("q4", Where(), "keep", "x"),
         "reassign_campaign": ("q4", Where(), "human:cyd@example.com", "x"), "explain_campaign": ("q4", "0", "x"),

@@ -237,6 +237,38 @@ class Tickets(TypedDict):
     next: str | None
 
 
+class ReviewRow(TypedDict):
+    ticket: str
+    kind: Literal["standard", "break_glass"]
+    requester: str
+    beneficiary: str
+    target: str
+    account: str
+    justification: str
+    references: dict[str, str]
+    requested: list[Privilege]
+    approved: list[Privilege]
+    granted: list[Privilege]
+    comparison: Comparison | None
+    used: Use | None
+    window: Window
+    revocation: Revocation | None
+    findings: list[Finding]
+    sessions_ended: int
+    due_at: Instant
+    reviewer: str | None
+    outcome: Literal["appropriate", "inappropriate"] | None
+    comment: str | None
+    at: Instant | None
+    past_due: bool
+    yours: bool
+
+
+class Reviews(TypedDict):
+    items: list[ReviewRow]
+    next: str | None
+
+
 class Event(TypedDict):
     seq: int
     at: Instant

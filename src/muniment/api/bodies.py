@@ -327,6 +327,19 @@ class Comment(Body, frozen=True, kw_only=True):
     comment: Text
 
 
+class Reviews(Body, frozen=True, kw_only=True):
+    """Which looks back; ``mine``: that the caller could take."""
+
+    limit: Limit = 100
+    cursor: Cursor | None = None
+    state: Literal["owed", "overdue", "done"] = "owed"
+    target: Name | None = None
+    beneficiary: Identity | None = None
+    kind: Literal["standard", "break_glass"] | None = None
+    outcome: Literal["appropriate", "inappropriate"] | None = None
+    mine: bool = False
+
+
 class Replay(Body, frozen=True, kw_only=True):
     """What to send again: what was given up, or everything of a time."""
 

@@ -11,7 +11,7 @@ from muniment.core.errors import Invalid
 from muniment.core.identity import parse_identity
 from muniment.core.instants import parse_duration, parse_instant
 from muniment.core.scope import Privilege
-from muniment.service import deciding, evidencing, extending, filing, looking
+from muniment.service import deciding, evidencing, extending, filing, looking, reviews
 from muniment.service.documents import Document, preview_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
 from muniment.service.passkeys import signature_of
@@ -215,6 +215,19 @@ def export_evidence(call: Call) -> Plain:
         "Muniment-Evidence": json.dumps(document),  # what it comes to, in ASCII
     }
     return Plain(body=raw, media_type="application/zip", headers=headers)
+
+
+@routes.get("/v1/reviews", query=bodies.Reviews, answer=answers.Reviews)
+def list_reviews(call: Call) -> Document:
+    """List looks back that are owed, overdue or done, each with what there is to judge it by."""
+    query: bodies.Reviews = call.query
+    who = parse_identity(query.beneficiary) if query.beneficiary is not None else None
+    wanted = reviews.Wanted(
+        state=query.state, target=query.target, beneficiary=who, kind=query.kind, outcome=query.outcome,
+        mine=query.mine, before=query.cursor, limit=query.limit,
+    )  # fmt: skip
+    page = reviews.listed(call.desk, call.caller, wanted)
+    return {"items": page.items, "next": page.next}
 
 
 @routes.get("/v1/grants", query=bodies.Grants, answer=answers.Grants)

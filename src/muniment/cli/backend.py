@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muniment.core.campaign import Decision
     from muniment.service.certifying import Opening, Where
     from muniment.service.filing import Ask
+    from muniment.service.reviews import Wanted as Reviews
 
 Document = dict[str, Any]
 
@@ -188,6 +189,9 @@ class Backend(Protocol):
 
     def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
         """Let it be until then."""
+
+    def reviews(self, wanted: Reviews) -> list[Document]:
+        """Looks back that are owed, overdue or done."""
 
     # ── campaigns ──
 

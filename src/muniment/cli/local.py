@@ -35,6 +35,7 @@ from muniment.service import (
     looking,
     reconciling,
     removing,
+    reviews,
     sending,
 )
 from muniment.service.certifying import Opening, Where
@@ -42,6 +43,7 @@ from muniment.service.desk import Caller, Desk
 from muniment.service.documents import preview_document, target_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
 from muniment.service.pursuing import pursue
+from muniment.service.reviews import Wanted as Reviews
 from muniment.service.sealing import seal
 from muniment.service.sending import Sink
 from muniment.service.signing import statement
@@ -312,6 +314,10 @@ class LocalBackend:
     def _sealed_finding(self, document: Document) -> Document:
         seal(self._desk)
         return document
+
+    def reviews(self, wanted: Reviews) -> list[Document]:
+        """See `Backend`."""
+        return reviews.listed(self._desk, self._caller, msgspec.structs.replace(wanted, limit=ALL)).items
 
     # ── campaigns ──
 

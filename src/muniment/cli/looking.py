@@ -95,6 +95,67 @@ def whoami(context: typer.Context) -> None:
     )
 
 
+@command(
+    app,
+    "reviews",
+    section="Look",
+    example="muniment reviews --mine --as human:cyd@example.com\nmuniment reviews --state overdue --as human:aud@example.com",
+)
+def reviews(
+    context: typer.Context,
+    *,
+    state: Annotated[
+        str, typer.Option("--state", metavar="S", help="owed, overdue, or done. Default: owed.")
+    ] = "owed",
+    target: Target = None,
+    beneficiary: Annotated[
+        str | None, typer.Option("--beneficiary", metavar="IDENTITY", help="Only of this identity's access.")
+    ] = None,
+    break_glass: Annotated[bool, typer.Option("--break-glass", help="Only of broken glass.")] = False,
+    outcome: Annotated[
+        str | None,
+        typer.Option("--outcome", metavar="O", help="Of those done: appropriate, or inappropriate."),
+    ] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only what you could review now.")] = False,
+) -> None:
+    """List reviews that are owed, overdue or done, each with what there is to judge it by."""
+    from muniment.cli import console
+    from muniment.core.identity import parse_identity
+    from muniment.service.reviews import Wanted as Looks
+
+    session = of(context)
+    who = parse_identity(beneficiary) if beneficiary is not None else None
+    wanted = Looks(
+        state=state, target=target, beneficiary=who, kind="break_glass" if break_glass else None, outcome=outcome,
+        mine=mine,
+    )  # fmt: skip
+    found = session.backend().reviews(wanted)
+
+    def judged(row: dict[str, Any]) -> str:
+        said = "not asked" if row["used"] is None else f"{row['used']['events']} uses"
+        more = len(row["comparison"]["excess"]) if row["comparison"] else 0
+        extra = f", {more} more than approved" if more else ""
+        return f"{len(row['granted'])} given, {said}, {row['sessions_ended']} sessions ended{extra}"
+
+    def table() -> Any:
+        cells = (
+            (
+                row["ticket"], row["beneficiary"], row["target"], judged(row),
+                console.line(
+                    row["outcome"] or f"due {row['due_at']}" + (", overdue" if row["past_due"] else ""),
+                    console.BAD if row["past_due"] or row["outcome"] == "inappropriate" else "",
+                ),
+                row["reviewer"] or ("you can" if row["yours"] else ""),
+            )
+            for row in found
+        )  # fmt: skip
+        return console.table(
+            ("ticket", "whose", "target", "what is known", "review", "by"), cells, empty="No reviews."
+        )
+
+    session.emit({"items": found, "next": None}, table)
+
+
 @command(app, "grants", section="Look", example="muniment grants --target bastion --as human:ops@example.com")
 def grants(
     context: typer.Context,

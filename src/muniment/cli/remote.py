@@ -23,6 +23,7 @@ from muniment.core.instants import iso_duration, parse_instant, wire
 from muniment.core.scope import Scope
 from muniment.service.certifying import Opening, Where
 from muniment.service.filing import Ask
+from muniment.service.reviews import Wanted as Reviews
 
 #: seconds that an answer may take: evidence of a large ledger takes longest
 PATIENCE = 60.0
@@ -299,6 +300,13 @@ class RemoteBackend:
     def accept_finding(self, finding: str, until: datetime, reason: str) -> Document:
         """See `Backend`. Asked for once."""
         return self._once(f"{_finding(finding)}/accept", {"until": wire(until), "reason": reason})
+
+    def reviews(self, wanted: Reviews) -> list[Document]:
+        """See `Backend`."""
+        return self._pages(
+            "/v1/reviews", state=wanted.state, target=wanted.target, beneficiary=wanted.beneficiary, kind=wanted.kind,
+            outcome=wanted.outcome, mine="true" if wanted.mine else None,
+        )  # fmt: skip
 
     # ── campaigns ──
 

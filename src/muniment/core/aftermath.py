@@ -10,7 +10,7 @@ from muniment.core.closure import CHECKS, NEVER_WAIVED, never_waived
 from muniment.core.errors import Invalid, Refused
 from muniment.core.filing import require_own
 from muniment.core.fulfilling import review_owed
-from muniment.core.glass import answered, answered_by_review, require_outside
+from muniment.core.glass import answered, answered_by_review, require_no_report, require_outside
 from muniment.core.identity import Identity
 from muniment.core.separation import require_current_directory, require_independent
 from muniment.core.ticket import Ticket
@@ -44,6 +44,7 @@ def review(ticket: Ticket, command: c.Review, facts: c.Facts, now: datetime) -> 
     """Somebody without a stake says how the access was used (I10)."""
     del now
     actor = _responsible(ticket, facts, "review")
+    require_no_report(ticket, actor, facts, "review")
     if ticket.review is None:
         raise Refused(f"no review of {ticket.id} is owed", remedy="Nothing to do.", code="refused.no-review")
     if ticket.review.outcome is not None:

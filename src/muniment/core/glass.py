@@ -67,6 +67,11 @@ def require_outside(ticket: Ticket, actor: Identity, facts: c.Facts, act: str) -
             remedy="Somebody outside the incident can.",
             code="refused.involved",
         )
+    require_no_report(ticket, actor, facts, act)
+
+
+def require_no_report(ticket: Ticket, actor: Identity, facts: c.Facts, act: str) -> None:
+    """Raise `Refused` for somebody who reports, at any level, to whoever had the access or answers for it."""
     if above := sorted(excluded(ticket, facts.accountable).intersection(facts.superiors)):
         raise Refused(
             f"{actor.id} reports to {above[0]} and cannot {act} {ticket.id}",

@@ -276,7 +276,9 @@ class Desk:
             auditor="auditor" in who.roles,
             authority=authority,
             delegated=others,
-            superiors=self.superiors(who) if others or ticket.terms.kind == "break_glass" else (),
+            superiors=self.superiors(who)
+            if others or ticket.review or ticket.terms.kind == "break_glass"
+            else (),
             above={
                 a.approver: self.superiors(holder)
                 for a in others

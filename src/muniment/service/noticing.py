@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from muniment.core import events as e
 from muniment.core.campaign import Campaign
+from muniment.core.glass import LATE
 from muniment.core.ticket import Ticket
 from muniment.ports import Notice
 
 
-def notices(ticket: Ticket, events: Iterable[e.Event], owners: tuple[str, ...] = ()) -> Iterator[Notice]:
+def notices(  # noqa: C901  one case an event
+    ticket: Ticket, events: Iterable[e.Event], owners: tuple[str, ...] = ()
+) -> Iterator[Notice]:
     """One for each event that somebody waits for.
 
     Args:
@@ -41,6 +44,19 @@ def notices(ticket: Ticket, events: Iterable[e.Event], owners: tuple[str, ...] =
                 yield _notice(ticket, "approved", (*own, *told), "is approved")
             case e.RequestDenied():
                 yield _notice(ticket, "denied", (*own, *told), f"is denied by {event.by}")
+            case e.ReviewOpened():
+                looks = (*owners, *(a for s in ticket.stages for a in s.approvers))
+                yield _notice(
+                    ticket,
+                    "review-owed",
+                    looks,
+                    f"has ended, and somebody has to look back on it by {event.due_at}",
+                )
+            case e.FindingRaised() if event.type == LATE:
+                looks = (*owners, *(a for s in ticket.stages for a in s.approvers), "role:operator")
+                yield _notice(
+                    ticket, "review-overdue", looks, "has ended, and nobody has looked back on it in time"
+                )
             case e.RequestLapsed():
                 yield _notice(ticket, "lapsed", own, f"lapsed: {event.reason}")
             case _:
