@@ -223,7 +223,8 @@ def asked(parameters: Mapping[str, Iterable[str]], kind: Any) -> Any:
         given[name] = every if name in lists else every[0]
     try:
         for field in msgspec.structs.fields(kind):
-            if given.get(field.encode_name) == "null":  # a word like any other, and no way to leave something out
+            # a word like any other, and no way to leave something out
+            if given.get(field.encode_name) == "null":
                 msgspec.convert("null", field.type)
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
