@@ -39,7 +39,7 @@ class Picture:
 
     def toml(self) -> str:
         lines = []
-        for who in (*PEOPLE, *self.owners):
+        for who in (*(p for p in PEOPLE if p not in self.aliases), *self.owners):
             lines.append(f'[identities."{who}"]')
             if who in self.owners:
                 lines.append(f"owners = {self.owners[who]!r}")
@@ -92,18 +92,22 @@ def pictures(draw: st.DrawFn) -> Picture:
         aliases[f"human:other{number}@example.org"] = who
     names = [*PEOPLE, *aliases, *(who.replace("human:p", "human:P") for who in PEOPLE)]
     machines = draw(st.lists(st.sampled_from(MACHINES), unique=True, min_size=1))
+    anyhow = draw(st.integers(0, 9)) == 0  # also in circles; else each is owned by, and in, those before it
     owners = {
-        machine: draw(st.lists(st.sampled_from([*names, *machines]), min_size=1, max_size=3, unique=True))
-        for machine in machines
-    }
-    members = {
-        group: draw(
+        machine: draw(
             st.lists(
-                st.sampled_from([*names, *machines, *(f"group:{g}" for g in GROUPS)]), max_size=4, unique=True
+                st.sampled_from([*names, *(machines if anyhow else machines[:at])]), min_size=1, max_size=3, unique=True
             )
         )
-        for group in GROUPS
-    }
+        for at, machine in enumerate(machines)
+    }  # fmt: skip
+    members = {}
+    for at, group in enumerate(GROUPS):
+        inner = [f"group:{g}" for g in (GROUPS if anyhow else GROUPS[:at])]
+        direct = draw(st.lists(st.sampled_from([*names, *machines]), max_size=6, unique=True))
+        members[group] = direct + draw(
+            st.lists(st.sampled_from(inner), max_size=2, unique=True) if inner else st.just([])
+        )
     inactive = frozenset(draw(st.lists(st.sampled_from(PEOPLE), max_size=2)))
     return Picture(owners=owners, aliases=aliases, members=members, inactive=inactive)
 
