@@ -67,15 +67,18 @@ def alive(picture: Picture, who: str) -> bool:
 
 
 @st.composite
-def changed(draw: st.DrawFn, then: Picture, voted: list[str]) -> Picture:
-    """Another organisation with the same machines, in which two people may be found to be one."""
+def changed(draw: st.DrawFn, then: Picture, asks: str, gets: str, voted: list[str]) -> Picture:
+    """Another organisation with the same machines, in which a voter may answer for one, and two people may be one."""
     now = draw(pictures())
     one, other = (now.owners, then.owners) if draw(st.booleans()) else (then.owners, now.owners)
     now.owners = {**one, **other}
     now.members = now.members if draw(st.booleans()) else then.members
+    if gets in now.owners and draw(st.booleans()):
+        now.owners[gets] = [draw(st.sampled_from(voted))]
+    now.inactive = now.inactive if draw(st.booleans()) else then.inactive
     now.aliases = {**then.aliases, **now.aliases}
     if draw(st.booleans()):
-        pair = voted if len(voted) > 1 and draw(st.booleans()) else PEOPLE
+        pair = draw(st.sampled_from([[*voted, asks], PEOPLE, *([voted] if len(voted) > 1 else [])]))
         same, known = draw(st.lists(st.sampled_from(pair), min_size=2, max_size=2, unique=True))
         now.aliases = {alias: same if of == known else of for alias, of in now.aliases.items()} | {
             known: same
@@ -119,7 +122,7 @@ def test_nobody_alone_when_it_is_approved_and_when_it_is_given(
     if len(voted) < needed:
         event("too few")
         return
-    now = data.draw(changed(then, voted))
+    now = data.draw(changed(then, asks, gets, voted))
     assume(not now.circles())
     become(office, now)
     office.give(ticket)
