@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -88,6 +88,10 @@ class FaultyConnector:
         self.calls: list[tuple[Method, tuple[str, ...]]] = []  # with the tickets, or accounts, of each call
         self._faults: dict[Method, list[Fault]] = {"observe": [], "provision": [], "revoke": []}
         self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the connector can do, it does without faults."""
+        return getattr(self.__dict__["real"], name)
 
     def arrange(self, method: Method, *faults: Fault) -> None:
         """These faults, one after the other, then none."""

@@ -124,3 +124,20 @@ def test_settings_that_cannot_be_meant(world, settings):
     with pytest.raises(Misconfigured) as caught:
         world.make(**settings)
     assert caught.value.remedy
+
+
+def test_what_a_role_brings_is_said_to_the_end(world):
+    first, second = world.privileges
+    deep = Privilege(privilege=f"deep`{world.n}")
+    world.sql(f"CREATE ROLE {quoted(deep.privilege)}")
+    world.nest(first, second)
+    world.nest(second, deep)
+    assert set(world.connector.brings((first,))) == {second, deep}
+    assert world.connector.brings((second, deep)) == ()
+    world.hold(world.accounts[0], first)
+    assert world.connector.observe([world.accounts[0]]).of(world.accounts[0]) == (first,)
+    inner = {(each.inner, each.outer) for each in world.connector.nested()}
+    assert {(first.privilege, second), (second.privilege, deep)} <= inner
+    assert world.accounts[0] not in {each.inner for each in world.connector.nested()}
+    for name in ("'; DROP ROLE x; --", "nobody"):
+        assert world.connector.brings((Privilege(privilege=name),)) == ()

@@ -27,6 +27,7 @@ from muniment.conformance.grounds.servers import TIMEOUT
 from muniment.conformance.harness import yes
 from muniment.connectors.kinds import build_connector, registered
 from muniment.connectors.postgresql import PostgreSQL
+from muniment.connectors.postgresql_changes import ROLE_ATTRIBUTE
 from muniment.core.errors import Invalid, LeaseLost, Misconfigured, TargetUnavailable
 from muniment.core.scope import Holding, Privilege, scope
 from muniment.ports import Order
@@ -603,3 +604,17 @@ def test_roles_in_roles_are_listed_and_accounts_are_not(make):
     listed = [each for each in world.connector.nested() if each.inner == first.privilege]
     assert [(each.outer, each.grantor) for each in listed] == [(second, "postgres")]
     assert world.accounts[0] not in {each.inner for each in world.connector.nested()}
+
+
+def test_what_a_role_brings_is_said_to_the_end_and_with_what_makes_it_powerful(make):
+    world = make()
+    first, second = world.privileges
+    deep = f'deep "{world.n}'
+    world.sql("CREATE ROLE {} NOLOGIN CREATEDB", deep)
+    world.nest(first, second)
+    world.sql("GRANT {} TO {}", deep, second.privilege)
+    expected = {second, Privilege(privilege=deep), Privilege(privilege="CREATEDB", resource=ROLE_ATTRIBUTE)}
+    assert set(world.connector.brings((first,))) == expected
+    assert set(world.connector.brings(world.privileges)) == expected - {second}
+    for name in ('x"; DROP ROLE y; --', "nobody", "x" * 70):
+        assert world.connector.brings((Privilege(privilege=name),)) == ()

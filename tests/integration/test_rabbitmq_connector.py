@@ -301,3 +301,18 @@ def test_accounts_that_no_user_could_be_named_after(world, account):
 def test_settings_that_cannot_be_meant(world, wrong):
     with pytest.raises(Misconfigured):
         world.make(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        (("tag administrator",), ("tag management", "tag monitoring", "tag policymaker")),
+        (("tag monitoring",), ("tag management",)),
+        (("tag monitoring", "tag management"), ()),
+        (("tag impersonator",), ()),
+        (("read",), ()),
+    ],
+)
+def test_a_tag_that_includes_others_says_so(world, asked, more):
+    wanted = scope(Privilege(privilege=each, resource="/" if each == "read" else None) for each in asked)
+    assert world.connector.brings(wanted) == scope(Privilege(privilege=each) for each in more)

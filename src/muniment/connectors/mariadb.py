@@ -31,7 +31,8 @@ from muniment.connectors.answering import fault, last_look, no, unknown, unreach
 from muniment.connectors.kinds import Kind, Secret
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.instants import parse_duration
-from muniment.core.scope import Holding, Privilege, Scope
+from muniment.core.inventory import Nested
+from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
@@ -88,6 +89,7 @@ class MariaDB:
         issues_credential=False,
         needs_public_key=False,
         lists_everything=True,
+        effective_scope=True,
     )
 
     def __init__(
@@ -141,13 +143,32 @@ class MariaDB:
         )  # fmt: skip
 
     def observe(self, accounts: Collection[str] | None) -> Observation:
-        """See `Connector.observe`. Roles that are in roles are not shown: who is in one is in the others."""
+        """See `Connector.observe`. Roles that are in roles are what `brings` says: who is in one is in the others."""
         names = None if accounts is None else sorted({a for a in accounts if fault(self, a, ()) is None})
         if names is not None and not names:
             return Observation(holdings=())
         with self._session() as s:
             held = s.held(self._settings.account_host, names)
         return Observation(holdings=tuple(Holding(account=a, privilege=r) for a, r in sorted(held)))
+
+    def brings(self, wanted: Scope) -> Scope:
+        """See `Bringing`: roles that these are in, over any number of them."""
+        outer: dict[str, list[str]] = {}
+        for each in self.nested():
+            outer.setdefault(each.inner, []).append(each.outer.privilege)
+        asked = {item.privilege for item in wanted}
+        reached, left = set(asked), list(asked)
+        while left:
+            more = [name for name in outer.get(left.pop(), ()) if name not in reached]
+            reached |= set(more)
+            left += more
+        return scope(Privilege(privilege=name) for name in reached - asked)
+
+    def nested(self) -> tuple[Nested, ...]:
+        """See `Nesting`. A role is in the table like a user, at no host."""
+        with self._session() as s:
+            rows = s.ask("SELECT User, Role FROM mysql.roles_mapping WHERE Host = ''")
+        return tuple(Nested(inner=inner, outer=Privilege(privilege=outer)) for inner, outer in rows)
 
     def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """See `Connector.provision`."""

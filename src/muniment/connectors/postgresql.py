@@ -32,7 +32,7 @@ from muniment.connectors.postgresql_turn import confirmed, turn
 from muniment.core.errors import Invalid
 from muniment.core.instants import parse_duration
 from muniment.core.inventory import Nested
-from muniment.core.scope import Holding, Privilege, Scope
+from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
@@ -77,6 +77,7 @@ class PostgreSQL:
         issues_credential=False,
         needs_public_key=False,
         lists_everything=True,
+        effective_scope=True,
     )
 
     def __init__(
@@ -130,6 +131,10 @@ class PostgreSQL:
         ):
             found = (Holding(account=a, privilege=p, resource=r, grantor=g) for a, p, r, g in rows)
             return Observation(holdings=tuple(found))
+
+    def brings(self, wanted: Scope) -> Scope:
+        """See `Bringing`: roles that these are in, inherited or taken up with SET ROLE, and what makes one of them powerful."""
+        return brought(self._sessions, wanted)
 
     def nested(self) -> tuple[Nested, ...]:
         """See `Nesting`. Roles that cannot log in are what others hold; of accounts that are held as roles, `observe` tells."""
@@ -219,6 +224,14 @@ class PostgreSQL:
             sentence = f"{ended.alive} sessions of {order.account} did not end in time"
             answer = replace(answer, result="unknown", code="target.session-survives", message=sentence)
         return replace(answer, sessions_ended=ended.gone)
+
+
+def brought(sessions: Sessions, wanted: Scope) -> Scope:
+    """What else a member of these roles can come by, as the server is now."""
+    query = q.brought({item.privilege for item in wanted})
+    with sessions.begin(sessions.deadline(), lambda session: session.ask(query)) as (_, (rows,)):
+        found = {Privilege(privilege=name, resource=resource) for name, resource in rows}
+    return scope(found - set(wanted))
 
 
 def _check_names(account: str, scope: Scope, *, predefined: bool) -> None:

@@ -33,6 +33,7 @@ from muniment.connectors import postgresql_login_roles as r
 from muniment.connectors import postgresql_queries as q
 from muniment.connectors.answering import fault, no, sealed, unknown
 from muniment.connectors.kinds import Kind, Secret
+from muniment.connectors.postgresql import brought
 from muniment.connectors.postgresql_check import report
 from muniment.connectors.postgresql_ending import Ended, end_sessions
 from muniment.connectors.postgresql_session import Busy, Query, Row, Session, Sessions, StatementRefused
@@ -87,6 +88,7 @@ class PostgreSQLLogins:
         issues_credential=True,
         needs_public_key=True,
         lists_everything=True,
+        effective_scope=True,
         usage_log=True,
         grant="login",
         separate=True,
@@ -143,6 +145,10 @@ class PostgreSQLLogins:
                 if (login := r.marked(name, comment)) and (accounts is None or login.account in accounts)
             ]
         return Observation(holdings=tuple(found))
+
+    def brings(self, wanted: Scope) -> Scope:
+        """See `Bringing`."""
+        return brought(self._sessions, wanted)
 
     def provision(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """See `Connector.provision`."""

@@ -75,6 +75,21 @@ def nested() -> Query:
         ORDER BY 1, 2, 3 NULLS FIRST, 4""")
 
 
+def brought(names: Collection[str]) -> Query:
+    """Rows (privilege, resource) of what a member of these roles can come by: roles that they are in, and attributes."""
+    attributes = ", ".join(f"('{name}', r.{column})" for name, column in ATTRIBUTES.items())
+    return _of(f"""
+        WITH RECURSIVE reached (oid) AS (
+            SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY (%(names)s::name[])
+            UNION
+            SELECT a.roleid FROM reached JOIN pg_catalog.pg_auth_members a ON a.member = reached.oid)
+        SELECT r.rolname, NULL FROM reached JOIN pg_catalog.pg_roles r ON r.oid = reached.oid
+        UNION
+        SELECT more.name, '{ROLE_ATTRIBUTE}' FROM reached JOIN pg_catalog.pg_roles r ON r.oid = reached.oid
+        CROSS JOIN LATERAL (VALUES {attributes}) more (name, held) WHERE more.held""",
+        names=sorted(filter(possible, names)))  # fmt: skip
+
+
 def facts(orders: Sequence[Order]) -> tuple[Query, Query]:
     """For `postgresql_changes.facts`. By index, without joins: planning and hashing every role took five times as long."""
     accounts = sorted(filter(possible, {o.account for o in orders}))

@@ -36,13 +36,19 @@ from muniment.connectors.rabbitmq_session import Rabbit, Session
 from muniment.connectors.ticket_users import user_of, whose
 from muniment.core.errors import Invalid, TargetUnavailable
 from muniment.core.instants import parse_duration
-from muniment.core.scope import Holding, Privilege, Scope
+from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.core.text import clean_name
 from muniment.outbound import Http, private_base
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
 
 _VERBS = ("configure", "write", "read")
 _PERMISSION = re.compile(r"(configure|write|read) (\S+)")
+#: what else whoever has a tag may do, by RabbitMQ's own documentation of its management plugin
+_INCLUDES = {
+    "administrator": ("management", "monitoring", "policymaker"),
+    "monitoring": ("management",),
+    "policymaker": ("management",),
+}
 _TAG = re.compile(r"tag ([a-z][a-z0-9_-]*)", re.ASCII)
 _MAX_ACCOUNT = 90  # bytes, percent-encoded: a name on the wire has at most 255
 _LARGEST = 64 * 1024 * 1024  # bytes of one answer
@@ -120,6 +126,7 @@ class RabbitMQ:
         issues_credential=True,
         needs_public_key=True,
         lists_everything=True,
+        effective_scope=True,
         grant="login",
         separate=True,
     )
@@ -160,6 +167,12 @@ class RabbitMQ:
                 )
         if key is not None:
             delivery.recipient(key)
+
+    def brings(self, wanted: Scope) -> Scope:
+        """See `Bringing`: tags that include others. A permission includes nothing."""
+        tags = [found[1] for item in wanted if (found := _TAG.fullmatch(item.privilege))]
+        more = {Privilege(privilege=f"tag {each}") for tag in tags for each in _INCLUDES.get(tag, ())}
+        return scope(more - set(wanted))
 
     def check(self) -> CheckReport:
         """See `Connector.check`."""

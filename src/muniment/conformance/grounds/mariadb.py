@@ -174,6 +174,10 @@ class MariaHarness(Served):
         if privilege in self.holds(account):
             self.sql(f"REVOKE {quoted(privilege.privilege)} FROM {quoted(account)}")
 
+    def nest(self, inner: Privilege, outer: Privilege) -> None:
+        """A role is granted to a role."""
+        self.sql(f"GRANT {quoted(outer.privilege)} TO {quoted(inner.privilege)}")
+
     def delete_account(self, account: str) -> None:
         """DROP USER."""
         self.sql(f"DROP USER {quoted(account)}")
