@@ -40,6 +40,7 @@ from muniment.policy import approvers, obligations, starter
 from muniment.policy.engine import Engine
 from muniment.policy.loading import schema_text
 from muniment.settings.experimental import ExperimentalSettings
+from muniment.settings.limits import LimitSettings
 from muniment.settings.outbound import OcsfSettings, WebhookSettings
 from muniment.settings.reconcile import ReconcileSettings
 from muniment.settings.scim import ScimSettings
@@ -485,6 +486,7 @@ _TARGET: _Words = {
     " behind the kind. Default `{local_part}`.",
     "accounts": "Identities whose name there does not follow the template.",
     "longest": "No ticket here lasts longer, whatever policies say.",
+    "limits": "How much is asked of it at once: the next table.",
 }
 _PRIVILEGE: _Words = {
     "name": "As the target names it: a role, an SSH principal.",
@@ -539,6 +541,10 @@ def configuration() -> str:
         "## [targets.ID]",
         "An id has `a-z 0-9 . _ -`, 63 characters at most.",
         _settings(config._TargetTable, _TARGET, "targets"),  # noqa: SLF001  the table as it stands in the file
+        "## [targets.ID.limits]",
+        "Each process counts for itself. How long one call may take is the connector's `timeout`. See"
+        " [a target that does not answer](../explanation/expiry-and-revocation.md#a-target-that-does-not-answer).",
+        _own_settings(LimitSettings, "limits"),
         "## [[targets.ID.privileges]]",
         _settings(config.PrivilegeSettings, _PRIVILEGE, "privileges"),
         "An identity has one account on a target: two names for it, or two templates, are an error.",

@@ -23,6 +23,7 @@ from muniment.core.identity import IdentityId, is_human, parse_group, parse_iden
 from muniment.core.instants import parse_duration
 from muniment.core.text import clean_name
 from muniment.settings.experimental import ExperimentalSettings
+from muniment.settings.limits import LimitSettings, check_limits
 from muniment.settings.outbound import OcsfSettings, WebhookSettings, check_outbound
 from muniment.settings.plaintext import require_no_plaintext, require_no_userinfo
 from muniment.settings.reconcile import ReconcileSettings, check_reconcile
@@ -198,6 +199,7 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Mapping[IdentityId, str]
     longest: timedelta | None
     settings: Mapping[str, Any]
+    limits: LimitSettings = LimitSettings()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -530,6 +532,7 @@ class _TargetTable(msgspec.Struct, frozen=True, kw_only=True):
     account: str | None = None
     accounts: dict[str, str] = {}
     longest: str | None = None
+    limits: LimitSettings = LimitSettings()
 
 
 def _target(name: str, body: Any) -> TargetSettings:
@@ -560,6 +563,7 @@ def _target(name: str, body: Any) -> TargetSettings:
             )
         for owner in privilege.owners:
             _checked(parse_group if owner.startswith("group:") else parse_identity, owner, f"{where} owners")
+    check_limits(f"[targets.{name}.limits]", table.limits)
     settings = {key: value for key, value in body.items() if key not in _TargetTable.__struct_fields__}
     require_no_plaintext(settings, where)
     return TargetSettings(
@@ -567,6 +571,7 @@ def _target(name: str, body: Any) -> TargetSettings:
         privileges=table.privileges, account=table.account, settings=settings,
         accounts=_accounts(where, table),
         longest=_checked(parse_duration, table.longest, f"{where} longest") if table.longest else None,
+        limits=table.limits,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from muniment.config import SESSIONS, Config, SigninSettings, TargetSettings, WorkloadSettings, load
 from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from muniment.ports import (
         Authenticator,
         Clock,
+        Connector,
         Directory,
         IdentityProvider,
         Notifier,
@@ -387,7 +390,6 @@ def _in_force(
     config: Config, store: SqlStore, views: SqlViews
 ) -> tuple[Policy, Directory, Mapping[str, Target], Governed | None]:
     """Policies, people and targets: as they lie on disk in a single-person trial, else as two people adopted them."""
-    from muniment.connectors.kinds import build_connector
     from muniment.directory.file import FileDirectory, Unreadable
     from muniment.directory.joined import JoinedDirectory
     from muniment.policy.cedar import CedarPolicy
@@ -423,14 +425,7 @@ def _in_force(
         AdoptedTargets(
             adopted,
             targets,
-            lambda target, written: build_connector(
-                target.kind,
-                name=target.id,
-                settings=written,
-                secret=config.secret,
-                path=config.path,
-                catalogue=[entry.privilege for entry in target.catalogue],
-            ),
+            lambda target, written: _connector(config, target, written),
         ),
         governed,
     )
@@ -463,9 +458,8 @@ def _notifiers(config: Config) -> tuple[Notifier, ...]:
 
 def build_target(config: Config, settings: TargetSettings) -> Target:
     """One target with its connector. Reaches nothing yet."""
-    from muniment.connectors.kinds import build_connector
+    from muniment.limits import Gate
     from muniment.ports import CatalogueEntry, Target
-    from muniment.tracing import TracedConnector
 
     catalogue = tuple(
         CatalogueEntry(
@@ -477,14 +471,6 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         )
         for p in settings.privileges
     )
-    connector = build_connector(
-        settings.connector,
-        name=settings.id,
-        settings=settings.settings,
-        secret=config.secret,
-        path=config.path,
-        catalogue=[entry.privilege for entry in catalogue],
-    )
     templates = {p.account for p in settings.privileges if p.account} | (
         {settings.account} if settings.account else set()
     )
@@ -493,12 +479,31 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
             f"[targets.{settings.id}]: several templates for account names",
             remedy="An identity has one account on a target.",
         )
-    return Target(
+    target = Target(
         id=settings.id, kind=settings.connector, environment=settings.environment, owners=settings.owners,
-        catalogue=catalogue, connector=TracedConnector(connector, settings.id) if config.tracing else connector, accounts=settings.accounts,
+        catalogue=catalogue, connector=None, accounts=settings.accounts,
         account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
-        settings=settings.settings,
+        settings=settings.settings, gate=Gate(settings.limits),
     )  # fmt: skip
+    return replace(target, connector=_connector(config, target, settings.settings))
+
+
+def _connector(config: Config, target: Target, settings: Mapping[str, Any]) -> Connector:
+    """A target's connector with these settings, behind the target's gate."""
+    from muniment.connectors.kinds import build_connector
+    from muniment.limits import gated
+    from muniment.tracing import TracedConnector
+
+    made: Any = build_connector(
+        target.kind,
+        name=target.id,
+        settings=settings,
+        secret=config.secret,
+        path=config.path,
+        catalogue=[entry.privilege for entry in target.catalogue],
+    )
+    reached: Connector = gated(TracedConnector(made, target.id) if config.tracing else made, target.gate)
+    return reached
 
 
 def _mark_secret(config: Config) -> bytes:

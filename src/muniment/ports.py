@@ -25,6 +25,7 @@ from muniment.core.text import Disclosure
 from muniment.core.ticket import Ticket
 from muniment.core.verdict import Authority, Verdict
 from muniment.ledger.note import Verifier
+from muniment.limits import Gate
 
 # ── Time and chance ──────────────────────────────────────────────────────────
 
@@ -218,6 +219,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     account_template: str = "{local_part}"
     longest: timedelta | None = None  # the catalogue's own limit on any grant here (I12)
     settings: Mapping[str, Any] = {}  # the connector's own, as they were written; secrets are references
+    gate: Gate = msgspec.field(default_factory=Gate)  # that every call of the connector goes through
 
 
 # ── Policy and directory ─────────────────────────────────────────────────────

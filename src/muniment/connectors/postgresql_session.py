@@ -262,8 +262,9 @@ class Sessions:
         if seconds <= 0:
             raise TargetUnavailable(f"{self._name} did not answer in time", remedy="It is tried again.")
         try:
-            # psycopg takes whole seconds, two at least, for each address of the host
-            connection = _Connection.connect(self._conninfo, autocommit=True, connect_timeout=int(seconds))
+            # psycopg takes whole seconds, two at least, for each address of the host; 0 is no limit to it
+            limit = max(1, int(seconds))
+            connection = _Connection.connect(self._conninfo, autocommit=True, connect_timeout=limit)
         except psycopg.Error as error:
             raise self._unreached(str(error)) from None  # its text and its traceback may hold the DSN
         encoding = connection.info.parameter_status("server_encoding")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import heapq
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 
 import structlog
 
+from muniment.controllers.gates import LOOK_AGAIN, Gates
 from muniment.controllers.taker import AHEAD_SECONDS, PREPARE_SECONDS, Taker
 from muniment.controllers.worker import Worker
 from muniment.core.due import Action, due
@@ -73,6 +75,7 @@ class Controllers:
         self._queued: dict[str, tuple[Action, datetime]] = {}  # what the heap or a worker has for each ticket
         self._attempts: dict[str, int] = {}
         self._workers: dict[str, Worker] = {}
+        self._gates = Gates(desk, node, self._put, self._busy)
         self._ids = count()
         self._wake = threading.Condition()
         self._stopping = threading.Event()
@@ -82,9 +85,10 @@ class Controllers:
         """Start the loops."""
         sys.setswitchinterval(SWITCH_SECONDS)
         self._desk.changed.append(self.notice)
-        loops = {
+        loops: dict[str, Callable[[], None]] = {
             "schedule": self._schedule,
             "sweep": self._sweep,
+            "gates": partial(self._gates.run, self._stopping),
             "seal": self._seal,
             "witnesses": self._witness,
             "timestamps": self._stamp,
@@ -155,37 +159,48 @@ class Controllers:
                     self._wake.wait(min(wait, SWEEP_SECONDS))
                     continue
             for item, prepare in ready:
-                worker = self._worker(item)
+                worker = self._worker(item.action, item.target)
                 if not prepare:
                     worker.put(item.ticket)
                 elif isinstance(worker, Taker):
                     worker.prepare(item.ticket)
 
-    def _worker(self, item: Due) -> Worker:
-        family = _family(item.action)
-        key = family if family == "attend" else f"{family} {item.target}"
+    def _worker(self, action: Action, target: str) -> Worker:
+        family = _family(action)
+        key = family if family == "attend" else f"{family} {target}"
         with self._wake:
             if key not in self._workers:
-                self._workers[key] = self._new_worker(key, family, item)
+                self._workers[key] = self._new_worker(key, action, target)
             return self._workers[key]
 
-    def _new_worker(self, key: str, family: str, item: Due) -> Worker:
-        after = _After(self, item)
+    def _new_worker(self, key: str, action: Action, target: str) -> Worker:
+        family, after = _family(action), _After(self, action, target)
+        if family == "attend":
+            return Worker(key, partial(attend, self._desk), after.again, after.done)
+        gate = self._gates.of(target)
         if family == "take":
-            return Taker(self._desk, item.target, self._holder, after.again, after.done)
+            return Taker(self._desk, target, self._holder, after.again, after.done, gate=gate)
 
         def run(batch: list[str]) -> Progress:
-            if family == "attend":
-                return attend(self._desk, batch)
-            return give(self._desk, item.target, batch, self._holder())
+            return give(self._desk, target, batch, self._holder())
 
-        return Worker(key, run, after.again, after.done)
+        pause = partial(gate.pause, urgent=False) if gate.limits.per_second else None
+        return Worker(key, run, after.again, after.done, batch=gate.batch, pause=pause)
+
+    def _put(self, target: str, action: Action, ticket: str) -> None:
+        self._worker(action, target).put(ticket)
+
+    def _busy(self, target: str) -> bool:
+        worker = self._workers.get(f"take {target}")
+        return worker is not None and not worker.idle
 
     def _holder(self) -> str:
         return f"{self._node}-{next(self._ids)}"
 
-    def settled(self, ticket: str, family: str | None) -> None:
+    def settled(self, ticket: str, family: str | None, target: str = "") -> None:
         """A pass ended without trouble: what the ticket needs next comes by `notice` or by the sweep."""
+        if family == "take":
+            self._gates.done(target)
         with self._wake:
             self._attempts.pop(ticket, None)
             queued = self._queued.get(ticket)
@@ -193,25 +208,30 @@ class Controllers:
                 del self._queued[ticket]
 
     def retry(self, ticket: str, target: str, action: Action, error: MunimentError) -> None:
-        """A pass did not move a ticket on: bring it back after a pause that grows."""
-        pause = self._pause(ticket, error)
-        log.warning("tried again later", ticket=ticket, seconds=pause, error=error.message, code=error.code)
-        at = self._desk.clock.now() + timedelta(seconds=pause)
+        """A pass did not move a ticket on: bring it back after a pause that grows, or once its target answers."""
+        at, now = None, self._desk.clock.now()
         with suppress(MunimentError):  # the store may be what failed; then the same action is tried again
             state = self._desk.store.read(ticket)[1]
             todo = due(state) if state else None
             if todo is None:
                 self.settled(ticket, None)
                 return
-            action, at = todo[0], max(at, todo[1])
-        self._enqueue(Due(ticket=ticket, target=target, account="", action=action, at=at), retry=True)
+            action, at = todo
+        pause = self._pause(ticket, target, action, error)
+        again = now + timedelta(seconds=pause)
+        item = Due(ticket=ticket, target=target, account="", action=action, at=max(again, at or again))
+        self._enqueue(item, retry=True)
 
-    def _pause(self, ticket: str, error: MunimentError) -> float:
+    def _pause(self, ticket: str, target: str, action: Action, error: MunimentError) -> float:
         if isinstance(error, LeaseLost | Conflict):
             return CONTENDED_PAUSE
+        if _family(action) != "attend" and self._gates.hold(target, action, ticket):
+            return LOOK_AGAIN
         with self._wake:
             attempts = self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
-        return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(attempts - 1, 10)))
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(attempts - 1, 10)))
+        log.warning("tried again later", ticket=ticket, seconds=pause, error=error.message, code=error.code)
+        return pause
 
     # ── the safety net ──
 
@@ -284,14 +304,14 @@ class Controllers:
 class _After:
     """What a worker says after a pass, for the kind of work that it does."""
 
-    def __init__(self, controllers: Controllers, item: Due) -> None:
-        self._controllers, self._target, self._action = controllers, item.target, item.action
+    def __init__(self, controllers: Controllers, action: Action, target: str) -> None:
+        self._controllers, self._action, self._target = controllers, action, target
 
     def again(self, ticket: str, error: MunimentError) -> None:
         self._controllers.retry(ticket, self._target, self._action, error)
 
     def done(self, ticket: str) -> None:
-        self._controllers.settled(ticket, _family(self._action))
+        self._controllers.settled(ticket, _family(self._action), self._target)
 
 
 def _family(action: Action) -> str:

@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from muniment.controllers.worker import Worker
 from muniment.core.errors import MunimentError
+from muniment.limits import Gate
 from muniment.service.desk import Desk
 from muniment.service.fulfilment import Progress
 from muniment.service.taking import Ended, Ready, end_access, prepare_end, record_end
@@ -48,8 +50,10 @@ class Taker(Worker):
         holder: Callable[[], str],
         again: Callable[[str, MunimentError], None],
         done: Callable[[str], None],
+        *,
+        gate: Gate,
     ) -> None:
-        """``holder`` names each pass."""
+        """``holder`` names each pass; ``gate`` is the target's."""
         self._desk, self._target, self._holder = desk, target, holder
         self._asked: queue.SimpleQueue[tuple[list[str], Ended] | None] = queue.SimpleQueue()
         self._ready_made: dict[str, Ready] = {}
@@ -58,7 +62,10 @@ class Taker(Worker):
         self._preparer = Worker(
             f"prepare {target}", self._prepare, lambda _ticket, _error: None, lambda _ticket: None
         )
-        super().__init__(f"take {target}", self._ask, again, done, threads=PASSES)
+        super().__init__(
+            f"take {target}", self._ask, again, done, threads=min(PASSES, gate.limits.at_once), batch=gate.batch,
+            pause=partial(gate.pause, urgent=True) if gate.limits.per_second else None,
+        )  # fmt: skip
 
     def prepare(self, ticket: str) -> None:
         """Get ready for a ticket that ends within `PREPARE_SECONDS`."""

@@ -38,8 +38,14 @@ class Worker:
         done: Callable[[str], None],
         *,
         threads: int = 1,
+        batch: int = BATCH,
+        pause: Callable[[], float] | None = None,
     ) -> None:
-        """``again`` and ``done`` are called for every ticket of a pass: one or the other."""
+        """``again`` and ``done`` are called for every ticket of a pass: one or the other.
+
+        A pass has ``batch`` tickets at most, and begins once ``pause`` (seconds) is 0.
+        """
+        self._batch, self._pause = batch, pause
         self.name, self._run, self._again, self._done = name, run, again, done
         self._ready: dict[str, None] = {}  # ordered set
         self._busy = 0
@@ -85,15 +91,23 @@ class Worker:
                 self._turn = None
                 self._wake.notify()
 
+    def _wait(self) -> float | None:
+        """Seconds until the next pass; 0: now; None: until there is something to do."""
+        if not self._ready:
+            return None
+        if not self._free:
+            return TURN_SECONDS
+        return self._pause() if self._pause else 0
+
     def _loop(self) -> None:
         while True:
             with self._wake:
-                while not self._stopping and not (self._ready and self._free):
-                    self._wake.wait(TURN_SECONDS if self._ready else None)
+                while not self._stopping and (wait := self._wait()) != 0:
+                    self._wake.wait(wait)
                 if self._stopping:
                     return
                 self._turn = (threading.get_ident(), time.monotonic())
-                batch = list(self._ready)[:BATCH]
+                batch = list(self._ready)[: self._batch]
                 for ticket in batch:
                     del self._ready[ticket]
                 self._busy += 1

@@ -2,7 +2,7 @@
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
 ``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device``, ``answered``, ``provisioned``, ``delivery``,
-``inventory_part`` and ``saved_filter`` can be rebuilt from it.
+``inventory_part``, ``saved_filter`` and ``reach`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -379,4 +379,13 @@ saved_filter = Table(
     Column("name", Text, primary_key=True),
     Column("path", Text, nullable=False),
     Column("query", Text, nullable=False),
+
+#: how each process with controllers sees targets, for people to look at: nothing is decided by it
+reach = Table(
+    "reach",
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("at", Text, nullable=False),  # when it was written: it is kept up to date while the process lives
+    Column("state", LargeBinary, nullable=False),  # `store.reach.Seen`, as JSON
 )
