@@ -61,7 +61,7 @@ class Office:
         self.folder, self.clock = folder, HandClock()
         self.desk = open_desk(load(folder / "muniment.toml"), clock=self.clock)
         target = self.desk.targets["bastion"]
-        target.connector._clock = self.clock.now
+        target.connector._connector._clock = self.clock.now  # behind its gate
         self.target = FaultyConnector(target.connector)
         targets = {"bastion": replace(target, connector=self.target)}
         self.desk = dataclasses.replace(self.desk, targets=targets)
