@@ -379,6 +379,7 @@ saved_filter = Table(
     Column("name", Text, primary_key=True),
     Column("path", Text, nullable=False),
     Column("query", Text, nullable=False),
+)
 
 #: how each process with controllers sees targets, for people to look at: nothing is decided by it
 reach = Table(
