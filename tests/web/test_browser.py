@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from muniment.ledger.keys import signer_from_seed
+from muniment.service.login_links import make
+from muniment.service.sealing import seal
+from muniment.service.trends import Month, Spread
 from web.conftest import ANN, AUD, BO, CYD, KEY, OPS, Pages
 
 pytestmark = pytest.mark.xdist_group("web")  # one server, one provider, one browser
@@ -263,8 +268,87 @@ def test_by_keyboard_alone(pages: Pages, watched: Callable[..., Page]) -> None:
     assert pages.desk.store.read(ticket.id)[1].status == "approved"
 
 
+def test_home_follows_what_others_do(pages: Pages, watched: Callable[..., Page]) -> None:
+    page = watched(CYD)
+    with page.expect_request("**/v1/stream"):
+        page.goto("/")
+    ticket = pages.filed(BO, privileges=["orders_ro"], justification="Appears by itself.")
+    seal(pages.desk)
+    expect(page.locator(f'a[href="/requests/{ticket.id}"]').first).to_be_visible()
+
+
+def test_a_zone_that_was_chosen_stays(pages: Pages, watched: Callable[..., Page]) -> None:
+    ticket = pages.filed(privileges=["orders_ro"])
+    page = watched(ANN)
+    page.goto(f"/requests/{ticket.id}")
+    expect(page.locator(".event-at time").first).to_contain_text("UTC")
+    page.locator("[data-zone]").click()
+    page.reload()
+    expect(page.locator("[data-zone]")).not_to_be_empty()
+    assert page.evaluate("localStorage.getItem('muniment-zone')") == "local"
+    page.locator("[data-zone]").click()
+
+
+def test_a_ticket_on_paper_is_light_whole_and_says_exactly_when(
+    pages: Pages, watched: Callable[..., Page]
+) -> None:
+    ticket = pages.given(pages.filed(privileges=["orders_ro"]))
+    page = watched(ANN, theme="dark")
+    page.goto(f"/requests/{ticket.id}")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    ink = page.evaluate("getComputedStyle(document.querySelector('h1')).color")
+    assert sum(map(int, re.findall(r"\d+", ink)[:3])) < 200, ink
+    for hidden in (".top", ".panel", ".foot"):
+        assert page.locator(hidden).first.is_hidden()
+    assert page.locator(".event-title").first.is_visible()
+    page.emulate_media(media="screen")
+
+
+def test_a_link_signs_in_and_leaves_nothing_in_the_address(pages: Pages, chromium: Browser) -> None:
+    """Here beside a provider: an operator has said so."""
+    signin = pages.place.api.office.signin
+    assert signin
+    pages.place.api.office.signin = replace(signin, links=True)
+    try:
+        link = str(make(pages.desk, None, ANN, pages.url)["link"])
+        context = chromium.new_context(base_url=pages.url)
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        page.goto(link)
+        expect(page.get_by_text("Your link is good for one sign-in")).to_be_visible()
+        assert "mnt_" not in page.url
+        assert Axe().run(page).violations_count == 0
+        pictured(page, "sign-in-light")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Hello, Ann Archer")).to_be_visible()
+        again = context.new_page()
+        again.goto(link)
+        again.get_by_role("button", name="Sign in").click()
+        expect(again.get_by_role("alert")).to_contain_text("used already")
+        context.close()
+    finally:
+        pages.place.api.office.signin = signin
+
+
+def test_filters_are_kept_and_forgotten(pages: Pages, watched: Callable[..., Page]) -> None:
+    page = watched(AUD)
+    page.goto("/tickets?status=active&target=pg-prod")
+    page.get_by_text("Keep this filter").click()
+    page.get_by_label("Call it").fill("What pg-prod gives")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    page.goto("/tickets")
+    page.get_by_role("link", name="What pg-prod gives").click()
+    expect(page.get_by_label("Status")).to_have_value("active")
+    assert Axe().run(page).violations_count == 0
+    page.get_by_role("button", name="Forget What pg-prod gives").click()
+    expect(page.get_by_role("link", name="What pg-prod gives")).to_have_count(0)
+
+
 def test_every_page_is_accessible_fits_and_looks_right(pages: Pages, watched: Callable[..., Page]) -> None:
     """axe-core finds nothing, light and dark; nothing is wider than the window, from 320 to 2560; and pictures are taken."""
+    pages.desk.trends._known = time.monotonic() + 3600, list(a_year())  # charts with something in them
     active = pages.given(pages.filed(privileges=["orders_rw", "reporting"]))
     waiting = pages.filed(
         privileges=["orders_ro"], justification="Look up the refunds of this week for finance."
@@ -310,6 +394,18 @@ def test_every_page_is_accessible_fits_and_looks_right(pages: Pages, watched: Ca
                 page.set_viewport_size({"width": 390, "height": 844})
                 pictured(page, f"{name}-phone")
             page.close()
+
+
+def a_year() -> Iterator[Month]:
+    """Months as a company might have them, in which standing privilege becomes temporary."""
+    for n in range(12):
+        begins = datetime(2025 + (n + 11) // 12, (n + 11) % 12 + 1, 1, tzinfo=UTC)
+        decided = Spread(count=90 + 9 * n, median=2400 - 130 * n, slow=9800 - 410 * n)
+        gone = Spread(count=80 + 9 * n, median=4, slow=31 - n)
+        yield Month(
+            begins=begins, tickets=100 + 10 * n + (n * 37) % 23, glass=(n * 5) % 7, decided=decided, gone=gone,
+            temporary=14 + 3 * n, standing=160 - 12 * n,
+        )  # fmt: skip
 
 
 def pictured(page: Page, name: str) -> None:

@@ -665,8 +665,28 @@ def test_a_page_asks_the_store_as_often_for_many_tickets_as_for_few(
     readers = {"ann": ann, "cyd": cyd, "bo": Reader(served, BO), "ops": Reader(served, OPS)}
 
     def asked() -> dict[str, int]:
-        where = ("/", "/tickets", "/tickets.csv", "/grants", "/findings", "/targets/pg-prod")
-        return {f"{name} {each}": queries(reader, each) for name, reader in readers.items() for each in where}
+        where = (
+            "/",
+            "/tickets",
+            "/tickets.csv",
+            "/grants",
+            "/findings",
+            "/targets/pg-prod",
+            "/people",
+            "/ask/pg-prod",
+        )
+        found = {
+            f"{name} {each}": queries(reader, each) for name, reader in readers.items() for each in where
+        }
+        over = (
+            "/audit",
+            f"/person?id={ANN}",
+            "/audit/sample?seed=x",
+            "/audit/sample.csv?seed=x",
+            "/policy",
+            "/ledger",
+        )
+        return found | {each: queries(readers["ops"], each) for each in over}
 
     handed = delegating.give(
         served.desk, served.caller(CYD), to=BO, reason="holidays", length=timedelta(hours=1)

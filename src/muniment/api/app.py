@@ -146,8 +146,7 @@ class _Entrance:
 
     def _page(self, route: Route, sent: Sent) -> Callable[[MunimentError], Plain] | None:
         """How an error is shown to whoever asks; None: as a document."""
-        asked = route.browser and "text/html" in (sent.get(b"accept") or "")
-        return self._office.problem_page if asked else None
+        return self._office.problem_page if route.browser and _wants_page(sent) else None
 
     async def _answer(
         self, route: Route, sent: Sent, scope: HTTPScope, receive: Receive
@@ -203,18 +202,23 @@ class _Entrance:
         dialect = dialect_at(request.scope["path"])
         if isinstance(error, HTTPException):
             asks = self._office.site and request.scope["method"] == "GET" and dialect is PLAIN
-            page = asks and "text/html" in (Sent(request.scope["headers"]).get(b"accept") or "")
+            page = asks and _wants_page(Sent(request.scope["headers"]))
             said = _translated(error)
             answer = refusal(said, dialect, self._office.problem_page(said) if page else None)
             answer = answer._replace(headers={**answer.headers, **(error.headers or {})})
         else:
             log.error("a request failed unexpectedly", exc_info=error)
             answer = refusal(_internal(), dialect)
-        headers = self._sender.fixed | {name.lower(): value for name, value in answer.headers.items()}
+        headers = self._sender.headers(answer)
         return Response(
             answer.body, status_code=answer.status, media_type=answer.media_type,
             headers=headers | {"x-request-id": _new_id()},
         )  # fmt: skip
+
+
+def _wants_page(sent: Sent) -> bool:
+    """Whether a browser asks, and not a program."""
+    return "text/html" in (sent.get(b"accept") or "")
 
 
 def _new_id() -> str:

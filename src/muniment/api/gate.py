@@ -74,10 +74,6 @@ async def admit(office: Office, route: Route, shown: Shown) -> tuple[Caller, Aut
     credential, ways = shown.credential, shown.ways
     if not credential:
         raise Unauthenticated("nobody says who calls", remedy=HOW)
-    if (
-        route.browser and not shown.session
-    ):  # programs ask the API: a page's forms would have nothing to be bound to
-        raise signin.no_session()
     known = partial(office.known, ways=ways)
     now = office.desk.clock.now()
     if all(getattr(each, "remembered", _never)(credential, now) for each in ways):
@@ -89,6 +85,9 @@ async def admit(office: Office, route: Route, shown: Shown) -> tuple[Caller, Aut
             # whoever issued a JWT may not answer; nobody else waits for that
             threads = office.visitors if "." in credential else office.lookups
             caller, proof = await in_thread(threads, known, credential)
+    # programs ask the API: a page's forms would have nothing to be bound to
+    if route.browser and not shown.session:
+        raise signin.no_session()
     if (proof.scopes or route.scope in APART) and route.scope not in proof.scopes:
         raise Refused(
             f"the token is not good for this: it lacks the scope {route.scope}",

@@ -51,9 +51,9 @@ class Plain:
     status: int | None = None  # else the route's
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Route:
-    """One way in."""
+    """One way in. It is itself and no other, however alike: metrics look one up with every request."""
 
     method: Method
     path: str  # with {names}

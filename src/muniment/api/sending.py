@@ -74,11 +74,15 @@ class Sender:
         self.fixed = SAFE | (HTTPS if secure else {})
         self._encoded = _encoded(self.fixed)
 
+    def headers(self, answer: Answer) -> dict[str, str]:
+        """Those of an answer, and those that all have; its own count."""
+        return self.fixed | {name.lower(): value for name, value in answer.headers.items()}
+
     async def send(self, send: Send, answer: Answer, request_id: str) -> None:
         """All of it at once."""
         headers = self._encoded
         if answer.headers:
-            headers = _encoded(self.fixed | {name.lower(): value for name, value in answer.headers.items()})
+            headers = _encoded(self.headers(answer))
         headers = [*headers, (b"x-request-id", request_id.encode("latin-1"))]
         if answer.status not in _BODILESS:
             kind = answer.media_type

@@ -25,6 +25,11 @@ def wire(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
+def shortened(instant: str | None) -> str | None:
+    """As documents write it: whole seconds without a fraction, else with one."""
+    return instant.replace(".000000Z", "Z") if instant else None
+
+
 def parse_instant(text: str, what: str = "the time") -> datetime:
     """Read an RFC 3339 instant that names its offset. A time without one is refused: whose clock?"""
     if not _INSTANT.fullmatch(text):

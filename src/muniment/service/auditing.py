@@ -1,7 +1,8 @@
 """For whoever audits: entries of the ledger by what they are about, and samples of tickets that anybody can draw again.
 
-A sample is drawn by a seed: of all tickets of the population those whose SHA-256 with the seed before their id is smallest.
-Whoever has the seed and the population draws the same, with nothing of ours.
+A sample is drawn by a seed: number k of it, from 0, is the ticket at the place that SHA-256 of the seed, a newline and k
+says, as a number, modulo how many there are, in the order of ids; a place that comes again is passed over. Whoever has
+the seed and the ids draws the same, with nothing of ours.
 """
 
 from __future__ import annotations
@@ -79,11 +80,17 @@ def drawn(desk: Desk, caller: Caller, population: Population, *, count: int, see
     ids = desk.views.filed_between(
         first, last, target=population.target, kind=population.kind, status=population.status
     )
-    chosen = sorted(ids, key=lambda ticket: rank(seed, ticket))[:count]
+    chosen = [ids[place] for place in places(seed, len(ids), count)]
     found = desk.views.tickets_of(chosen)
     return Sample(size=len(ids), tickets=tuple(found[ticket] for ticket in chosen if ticket in found))
 
 
-def rank(seed: str, ticket: str) -> bytes:
-    """By what a sample is ordered: the SHA-256 of the seed, a newline and the ticket's id."""
-    return hashlib.sha256(f"{seed}\n{ticket}".encode()).digest()
+def places(seed: str, size: int, count: int) -> list[int]:
+    """Where the tickets of a sample stand in their population, in the order in which they are drawn."""
+    found: dict[int, None] = {}
+    turn = 0
+    while len(found) < min(count, size):
+        drawn = hashlib.sha256(f"{seed}\n{turn}".encode()).digest()
+        found[int.from_bytes(drawn, "big") % size] = None
+        turn += 1
+    return list(found)

@@ -15,7 +15,7 @@ from muniment.core import campaign as c
 from muniment.core.campaign import Act, Campaign, Settled, Status
 from muniment.core.campaign_items import CampaignItem, numbers, ranges, read
 from muniment.core.errors import Invalid, Refused
-from muniment.core.instants import iso_duration, parse_instant
+from muniment.core.instants import iso_duration, parse_instant, shortened
 from muniment.core.pace import paces
 from muniment.core.visibility import SEES_ALL
 from muniment.service import ledgering
@@ -74,19 +74,19 @@ def document(desk: Desk, caller: Caller, campaign: Campaign) -> Document:
     return {
         "name": campaign.name, "status": campaign.status, "reason": texts.get(o.reason, ERASED),
         "selection": msgspec.to_builtins(o.selection), "reviewers": list(o.rules), "opened_by": campaign.opened_by,
-        "opened_at": _short(campaign.opened_at), "due_at": _short(o.due_at), "overdue": campaign.overdue(now),
+        "opened_at": shortened(campaign.opened_at), "due_at": shortened(o.due_at), "overdue": campaign.overdue(now),
         "unanswered": o.unanswered, "escalate_to": o.escalate_to,
         "valid_for": iso_duration(timedelta(seconds=o.valid_for)), "items": o.items, "singly": o.singly,
         "digest": o.digest, "sources": msgspec.to_builtins(o.sources), "left_out": list(o.left_out),
         "undecided": campaign.decisions.count(c.UNDECIDED), "kept": campaign.count("keep"),
         "revoked": campaign.count("revoke"), "changed": campaign.count("change"),
         "unsettled": len(campaign.unsettled()), "yours": len(yours(desk, caller, campaign)),
-        "reminded_at": _short(campaign.reminded_at), "escalated_at": _short(campaign.escalated_at),
-        "signed_by": campaign.signed_by, "signed_at": _short(campaign.signed_at),
+        "reminded_at": shortened(campaign.reminded_at), "escalated_at": shortened(campaign.escalated_at),
+        "signed_by": campaign.signed_by, "signed_at": shortened(campaign.signed_at),
         "comment": texts.get(campaign.comment, ERASED) if campaign.comment else None,
         "results": c.results(campaign.decisions) if campaign.signed_by else None,
-        "closed_at": _short(campaign.closed_at), "cancelled_at": _short(campaign.cancelled_at),
-        "valid_until": _short(closed.valid_until) if closed else None,
+        "closed_at": shortened(campaign.closed_at), "cancelled_at": shortened(campaign.cancelled_at),
+        "valid_until": shortened(closed.valid_until) if closed else None,
         "pace": msgspec.to_builtins(paces(campaign.acts)) if everything else [],
     }  # fmt: skip
 
@@ -176,10 +176,10 @@ def _seen(desk: Desk, caller: Caller, name: str) -> bool:
 def _row(desk: Desk, row: Listed) -> Document:
     late = row.status in {"open", "decided"} and desk.clock.now() >= parse_instant(row.due_at)
     return {
-        "name": row.name, "status": row.status, "opened_by": row.opened_by, "opened_at": _short(row.opened_at),
-        "due_at": _short(row.due_at), "overdue": late, "items": row.items, "undecided": row.undecided,
+        "name": row.name, "status": row.status, "opened_by": row.opened_by, "opened_at": shortened(row.opened_at),
+        "due_at": shortened(row.due_at), "overdue": late, "items": row.items, "undecided": row.undecided,
         "kept": row.kept, "revoked": row.revoked, "changed": row.changed, "unsettled": row.unsettled,
-        "signed_by": row.signed_by, "ended_at": _short(row.ended_at),
+        "signed_by": row.signed_by, "ended_at": shortened(row.ended_at),
     }  # fmt: skip
 
 
@@ -190,12 +190,12 @@ def _item(  # noqa: PLR0917  what a row is made of
     said: Document = msgspec.to_builtins(item)
     return {
         "number": place, "what": item.what, **_BLANK, **said, "reviewer": reviewer,
-        "until": _short(item.until), "singly": place < campaign.opened.singly,
+        "until": shortened(item.until), "singly": place < campaign.opened.singly,
         "decision": campaign.decision(place), "decided_by": act.by if act else None,
-        "decided_at": _short(act.at) if act else None,
+        "decided_at": shortened(act.at) if act else None,
         "reason": texts.get(act.reason, ERASED) if act and act.reason else None,
         "outcome": campaign.outcome(place), "settled_by": settled.by if settled else None,
-        "settled_at": _short(settled.at) if settled else None,
+        "settled_at": shortened(settled.at) if settled else None,
         "inventory": settled.inventory if settled else None,
         "explanation": texts.get(settled.reason, ERASED) if settled and settled.reason else None,
     }  # fmt: skip
@@ -217,10 +217,6 @@ def _cell(value: object) -> object:
 
 def _json(document: Document) -> str:
     return json.dumps(document, indent=2) + "\n"
-
-
-def _short(instant: str | None) -> str | None:
-    return instant.replace(".000000Z", "Z") if instant else None
 
 
 #: what an item's line leaves out where it has none

@@ -10,7 +10,7 @@ import msgspec
 
 from muniment.core.closure import run_checks
 from muniment.core.events import TextErased
-from muniment.core.instants import iso_duration, wire
+from muniment.core.instants import iso_duration, shortened, wire
 from muniment.core.login import Login
 from muniment.core.ticket import Recorded, Ticket
 from muniment.core.verdict import Stage
@@ -79,7 +79,7 @@ def erasure_document(recorded: Recorded, reasons: Mapping[str, str]) -> Document
     """Which text of a ticket was erased, by whom, when and why."""
     event = recorded.event
     entry, reason = (event.seq, event.reason) if isinstance(event, TextErased) else (None, "")
-    return {"entry": entry, "at": _short(recorded.at), "by": recorded.actor, "reason": reasons.get(reason)}
+    return {"entry": entry, "at": shortened(recorded.at), "by": recorded.actor, "reason": reasons.get(reason)}
 
 
 def _all(erased: Mapping[str, Mapping[str, Recorded]]) -> Iterable[Recorded]:
@@ -134,7 +134,7 @@ def target_document(target: Target) -> Document:
 def event_document(recorded: Recorded) -> Document:
     """One event of a ticket, as it happened."""
     return {
-        "seq": recorded.seq, "at": _short(recorded.at), "actor": recorded.actor, "via": recorded.via,
+        "seq": recorded.seq, "at": shortened(recorded.at), "actor": recorded.actor, "via": recorded.via,
         "type": recorded.event.kind, "data": msgspec.to_builtins(recorded.event),
     }  # fmt: skip
 
@@ -164,12 +164,12 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
         "justification": texts.get(terms.justification, MISSING),
         "references": {**terms.references, **({"incident": terms.incident} if terms.incident else {})},
         "window": {
-            "starts_at": _short(t.starts_at or terms.starts_at),
+            "starts_at": shortened(t.starts_at or terms.starts_at),
             "duration": iso_duration(timedelta(seconds=terms.duration)),
             "expires_at": _instant(t.expiry),
         },
-        "filed_at": _short(t.filed_at),
-        "updated_at": _short(t.updated_at),
+        "filed_at": shortened(t.filed_at),
+        "updated_at": shortened(t.updated_at),
         "lapses_at": _instant(t.lapses_at) if t.status == "pending" else None,
         "digest": t.digest,
         "policy": {
@@ -188,7 +188,7 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
         ],
         "decisions": [
             {
-                "approver": d.approver, "decision": d.decision, "stage": d.stage, "at": _short(d.at),
+                "approver": d.approver, "decision": d.decision, "stage": d.stage, "at": shortened(d.at),
                 "authority": list(d.authority), "digest": d.digest, "signature": d.signature,
                 "comment": texts.get(d.comment, MISSING) if d.comment else None,
                 "on_behalf_of": d.on_behalf.by if d.on_behalf else None,
@@ -198,19 +198,19 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
             for d in t.decisions
         ],
         "offer": _offer(t, texts),
-        "reminded_at": _short(t.reminded_at or None),
-        "escalated_at": _short(t.escalated_at or None),
+        "reminded_at": shortened(t.reminded_at or None),
+        "escalated_at": shortened(t.escalated_at or None),
         "extends": terms.extends or None,
         "responders": list(terms.responders or ()),
         "bundle": list(terms.bundle or ()),
         "comparison": _comparison(t),
-        "native_expiry": _short(t.native_expiry),
+        "native_expiry": shortened(t.native_expiry),
         "handle": dict(t.handle),
         "failure": msgspec.to_builtins(t.failure) if t.failure else None,
         "revocation": _revocation(t, texts),
         "review": _review(t, texts),
         "closure": {
-            "at": _short(t.ended_at),
+            "at": shortened(t.ended_at),
             "checks": [{"check": c.check, "holds": c.holds, "waived": c.waived} for c in t.checks],
         }
         if t.ended_at
@@ -229,13 +229,13 @@ def finding_document(ticket: Ticket, finding: str) -> Document:
     return {
         "id": f"{ticket.id}:{found.id}", "ticket": ticket.id, "target": ticket.terms.target, "type": found.type,
         "severity": found.severity, "message": found.message, "scope": msgspec.to_builtins(found.scope),
-        "raised_at": _short(found.raised_at), "resolved_at": _short(found.resolved_at), "resolved_by": found.resolved_by,
+        "raised_at": shortened(found.raised_at), "resolved_at": shortened(found.resolved_at), "resolved_by": found.resolved_by,
     }  # fmt: skip
 
 
 def _login(login: Login) -> Document:
     return {
-        "method": login.method, "issuer": login.issuer, "subject": login.subject, "at": _short(login.at),
+        "method": login.method, "issuer": login.issuer, "subject": login.subject, "at": shortened(login.at),
         "level": login.level, "acr": login.acr,
     }  # fmt: skip
 
@@ -245,7 +245,7 @@ def _offer(t: Ticket, texts: Mapping[str, str]) -> Document | None:
         return None
     offered = t.offer.terms
     return {
-        "by": t.offer.by, "stage": t.offer.stage, "digest": t.offer.digest, "at": _short(t.offer.at),
+        "by": t.offer.by, "stage": t.offer.stage, "digest": t.offer.digest, "at": shortened(t.offer.at),
         "scope": msgspec.to_builtins(offered.scope), "duration": iso_duration(timedelta(seconds=offered.duration)),
         "comment": texts.get(t.offer.comment, ERASED),
     }  # fmt: skip
@@ -255,7 +255,7 @@ def _use(t: Ticket) -> Document | None:
     if t.use is None:
         return None
     return {
-        "events": t.use.events, "first_at": _short(t.use.first_at), "last_at": _short(t.use.last_at),
+        "events": t.use.events, "first_at": shortened(t.use.first_at), "last_at": shortened(t.use.last_at),
         "privileges": msgspec.to_builtins(t.use.privileges),
     }  # fmt: skip
 
@@ -295,7 +295,7 @@ def _revocation(t: Ticket, texts: Mapping[str, str]) -> Document | None:
         return None
     return {
         "cause": r.cause, "by": r.by, "reason": texts.get(r.reason, MISSING) if r.reason else None,
-        "ordered_at": _short(r.ordered_at), "observed_gone_at": _short(r.observed_gone_at), "failure": r.failure,
+        "ordered_at": shortened(r.ordered_at), "observed_gone_at": shortened(r.observed_gone_at), "failure": r.failure,
         "sessions_ended": r.sessions_ended, "attested_by": r.attested_by,
         "kept": [{**msgspec.to_builtins(k.privilege), "ticket": k.ticket} for k in r.kept],
     }  # fmt: skip
@@ -307,7 +307,7 @@ def _review(t: Ticket, texts: Mapping[str, str]) -> Document | None:
         return None
     comment = texts.get(r.comment, MISSING) if r.comment else None
     return {
-        "due_at": _short(r.due_at), "reviewer": r.reviewer, "outcome": r.outcome, "comment": comment, "at": _short(r.at)
+        "due_at": shortened(r.due_at), "reviewer": r.reviewer, "outcome": r.outcome, "comment": comment, "at": shortened(r.at)
     }  # fmt: skip
 
 
@@ -318,10 +318,5 @@ def _commitments(t: Ticket) -> Iterable[str]:
     return [c for c in found if c]
 
 
-def _short(instant: str | None) -> str | None:
-    """Instants in documents: whole seconds without a fraction, else with one."""
-    return instant.replace(".000000Z", "Z") if instant else None
-
-
 def _instant(instant: datetime | None) -> str | None:
-    return _short(wire(instant)) if instant else None
+    return shortened(wire(instant)) if instant else None

@@ -13,6 +13,7 @@ from muniment.core.drift import PREFIX, Drift, Status
 from muniment.core.errors import Conflict, Invalid, NotFound
 from muniment.core.events import Event, Severity
 from muniment.core.identity import Identity, parse_identity
+from muniment.core.instants import shortened
 from muniment.core.text import Disclosure
 from muniment.core.visibility import SEES_ALL
 from muniment.ports import Stream, Target
@@ -128,13 +129,13 @@ def _document(drift: Drift, texts: dict[str, str], now: datetime) -> Document:
         "target": drift.target, "type": drift.type, "severity": drift.severity, "message": drift.message,
         "scope": [{"privilege": drift.item.privilege, "resource": drift.item.resource}] if named else [],
         "status": drift.status, "holding": item, "unexplained": d.nothing_explains(drift), "reference": drift.reference, "inventory": drift.inventory,
-        "raised_at": _short(drift.raised_at), "due_at": _short(drift.due_at), "past_due": drift.overdue(now),
+        "raised_at": shortened(drift.raised_at), "due_at": shortened(drift.due_at), "past_due": drift.overdue(now),
         "assigned_to": drift.assigned_to, "explained_by": drift.explained_by,
         "explanation": texts.get(drift.explanation, MISSING) if drift.explanation else None,
-        "accepted_by": drift.accepted_by, "accepted_until": _short(drift.accepted_until),
+        "accepted_by": drift.accepted_by, "accepted_until": shortened(drift.accepted_until),
         "acceptance": texts.get(drift.acceptance, MISSING) if drift.acceptance else None,
         "removal_by": drift.removal_by, "removal": texts.get(drift.removal, MISSING) if drift.removal else None,
-        "resolved_at": _short(drift.resolved_at), "outcome": drift.outcome,
+        "resolved_at": shortened(drift.resolved_at), "outcome": drift.outcome,
         "resolved_by": "system:muniment" if drift.resolved_at else None,
     }  # fmt: skip
 
@@ -214,7 +215,3 @@ def _holders(desk: Desk, drift: Drift) -> frozenset[str]:
         return frozenset()
     mine = (who for who in desk.directory.everybody() if account_of(target, who.id) == drift.item.account)
     return frozenset(name for who in mine for name in _names(who))
-
-
-def _short(instant: str | None) -> str | None:
-    return instant.replace(".000000Z", "Z") if instant else None

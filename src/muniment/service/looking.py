@@ -22,6 +22,7 @@ from muniment.service import drift, reconciling
 from muniment.service.authority import Standing
 from muniment.service.desk import Caller, Desk, in_stage, no_such_ticket, ticket_id
 from muniment.service.documents import Document, event_document, finding_document, ticket_document
+from muniment.service.inventories import visible_target
 from muniment.service.possible import BY_ANOTHER_WAY
 from muniment.store.views import PAGE, Filter
 
@@ -190,12 +191,7 @@ def finding(desk: Desk, caller: Caller, name: str) -> Document:
 
 def holdings(desk: Desk, caller: Caller, target_id: str) -> list[Document]:
     """What a target holds now, asked of the target itself, each holding with the ticket that explains it."""
-    target = desk.targets.get(target_id)
-    if target is None or not (SEES_ALL & set(caller.identity.roles) or desk.owns(target, caller.identity)):
-        raise NotFound(
-            f"there is no target {target_id!r:.60} that you may list",
-            remedy="Its owners, operators and auditors can list its holdings.",
-        )
+    target = visible_target(desk, caller, target_id)
     observed = target.connector.observe(None)
     if not observed.complete:
         raise TargetUnavailable(

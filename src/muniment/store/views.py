@@ -10,15 +10,19 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
+    Connection,
     Engine,
     Select,
     and_,
     bindparam,
     delete,
+    exists,
     func,
     null,
     or_,
     select,
+    union,
     union_all,
 )
 
@@ -39,6 +43,8 @@ from muniment.store.rows import listed, one_of, run
 PAGE = 1000
 #: tickets by which it is said how long something usually takes, and fewer say nothing
 RECENT, FEW = 60, 3
+#: tickets that are many for one person to see
+MANY = 2000
 #: people in one question to the database
 CHUNK = 500
 #: after whatever else a name may go on with
@@ -94,13 +100,13 @@ class SqlViews:
     def tickets(self, wanted: Filter) -> list[Ticket]:
         """Tickets newest first, as last folded."""
         with reading(self._engine) as connection:
-            rows = connection.execute(_narrowed(select(t.ticket.c.state), wanted))
+            rows = connection.execute(_narrowed(connection, select(t.ticket.c.state), wanted))
             return [decode_state(blob(state)) for (state,) in rows]
 
     def ids(self, wanted: Filter) -> list[str]:
         """Their ids, for whoever goes by their entries alone."""
         with reading(self._engine) as connection:
-            return list(connection.execute(_narrowed(select(t.ticket.c.id), wanted)).scalars())
+            return list(connection.execute(_narrowed(connection, select(t.ticket.c.id), wanted)).scalars())
 
     def tickets_of(self, ids: Collection[str]) -> dict[str, Ticket]:
         """These tickets, as last folded."""
@@ -317,7 +323,8 @@ class SqlViews:
         return None if body is None else parse_instant(_decode_at(blob(body)))
 
 
-def _narrowed(query: Select[Any], wanted: Filter) -> Select[Any]:
+def _narrowed(connection: Connection, query: Select[Any], wanted: Filter) -> Select[Any]:
+    """What is rare is found by its index, and then put in order: else a database may walk through all tickets in order."""
     c = t.ticket.c
     query = query.order_by(c.id.desc()).limit(min(wanted.limit, PAGE))
     for column, value in (
@@ -332,25 +339,46 @@ def _narrowed(query: Select[Any], wanted: Filter) -> Select[Any]:
     if wanted.involving is not None:
         query = query.where(or_(c.requester == wanted.involving, c.beneficiary == wanted.involving))
     if wanted.seen_by is not None:
-        query = query.where(_seen_by(wanted.seen_by))
+        query = query.where(_seen_by(connection, wanted.seen_by))
     if wanted.concerning is not None:
-        own = (each.in_(wanted.concerning) for each in (c.requester, c.beneficiary))
-        machines = (~each.startswith("human:") for each in (c.requester, c.beneficiary))
-        query = query.where(_seen_by(wanted.concerning), or_(*own, *machines))
+        query = query.where(c.id.in_(_concerning(connection, wanted.concerning)))
     if wanted.with_findings:
-        query = query.where(c.open_findings > 0)
-    if (
-        wanted.waiting
-    ):  # of what gives access now, only a broken glass waits, and it has its finding until then
-        live = and_(c.open_findings > 0, c.status.in_(sorted(LIVE)))
-        query = query.where(or_(c.status.in_(("pending", "revoked")), live))
+        query = query.where(c.id.in_(_found()))
+    if wanted.waiting:
+        # of what gives access now, only a broken glass waits, and it has its finding until then
+        live = _found().where(c.status.in_(sorted(LIVE)))
+        query = query.where(c.id.in_(union(select(c.id).where(c.status.in_(("pending", "revoked"))), live)))
     if wanted.before is not None:
         query = query.where(c.id < wanted.before)
     return query
 
 
-def _seen_by(keys: frozenset[str]) -> ColumnElement[bool]:
-    return t.ticket.c.id.in_(select(t.viewer.c.ticket).where(t.viewer.c.who.in_(keys)))
+def _found() -> Select[Any]:
+    """Tickets with something to be looked at."""
+    return select(t.ticket.c.id).where(t.ticket.c.open_findings > 0)
+
+
+def _concerning(connection: Connection, who: frozenset[str]) -> CompoundSelect[Any]:
+    """Tickets of these people, and of machines that they see: whoever answers for one sees its tickets."""
+    c = t.ticket.c
+    sqlite = connection.dialect.name == "sqlite"
+    seen = _seen_by(connection, who)
+    parts = []
+    for column in (c.requester, c.beneficiary):
+        # SQLite finds them by the index as a range; PostgreSQL's order is the locale's
+        machine = or_(column < "human:", column >= "human;") if sqlite else ~column.startswith("human:")
+        parts += [select(c.id).where(column.in_(who)), select(c.id).where(machine, seen)]
+    return union(*parts)
+
+
+def _seen_by(connection: Connection, keys: frozenset[str]) -> ColumnElement[bool]:
+    """Tickets with one of these keys. Whoever sees few has them looked up; of whoever sees many, tickets are asked one by one."""
+    mine = t.viewer.c.who.in_(keys)
+    some = select(t.viewer.c.ticket).where(mine).limit(MANY).subquery()
+    count: int = connection.execute(select(func.count()).select_from(some)).scalar_one()
+    if count < MANY:
+        return t.ticket.c.id.in_(select(t.viewer.c.ticket).where(mine))
+    return exists().where(mine, t.viewer.c.ticket == t.ticket.c.id)
 
 
 def _decode_at(body: bytes) -> str:

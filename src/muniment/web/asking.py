@@ -137,14 +137,18 @@ def _previewed(call: Call, said: Asking) -> dict[str, Any]:
     """The preview, or what is not there yet or wrong with what was typed."""
     target = _target(call)
     if not said.privilege:
-        return {"preview": None, "trouble": None, "asked": (), "brings": ()}
+        return {"preview": None, "trouble": None, "asked": (), "brings": (), "usual": None}
     try:
         ask = ask_of(said, target, preview=True)
         preview = filing.preview(call.desk, call.caller, ask)
     except MunimentError as error:
-        return {"preview": None, "trouble": error, "asked": (), "brings": ()}
+        return {"preview": None, "trouble": error, "asked": (), "brings": (), "usual": None}
     brings = [p for p in preview.effective_scope if p not in ask.scope]
-    return {"preview": preview, "trouble": None, "asked": ask.scope, "brings": brings}
+    usual = call.desk.views.usual_wait(target.id)
+    return {
+        "preview": preview, "trouble": None, "asked": ask.scope, "brings": brings,
+        "usual": None if usual is None else timedelta(seconds=usual),
+    }  # fmt: skip
 
 
 def ask_of(said: Asking, target: Target, *, preview: bool = False) -> filing.Ask:

@@ -6,7 +6,6 @@ Texts are escaped where they are put in, and characters that would hide or reord
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -139,7 +138,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, auto_reload=False, finalize=_seen,
     )  # fmt: skip
     made.globals |= {"asset": asset, "words": words, "short_id": short_id, "count": words.count}
-    made.filters |= {"spoken": when.length, "short": _short, "kind": _kind}
+    made.filters |= {"spoken": when.length, "short": when.short, "kind": _kind}
     return made
 
 
@@ -148,10 +147,6 @@ def _seen(value: Any) -> Any:
     if value is None or isinstance(value, Markup):
         return value or ""
     return visible(str(value))
-
-
-def _short(value: timedelta) -> str:
-    return when.short(value)
 
 
 def _kind(identity: IdentityId) -> str:

@@ -87,7 +87,7 @@ def refuse_change_here(call: Call) -> Plain:
     )
 
 
-@routes.get("/policy/what-if", query=Supposing, answer="text/html", browser=True, work=True, roles=READERS)
+@routes.get("/policy/what-if", query=Supposing, answer="text/html", browser=True, roles=READERS)
 def show_what_if(call: Call) -> Plain:
     """Say what policy would say to a request that nobody files."""
     said: Supposing = call.query

@@ -29,6 +29,7 @@ function relative(at, now) {
 }
 
 let local = false;
+try { local = localStorage.getItem("muniment-zone") === "local"; } catch {} // no storage: UTC
 
 function exact(at) {
   const zone = local ? undefined : "UTC";
@@ -50,6 +51,7 @@ function tick() {
 }
 
 function zone() {
+  every("time[data-when]", (time) => { time.title = exact(Date.parse(time.dateTime)); });
   every("time[data-exact]", (time) => { time.textContent = exact(Date.parse(time.dateTime)); });
   every("[data-zone]", (button) => {
     button.hidden = false;
@@ -110,21 +112,22 @@ function offer() {
 
 // One page of a browser holds the stream and tells the others: a browser has six connections to a server, and no more.
 const others = new BroadcastChannel("muniment");
-let soon;
+let soon = null;
 
 function heard({ stream }) {
-  const ticket = document.querySelector("main [data-ticket]")?.dataset.ticket;
-  if (stream !== ticket) return;
-  clearTimeout(soon);
-  soon = setTimeout(again, 150);
+  const live = document.querySelector("main [data-ticket], main [data-live]");
+  if (!live || (live.dataset.ticket && stream !== live.dataset.ticket)) return;
+  soon ??= setTimeout(() => { soon = null; again(); }, live.dataset.ticket ? 150 : 1000); // once for many events
 }
 
 function follow() {
   const main = document.querySelector("main[data-kinds]");
-  if (!main?.querySelector("[data-ticket]")) return;
+  if (!main?.querySelector("[data-ticket], [data-live]")) return;
   others.addEventListener("message", (event) => heard(event.data));
   navigator.locks?.request("muniment-stream", () => new Promise(() => { // held until this page is gone
     const stream = new EventSource("/v1/stream");
+    // between the page and its stream something may have happened
+    stream.addEventListener("open", () => { if (!typing() && !document.querySelector("main :focus")) again(); }, { once: true });
     const tell = (event) => {
       const said = JSON.parse(event.data);
       heard(said);
@@ -160,7 +163,11 @@ every("[data-theme-switch]", (button) => {
 document.addEventListener("click", (event) => {
   every("details.menu[open]", (menu) => { if (!menu.contains(event.target)) menu.open = false; });
   const button = event.target.closest("[data-zone]");
-  if (button) { local = !local; zone(); }
+  if (button) {
+    local = !local;
+    try { localStorage.setItem("muniment-zone", local ? "local" : "utc"); } catch {}
+    zone();
+  }
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") every("details.menu[open]", (menu) => { menu.open = false; menu.querySelector("summary").focus(); });
@@ -175,8 +182,9 @@ document.addEventListener("submit", (event) => {
   if (event.target.method === "post") event.target.dataset.sent = "yes";
 });
 addEventListener("pageshow", () => every("form[data-sent]", (form) => { delete form.dataset.sent; }));
-document.addEventListener("visibilitychange", () => { if (!document.hidden && document.querySelector("main [data-ticket]")) again(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden && document.querySelector("main [data-ticket], main [data-live]")) again(); });
 
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 dress(document);
 addEventListener("load", () => setTimeout(follow)); // not before: browsers wait for streams that a page opens while it loads
 setInterval(tick, 1000);
