@@ -290,6 +290,7 @@ def test_a_change_takes_two_people_here_too(api: Api, aud: Reader) -> None:
     assert api.desk.policy.digest == before
     assert ora.post(f"/policy/changes/{change}/adopt").status_code == 303
     assert api.desk.policy.digest != before
+    seal(api.desk)
     policy = aud.get("/policy").text
     assert api.desk.policy.digest in policy
     assert "Policy adopted" in policy

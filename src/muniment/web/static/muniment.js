@@ -126,8 +126,9 @@ function follow() {
   others.addEventListener("message", (event) => heard(event.data));
   navigator.locks?.request("muniment-stream", () => new Promise(() => { // held until this page is gone
     const stream = new EventSource("/v1/stream");
-    // between the page and its stream something may have happened
-    stream.addEventListener("open", () => { if (!typing() && !document.querySelector("main :focus")) again(); }, { once: true });
+    // between the page and its stream something may have happened; what was just done stays said
+    const quiet = () => !typing() && !document.querySelector("main :focus") && !location.search.includes("done=");
+    stream.addEventListener("open", () => { if (quiet()) again(); }, { once: true });
     const tell = (event) => {
       const said = JSON.parse(event.data);
       heard(said);
