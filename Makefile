@@ -8,7 +8,7 @@ PY := .venv/bin/python
 WORKERS ?= 2# test processes; each starts its own servers
 TESTS ?=# what to test: make test TESTS='tests/core -k window'
 CONNECTORS ?=# kinds to try: make tested CONNECTORS=ldap
-BENCHES ?= lifecycle expiry api ledger reconcile
+BENCHES ?= lifecycle expiry api ledger reconcile usage
 
 .PHONY: help
 help: ## this list

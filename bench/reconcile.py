@@ -52,7 +52,8 @@ def child(folder: Path, what: str) -> None:
     """One measurement."""
     import pyarrow.dataset as arrow  # noqa: PLC0415  as above
 
-    from muniment.reconcile.comparing import _database, compare  # noqa: PLC0415
+    from muniment.joins import database  # noqa: PLC0415
+    from muniment.reconcile.comparing import compare  # noqa: PLC0415
 
     # batches as they are wanted: what Arrow would read ahead of either is no part of the comparison
     held, expected = (
@@ -68,10 +69,10 @@ def child(folder: Path, what: str) -> None:
             "counts": found.counts,
         }
     else:
-        with _database() as database:
-            database.register("held", held)
-            database.register("expected", expected)
-            result = {"unexplained": len(database.execute(_BARE).fetchall())}
+        with database() as opened:
+            opened.register("held", held)
+            opened.register("expected", expected)
+            result = {"unexplained": len(opened.execute(_BARE).fetchall())}
     seconds = time.perf_counter() - began
     # not ru_maxrss, which a process takes over from whoever started it
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024

@@ -46,6 +46,8 @@ from muniment.settings.reconcile import ReconcileSettings
 from muniment.settings.scim import ScimSettings
 from muniment.settings.signals import SignalSettings, StreamSettings, TransmitterSettings
 from muniment.settings.tracing import TracingSettings
+from muniment.settings.usage import LogSettings, RuleSettings, UsageSettings
+from muniment.usage.formats import FORMATS, GENERIC
 
 Generator: TypeAlias = Callable[[], str]
 
@@ -487,6 +489,30 @@ _TARGET: _Words = {
     "accounts": "Identities whose name there does not follow the template.",
     "longest": "No ticket here lasts longer, whatever policies say.",
     "limits": "How much is asked of it at once: the next table.",
+    "usage": "Which logs tell of its use; see below.",
+}
+_USAGE: _Words = {
+    "every": "How often `muniment serve` looks at the logs.",
+    "skew": "How far the target's clock may be from ours, `60s` at most: use so far beside a ticket's time is in it.",
+    "every_line": "Whatever an account does here takes a ticket. Else only what a line shows to be use of a privilege of the"
+    " catalogue, and lines that name a ticket.",
+    "accounts": "Names as the log has them, and the accounts they are.",
+    "logs": "What is read.",
+    "privileges": "Lines that are use of a privilege, where the log does not name it.",
+}
+_LOG: _Words = {
+    "format": "One of " + ", ".join(f"`{name}`" for name in (*FORMATS, GENERIC)) + ".",
+    "path": "The whole path. It is followed over rotations, to files beside it whose names go on with `.` or `-`; `*` in its name stands"
+    " for anything.",
+    "name": "How the log is called, if not as its format.",
+    "timezone": "Of a log that writes no offset.",
+    "mapping": "Of the format `generic`: [which field is what](../how-to/read-usage.md#any-other-log).",
+}
+_RULE: _Words = {
+    "privilege": "Of the catalogue.",
+    "resource": "As there.",
+    "action": "What was done, as the log has it: a statement, a command, a verb. `*` stands for anything.",
+    "object": "What it was done to.",
 }
 _PRIVILEGE: _Words = {
     "name": "As the target names it: a role, an SSH principal.",
@@ -548,6 +574,14 @@ def configuration() -> str:
         "## [[targets.ID.privileges]]",
         _settings(config.PrivilegeSettings, _PRIVILEGE, "privileges"),
         "An identity has one account on a target: two names for it, or two templates, are an error.",
+        "## [targets.ID.usage]",
+        "See [read the logs of targets](../how-to/read-usage.md).",
+        _settings(UsageSettings, _USAGE, "usage"),
+        "## [[targets.ID.usage.logs]]",
+        _settings(LogSettings, _LOG, "logs"),
+        "## [[targets.ID.usage.privileges]]",
+        "The first rule that a line fits counts.",
+        _settings(RuleSettings, _RULE, "rules"),
         *(
             part
             for name in _ours()

@@ -31,6 +31,7 @@ from muniment.settings.scim import ScimSettings, check_scim
 from muniment.settings.section import Section as _Section
 from muniment.settings.signals import SignalSettings, check_signals
 from muniment.settings.tracing import TracingSettings, check_tracing
+from muniment.settings.usage import usage_settings
 
 DEFAULT_FILE = "muniment.toml"
 
@@ -200,6 +201,7 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True):
     longest: timedelta | None
     settings: Mapping[str, Any]
     limits: LimitSettings = LimitSettings()
+    usage: Mapping[str, Any] = {}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -533,6 +535,7 @@ class _TargetTable(msgspec.Struct, frozen=True, kw_only=True):
     accounts: dict[str, str] = {}
     longest: str | None = None
     limits: LimitSettings = LimitSettings()
+    usage: dict[str, Any] = {}
 
 
 def _target(name: str, body: Any) -> TargetSettings:
@@ -566,10 +569,11 @@ def _target(name: str, body: Any) -> TargetSettings:
     check_limits(f"[targets.{name}.limits]", table.limits)
     settings = {key: value for key, value in body.items() if key not in _TargetTable.__struct_fields__}
     require_no_plaintext(settings, where)
+    usage_settings(table.usage, f"[targets.{name}.usage]")
     return TargetSettings(
         id=name, connector=table.connector, environment=table.environment, owners=table.owners,
         privileges=table.privileges, account=table.account, settings=settings,
-        accounts=_accounts(where, table),
+        accounts=_accounts(where, table), usage=table.usage,
         longest=_checked(parse_duration, table.longest, f"{where} longest") if table.longest else None,
         limits=table.limits,
     )  # fmt: skip

@@ -483,7 +483,7 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         id=settings.id, kind=settings.connector, environment=settings.environment, owners=settings.owners,
         catalogue=catalogue, connector=None, accounts=settings.accounts,
         account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
-        settings=settings.settings, gate=Gate(settings.limits),
+        settings=settings.settings, usage=settings.usage, gate=Gate(settings.limits),
     )  # fmt: skip
     return replace(target, connector=_connector(config, target, settings.settings))
 

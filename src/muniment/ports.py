@@ -23,6 +23,7 @@ from muniment.core.scope import Holding, Privilege, Scope
 from muniment.core.terms import Terms
 from muniment.core.text import Disclosure
 from muniment.core.ticket import Ticket
+from muniment.core.use import Interval, Use
 from muniment.core.verdict import Authority, Verdict
 from muniment.ledger.note import Verifier
 from muniment.limits import Gate
@@ -220,6 +221,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     longest: timedelta | None = None  # the catalogue's own limit on any grant here (I12)
     settings: Mapping[str, Any] = {}  # the connector's own, as they were written; secrets are references
     gate: Gate = msgspec.field(default_factory=Gate)  # that every call of the connector goes through
+    usage: Mapping[str, Any] = {}  # which logs tell of its use (`settings.usage`), as it was written
 
 
 # ── Policy and directory ─────────────────────────────────────────────────────
@@ -572,6 +574,39 @@ class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
     marked: bool = True  # False: it is older than marks, and nobody knows whose it is
 
 
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a log of which nothing could be made."""
+
+    place: str
+    digest: str  # SHA-256, hex
+    why: str
+
+
+class UseSource(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a log was read."""
+
+    target: str
+    source: str
+    format: str
+    covered: tuple[Interval, ...] = ()
+    position: Mapping[str, Any] | None = None  # `usage.tailing.Position`; None: it is sent
+    read_at: str = ""  # when it was last read to its end
+    lines: int = 0  # of all batches, as are the next
+    unparsable: int = 0
+    ahead: int = 0
+    unseen: int = 0  # how often lines were missing
+
+
+class UseBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a batch of lines."""
+
+    batch: str
+    source: UseSource  # as it stands after it
+    uses: tuple[Use, ...] = ()
+    back: tuple[str, ...] = ()  # lines of earlier batches that did not come to be
+    rejected: tuple[Rejected, ...] = ()
+
+
 class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Events to add to one stream, with everything that is true exactly if they are recorded.
 
@@ -586,6 +621,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     ticket: Ticket | None = None  # for tickets: the state after these events, which the read model will show
     drift: Drift | None = None  # for findings of drift, the same
     campaign: Campaign | None = None  # for campaigns, the same
+    used: UseBatch | None = None  # for batches of a target's log, what is kept of them
     texts: tuple[Disclosure, ...] = ()
     erased: tuple[str, ...] = ()  # commitments whose text and salt are deleted
     credential: Credential | None = None

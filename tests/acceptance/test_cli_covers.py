@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from muniment.core.scope import Privilege
 from muniment.service.certifying import Opening, Where
 from muniment.service.filing import Ask
 from muniment.service.reviews import Wanted as Reviews
+from muniment.settings.usage import LogSettings
 
 TICKET = "req_00000000000000000000000000"
 FINDING = "fnd_0"
@@ -57,6 +59,8 @@ def asks(backend: RemoteBackend) -> None:
         "targets": (), "holdings": ("bastion",), "take_inventory": ("bastion",), "inventories": ("bastion",),
         "inventory": ("bastion", "inv_0", {"account": None, "privilege": None}),
         "findings": (Looked(),), "finding": (FINDING,), "assign_finding": (FINDING, "human:cyd@example.com"), "reconcile": ("bastion",),
+        "ingest_usage": ("bastion", Path(__file__), LogSettings(format="events", path=__file__), {"whole": True}),
+        "usage_report": ({"target": None, "beneficiary": None, "judgements": ()},), "check_usage": ("bastion",),
         "explain_finding": (FINDING, "x"), "remove_finding": (FINDING, "x"), "accept_finding": (FINDING, NOW, "x"), "checkpoint": (),
         "reviews": (Reviews(),),
         "open_campaign": (Opening(name="q4", reason="x"), {"preview": False}), "campaigns": ((),), "campaign": ("q4",),
@@ -89,7 +93,7 @@ def routes_asked() -> set[str]:
         assert named, (request.method, request.url.path)
         found.add(named[0].name)
         said = {
-            "items": [], "next": None, "digest": "sha256:" + "0" * 64, "offer": None, "credential": "x",
+            "items": [], "findings": [], "tickets": [], "verdicts": {}, "next": None, "digest": "sha256:" + "0" * 64, "offer": None, "credential": "x",
             "device_code": "x", "user_code": "x", "verification_uri": "x", "expires_in": 9,
             "status": "decided", "revoked": 0, "changed": 0, "access_token": "x", "token_type": "Bearer", "identity": "human:x", "expires_at": "x",
         }  # fmt: skip

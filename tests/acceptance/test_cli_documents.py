@@ -95,7 +95,7 @@ def test_preview(shared: Muniment) -> None:
     words = ("preview", "bastion", "web-admin", "--for", "1h", "--public-key", shared.key)
     document = shared.json(*words, who=ANN).document
     assert document.keys() == {
-        "permitted", "reasons", "stages", "possible_approvers", "effective_scope", "longest_duration"
+        "permitted", "reasons", "stages", "possible_approvers", "effective_scope", "longest_duration", "right_size"
     }  # fmt: skip
     assert document["permitted"] is True
     assert CYD in document["possible_approvers"]

@@ -77,6 +77,10 @@ BODIES: dict[str, Any] = {
     "refuse_change": {"reason": "x"},
     "request_access": ASKED | {"denial": {"evaluation_id": "1-x"}, "requested_access": {"requested_until": "2099-01-01T00:00:00Z"}},
     "lift_disablement": {"identity": "human:ann@example.com", "reason": "x"},
+    "send_usage": {
+        "target": "bastion", "source": "siem", "events": [{"at": "2026-11-26T10:00:00Z", "account": "ann", "privilege": "web-admin"}],
+        "covers": {"begins": "2026-11-26T10:00:00Z", "ends": "2026-11-26T11:00:00Z"},
+    },
     "receive_signal": "x",
     "verify_stream": {"stream_id": "idp", "state": "x"},
     "create_stream": {"events_requested": []},

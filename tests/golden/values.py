@@ -247,6 +247,22 @@ VALUES: dict[str, e.Event] = {
     "campaign-items-settled/1 explained": e.CampaignItemsSettled(campaign="q4", items="7", outcome="explained", inventory=None, reason=SHA),
     "campaign-closed/1": e.CampaignClosed(campaign="q4", kept=8, revoked=1, changed=1, valid_until=AT),
     "campaign-cancelled/1": e.CampaignCancelled(campaign="q4", reason=SHA),
+    "usage-ingested/1": e.UsageIngested(
+        batch="use_golden", target="pg-prod", source="postgresql-json", format="postgresql-json", lines=21, uses=1, refused=2, other=3,
+        duplicates=4, unparsable=5, ahead=6, digest=SHA, covers_from=AT, covers_to=AT,
+        part=e.ReadPart(file="postgresql.json", begins=7, ends=8, digest=SHA),
+    ),
+    "usage-ingested/1 sent": e.UsageIngested(
+        batch="use_golden", target="pg-prod", source="siem", format="events", lines=0, uses=0, refused=0, other=0, duplicates=0,
+        unparsable=0, ahead=0, digest=SHA, covers_from=None, covers_to=None, part=None,
+    ),
+    "late-use-observed/1": e.LateUseObserved(ticket="req_golden", digest=SHA, events=3, first_at=AT, last_at=AT, privileges=(RW,)),
+    "drift-raised/1 of use": e.DriftRaised(
+        finding="fnd_golden", target="pg-prod", type="used-outside", severity="high",
+        item=Item(account="ann", privilege="orders_rw", ticket="req_golden"), reference="req_golden", inventory="use_golden",
+        message="late", due_at=AT, line="0f1e2d3c4b5a69780f1e2d3c4b5a6978",
+    ),
+    "drift-resolved/1 past": e.DriftResolved(finding="fnd_golden", outcome="past", inventory="use_golden"),
 }  # fmt: skip
 
 

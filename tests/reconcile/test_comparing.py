@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from muniment import joins
 from muniment.core.drift import CLASSES
 from muniment.core.errors import Misconfigured
-from muniment.reconcile import comparing
 from muniment.reconcile.comparing import Compared, Row, compare, expected_table, held_table
 
 WORDS = st.sampled_from(["a", "A", "b", "", "ä", "\U0001f600", "a\x00b", "' OR 1=1"])
@@ -78,4 +78,4 @@ def test_nothing_is_left_on_the_disk(tmp_path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     run([Row("a", "b", None)], {})
     assert list(tmp_path.iterdir()) == []
-    assert comparing.MEMORY
+    assert joins.MEMORY

@@ -168,6 +168,7 @@ class Finding(TypedDict):
     inventory: NotRequired[str]
     due_at: NotRequired[Instant]
     past_due: NotRequired[bool]
+    line: NotRequired[str | None]  # of use: the line of the log that proves it
     assigned_to: NotRequired[str | None]
     explained_by: NotRequired[str | None]
     explanation: NotRequired[str | None]
@@ -283,6 +284,14 @@ class Events(TypedDict):
     next: None
 
 
+class RightSize(TypedDict):
+    tickets: int
+    scope: list[Privilege]
+    unused: list[Privilege]
+    duration: Duration
+    sentence: str
+
+
 class Preview(TypedDict):
     permitted: bool
     reasons: list[str]
@@ -290,6 +299,102 @@ class Preview(TypedDict):
     possible_approvers: list[str]
     effective_scope: list[Privilege]
     longest_duration: Duration | None
+    right_size: RightSize | None
+
+
+class UsageBatch(TypedDict):
+    batch: str
+    target: str
+    source: str
+    format: str
+    lines: int
+    uses: int
+    refused: int
+    other: int
+    duplicates: int
+    unparsable: int
+    ahead: int
+    digest: str
+    covers_from: Instant | None
+    covers_to: Instant | None
+    part: dict[str, str | int] | None
+
+
+class UsageIngested(TypedDict):
+    items: list[UsageBatch]
+    verdicts: dict[str, int]
+    findings: list[str]
+    tickets: list[str]
+
+
+class UsagePeriod(TypedDict):
+    begins: Instant
+    ends: Instant
+
+
+class UsageLog(TypedDict):
+    source: str
+    format: str
+    covered: list[UsagePeriod]
+    read_at: Instant | None
+    lines: int
+    unparsable: int
+    ahead: int
+    gaps: int
+
+
+class UsageRejected(TypedDict):
+    place: str
+    digest: str
+    why: str
+
+
+class UsageTarget(TypedDict):
+    target: str
+    logs: list[UsageLog]
+    verdicts: dict[str, int]
+    rejected: list[UsageRejected]
+
+
+class JudgedUse(TypedDict):
+    ticket: str
+    target: str
+    beneficiary: str
+    account: str
+    judgement: Literal["used", "narrower", "never-used", "not-covered"]
+    covered: bool
+    granted: list[Privilege]
+    used: list[Privilege]
+    unused: list[Privilege]
+    events: int
+    unnamed: int
+    first_at: Instant | None
+    last_at: Instant | None
+    starts_at: Instant
+    ends_at: Instant
+    needed: Duration | None
+
+
+class UsageSuggestion(RightSize):
+    target: str
+    account: str
+    beneficiary: str
+
+
+class UsageReport(TypedDict):
+    targets: list[UsageTarget]
+    items: list[JudgedUse]
+    right_size: list[UsageSuggestion]
+    findings: list[Finding]
+    next: str | None
+
+
+class UsageCheck(TypedDict):
+    target: str
+    ok: bool
+    batches: int
+    lines: int
+    altered: list[str]
 
 
 class Grant(TypedDict):

@@ -199,6 +199,58 @@ class Grants(Page, frozen=True, kw_only=True):
     beneficiary: Identity | None = None
 
 
+class UsageEvent(Body, frozen=True, kw_only=True):
+    """One use, in our own names."""
+
+    at: Annotated[str, Meta(max_length=40, description="RFC 3339")]
+    account: Name
+    privilege: Name | None = None
+    resource: Name | None = None
+    ticket: Name | None = None
+    action: Annotated[str, Meta(max_length=255)] | None = None
+    object: Annotated[str, Meta(max_length=1000)] | None = None
+    id: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=255,
+                description="the log's own name of the line; else its bytes are its name",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class UsagePeriod(Body, frozen=True, kw_only=True):
+    """A period of which these are all lines that the log has."""
+
+    begins: Annotated[str, Meta(max_length=40, description="RFC 3339")]
+    ends: Annotated[str, Meta(max_length=40, description="RFC 3339")]
+
+
+class Usage(Body, frozen=True, kw_only=True):
+    """Use of a target: events, or lines as its log has them with the format they are in."""
+
+    target: Name
+    source: Annotated[str, Meta(min_length=1, max_length=100, description="which log of the target")] = (
+        "events"
+    )
+    events: Annotated[tuple[UsageEvent, ...], Meta(max_length=10000)] = ()
+    lines: Annotated[tuple[str, ...], Meta(max_length=10000)] = ()
+    format: Name | None = None
+    mapping: dict[str, Any] | None = None
+    covers: UsagePeriod | None = None
+
+
+class UsageReport(Page, frozen=True, kw_only=True):
+    """Which part of the report, newest tickets first."""
+
+    target: Name | None = None
+    judgement: tuple[Literal["used", "narrower", "never-used", "not-covered"], ...] = ()
+    beneficiary: Identity | None = None
+
+
 class Inventories(Body, frozen=True, kw_only=True):
     """Which part of a list of inventories, newest first."""
 

@@ -25,6 +25,7 @@ from muniment.api import (
     signals,
     signin,
     tickets,
+    usage,
 )
 from muniment.api.routes import Call, Route, Routes
 from muniment.core.errors import Busy
@@ -53,6 +54,6 @@ def describe_api(call: Call) -> dict[str, Any]:
 
 #: everything that can be called
 TABLE: tuple[Route, ...] = tuple(chain(
-    tickets.routes, governing.routes, estate.routes, inventories.routes, findings.routes, campaigns.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
+    tickets.routes, governing.routes, estate.routes, inventories.routes, findings.routes, campaigns.routes, usage.routes, ledger.routes, access.routes, access_requests.routes, scim.routes,
     signals.routes, disablements.routes, deliveries.routes, signin.routes, devices.routes, passkeys.routes, root, health.routes,
 ))  # fmt: skip

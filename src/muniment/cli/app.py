@@ -38,6 +38,7 @@ from muniment.cli import (
     serving,
     signing_in,
     tokens,
+    usage,
     witness,
 )
 from muniment.cli.commands import group
@@ -69,6 +70,7 @@ def build() -> Any:
         inventories,
         reconciling,
         campaigns,
+        usage,
         policies,
         proving,
         evidence,

@@ -13,10 +13,13 @@ from muniment.core.errors import MunimentError
 from muniment.core.scope import Scope
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from muniment.core.campaign import Decision
     from muniment.service.certifying import Opening, Where
     from muniment.service.filing import Ask
     from muniment.service.reviews import Wanted as Reviews
+    from muniment.settings.usage import LogSettings
 
 Document = dict[str, Any]
 
@@ -171,6 +174,17 @@ class Backend(Protocol):
 
     def reconcile(self, target: str) -> Document:
         """Compare what a target holds with what it should."""
+
+    def ingest_usage(self, target: str, path: Path, log: LogSettings, *, whole: bool) -> Document:
+        """Read a log of a target to its end, from where it was read to before, and judge what it tells."""
+
+    def usage_report(
+        self, *, target: str | None, beneficiary: str | None, judgements: Sequence[str]
+    ) -> Document:
+        """What logs cover, how tickets were used, and what would have served."""
+
+    def check_usage(self, target: str) -> Document:
+        """Whether what is kept of lines is what the ledger has the digests of."""
 
     def findings(self, wanted: Looked) -> list[Document]:
         """What a person must look at."""

@@ -37,6 +37,7 @@ from muniment.service import (
     removing,
     reviews,
     sending,
+    usage,
 )
 from muniment.service.certifying import Opening, Where
 from muniment.service.desk import Caller, Desk
@@ -47,7 +48,8 @@ from muniment.service.reviews import Wanted as Reviews
 from muniment.service.sealing import seal
 from muniment.service.sending import Sink
 from muniment.service.signing import statement
-from muniment.store.views import Filter
+from muniment.settings.usage import LogSettings
+from muniment.store.views import PAGE, Filter
 
 #: seconds between looks at what another worker does, and how many
 PAUSE = 0.5
@@ -278,6 +280,26 @@ class LocalBackend:
         seal(self._desk)
         found = drift.documents(self._desk, list(run.findings))
         return {"targets": [reconciling.document(run)], "findings": found}
+
+    def ingest_usage(self, target: str, path: Path, log: LogSettings, *, whole: bool) -> Document:
+        """See `Backend`."""
+        with self._working(f"{path.name} is read"):
+            found = usage.ingest(self._desk, self._caller, target, path, log, whole=whole)
+        seal(self._desk)
+        return found
+
+    def usage_report(
+        self, *, target: str | None, beneficiary: str | None, judgements: Sequence[str]
+    ) -> Document:
+        """See `Backend`."""
+        wanted = usage.Wanted(
+            target=target, beneficiary=_identity(beneficiary), judgements=tuple(judgements), limit=PAGE,  # type: ignore[arg-type]  # checked where they are typed
+        )  # fmt: skip
+        return usage.report(self._desk, self._caller, wanted)
+
+    def check_usage(self, target: str) -> Document:
+        """See `Backend`."""
+        return usage.check(self._desk, self._caller, target)
 
     def findings(self, wanted: Looked) -> list[Document]:
         """See `Backend`."""

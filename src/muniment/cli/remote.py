@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,7 @@ import httpx
 import msgspec
 
 from muniment.cli.backend import MOVING, Document, Extension, Looked, Wanted
+from muniment.cli.usage import pieces, together
 from muniment.core import errors as e
 from muniment.core.campaign import Decision
 from muniment.core.instants import iso_duration, parse_instant, wire
@@ -24,6 +26,7 @@ from muniment.core.scope import Scope
 from muniment.service.certifying import Opening, Where
 from muniment.service.filing import Ask
 from muniment.service.reviews import Wanted as Reviews
+from muniment.settings.usage import LogSettings
 
 #: seconds that an answer may take: evidence of a large ledger takes longest
 PATIENCE = 60.0
@@ -68,6 +71,7 @@ class RemoteBackend:
             timeout=PATIENCE,
             trust_env=False,
         )
+        self._read_to: dict[Path, Any] = {}  # logs that are sent, and how far
 
     def close(self) -> None:
         """Let go of connections."""
@@ -272,6 +276,31 @@ class RemoteBackend:
     def reconcile(self, target: str) -> Document:
         """See `Backend`. Asked for once: another run is as good."""
         return self._once(f"/v1/targets/{quote(target, safe='')}/reconcile", None)
+
+    def ingest_usage(self, target: str, path: Path, log: LogSettings, *, whole: bool) -> Document:
+        """See `Backend`. Lines are known again by the server, so that a log is sent from its beginning by each program."""
+        answers = []
+        for lines, position in pieces(path, log, self._read_to.get(path), whole=whole):
+            if lines:
+                body = {
+                    "target": target, "source": log.source, "format": log.format, "lines": lines, "mapping": log.mapping
+                }  # fmt: skip
+                answers.append(self._once("/v1/usage", _said(body)))
+            if position is not None:
+                self._read_to[path] = position
+        return together(answers)
+
+    def usage_report(
+        self, *, target: str | None, beneficiary: str | None, judgements: Sequence[str]
+    ) -> Document:
+        """See `Backend`: the newest tickets."""
+        return self._get(
+            "/v1/usage", target=target, beneficiary=beneficiary, judgement=list(judgements), limit=1000
+        )
+
+    def check_usage(self, target: str) -> Document:
+        """See `Backend`."""
+        return self._get(f"/v1/targets/{quote(target, safe='')}/usage/check")
 
     def findings(self, wanted: Looked) -> list[Document]:
         """See `Backend`."""

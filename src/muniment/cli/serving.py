@@ -115,6 +115,10 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tu
             reconciling = Reconciling(desk, config.reconcile.pause, _node())
             parts += [reconciling, Watcher(desk, config.reconcile.watched, reconciling)]
         parts.append(CampaignLoop(desk, _node()))
+        if any(target.usage.get("logs") for target in config.targets):
+            from muniment.controllers.usage import Using
+
+            parts.append(Using(desk))
         parts += _outward(session, config, desk)
         said.append(f"The controllers run, for {len(desk.targets)} targets.")
     return parts, said

@@ -5,7 +5,8 @@
        └────────────── seen to be over by a complete inventory ─────────────┴──> resolved
 
 A finding of drift is never closed by a word: it is over when an inventory that is complete no longer shows it, or when a
-ticket, the baseline or an exception explains it. Found again in a later run it is the same finding, under the same name.
+ticket, the baseline or an exception explains it. One of use is a thing of the past: it is over when it was accepted until a
+date, and did not happen again by then. Found again in a later run it is the same finding, under the same name.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ PREFIX = "fnd_"
 UNEXPLAINED = "unexplained"
 #: nobody accepts a finding for longer
 LONGEST_ACCEPTED = timedelta(days=90)
+#: trouble with how something was used: a thing of the past, which no inventory shows
+OF_USE: frozenset[e.DriftType] = frozenset({"used-outside", "used-ungranted", "used-by-person"})
 #: how soon somebody must have seen to it
 SLA: dict[e.Severity, timedelta] = {
     "critical": timedelta(hours=4), "high": timedelta(days=1), "medium": timedelta(days=7), "low": timedelta(days=30)
@@ -55,6 +58,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None  # what explained it, or should: a ticket, or a line of the baseline
     message: str
     explained: bool = False  # it is explained, and wrong all the same; or not there
+    line: str | msgspec.UnsetType = msgspec.UNSET  # of use: that proves it
 
     @property
     def id(self) -> str:
@@ -86,7 +90,13 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     removal_by: str | None = None  # who has it taken away
     removal: str | None = None  # commitment
     resolved_at: str | None = None
-    outcome: Literal["gone", "covered"] | None = None
+    outcome: Literal["gone", "covered", "past"] | None = None
+    line: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def of_use(self) -> bool:
+        """Whether it is about how something was used."""
+        return self.type in OF_USE
 
     def stands(self, now: datetime) -> bool:
         """Whether it need not be raised again: it is open, or accepted for the time being."""
@@ -120,7 +130,7 @@ def evolve(drift: Drift | None, event: e.Event, at: str, actor: str) -> Drift | 
         return Drift(
             id=event.finding, version=drift.version + 1 if drift else 1, target=event.target, type=event.type,
             severity=event.severity, item=event.item, reference=event.reference, inventory=event.inventory,
-            message=event.message, raised_at=at, due_at=event.due_at,
+            message=event.message, raised_at=at, due_at=event.due_at, line=event.line,
             assigned_to=drift.assigned_to if drift else None,
         )  # fmt: skip
     if drift is None:
@@ -167,7 +177,7 @@ def raise_(
     return (
         e.DriftRaised(
             finding=found.id, target=found.target, type=found.type, severity=found.severity, item=found.item,
-            reference=found.reference, inventory=inventory, message=found.message, due_at=wire(now + sla),
+            reference=found.reference, inventory=inventory, message=found.message, due_at=wire(now + sla), line=found.line,
         ),
     )  # fmt: skip
 
@@ -246,7 +256,7 @@ def order_removal(drift: Drift, reason: str, *, separate: bool) -> tuple[e.Event
     return (e.DriftRemovalOrdered(finding=drift.id, reason=reason),)
 
 
-def resolve(drift: Drift, outcome: Literal["gone", "covered"], inventory: str) -> tuple[e.Event, ...]:
+def resolve(drift: Drift, outcome: Literal["gone", "covered", "past"], inventory: str) -> tuple[e.Event, ...]:
     """An inventory shows that it is over."""
     if drift.status == "resolved":
         return ()

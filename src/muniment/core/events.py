@@ -27,10 +27,12 @@ Cause: TypeAlias = Literal[
 Severity: TypeAlias = Literal["critical", "high", "medium", "low"]
 #: what may be wrong with an entitlement: nobody is behind the account; somebody is, and nothing explains it; its time is
 #: over; it is not there before its time is over; somebody else gave or took it since; who holds it or answers for it is
-#: gone; the account is several people's
+#: gone; the account is several people's. And with its use: at another time than a ticket gave it, without any, or by a
+#: person, under the account of a machine
 DriftType: TypeAlias = Literal[
-    "orphan", "excess", "overdue", "vanished", "altered", "owner-gone", "duplicate-identity"
-]
+    "orphan", "excess", "overdue", "vanished", "altered", "owner-gone", "duplicate-identity",
+    "used-outside", "used-ungranted", "used-by-person",
+]  # fmt: skip
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -453,6 +455,8 @@ class DriftRaised(Event, frozen=True, kw_only=True):
     inventory: str
     message: str
     due_at: str
+    #: of use: the line of the log that proves it (`core.use`), and ``inventory`` is the batch that it was read in
+    line: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DriftAssigned(Event, frozen=True, kw_only=True):
@@ -498,7 +502,9 @@ class DriftResolved(Event, frozen=True, kw_only=True):
     kind = "drift-resolved/1"
 
     finding: str
-    outcome: Literal["gone", "covered"]  # covered: a ticket, the baseline or an exception explains it now
+    #: covered: a ticket, the baseline or an exception explains it now; past: of use, it was accepted until a date, and
+    #: was not seen again by then
+    outcome: Literal["gone", "covered", "past"]
     inventory: str
 
 
@@ -609,6 +615,51 @@ class CampaignCancelled(Event, frozen=True, kw_only=True):
 
     campaign: str
     reason: str  # commitment
+
+
+class ReadPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The bytes of a log that a batch was read from."""
+
+    file: str  # its name
+    begins: int  # byte
+    ends: int
+    digest: str  # SHA-256 of these bytes, "sha256:…"
+
+
+class UsageIngested(Event, frozen=True, kw_only=True):
+    """A batch of lines of a target's own log. Counts and a digest; what is kept of the lines lies beside the ledger."""
+
+    kind = "usage-ingested/1"
+
+    batch: str  # id
+    target: str
+    source: str  # which log of the target
+    format: str
+    lines: int  # the sum of the next six
+    uses: int  # lines that tell of use and were not known
+    refused: int  # lines that say that something did not come to be
+    other: int  # sound lines that tell of no use
+    duplicates: int  # known from another batch, or there twice
+    unparsable: int
+    ahead: int  # of a time that is not yet: the log's clock is wrong, and nothing is made of them
+    digest: str  # SHA-256 over what is kept of lines that were not known (`core.use`)
+    #: the period that this log was read for by now without a gap; null: no line has a time
+    covers_from: str | None
+    covers_to: str | None
+    part: ReadPart | None  # null: they were sent, and not read from a file
+
+
+class LateUseObserved(Event, frozen=True, kw_only=True):
+    """Use of what a ticket gave that was read after the ticket had ended: all of it so far, in a stream beside the ticket's."""
+
+    kind = "late-use-observed/1"
+
+    ticket: str
+    digest: str  # of the lines, as in UseObserved
+    events: int
+    first_at: str
+    last_at: str
+    privileges: Scope
 
 
 class DelegationGiven(Event, frozen=True, kw_only=True):
@@ -800,7 +851,7 @@ TICKET_EVENTS: tuple[type[Event], ...] = (
 REGISTRY_EVENTS: tuple[type[Event], ...] = (
     IdentityRecorded, IdentityDeactivated, SignalReceived, TargetRegistered, TargetRetired, InventoryTaken,
     ReconciliationMade, DriftRaised, DriftAssigned, DriftExplained, DriftAccepted, DriftRemovalOrdered, DriftResolved,
-    CampaignOpened, CampaignItemsDecided, CampaignReassigned, CampaignReminded, CampaignSignedOff, CampaignItemsSettled,
+    UsageIngested, LateUseObserved, CampaignOpened, CampaignItemsDecided, CampaignReassigned, CampaignReminded, CampaignSignedOff, CampaignItemsSettled,
     CampaignClosed, CampaignCancelled, DelegationGiven, DelegationEnded,
     PolicyTextRecorded, PolicyAdopted, ChangeProposed, ChangeRefused, SettingsAdopted, LoginLinked, LoginUnlinked,
     TokenMade, TokenRevoked,

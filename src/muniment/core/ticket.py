@@ -20,7 +20,7 @@ from muniment.core.delegation import Delegation
 from muniment.core.identity import IdentityId
 from muniment.core.instants import parse_instant
 from muniment.core.login import Login
-from muniment.core.scope import Comparison, Scope
+from muniment.core.scope import Comparison, Scope, scope
 from muniment.core.terms import Terms
 from muniment.core.verdict import Obligations, Stage
 
@@ -432,7 +432,7 @@ def _more_use(use: Use | None, event: e.UseObserved) -> Use:
         events=use.events + event.events,
         first_at=min(use.first_at, event.first_at),
         last_at=max(use.last_at, event.last_at),
-        privileges=tuple(dict.fromkeys((*use.privileges, *event.privileges))),
+        privileges=scope((*use.privileges, *event.privileges)),
     )
 
 

@@ -6,6 +6,10 @@ again, from the ledger alone; who held what at that time is not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
 from muniment.core.drift import LONGEST_ACCEPTED, UNEXPLAINED, Drift, evolve, name_of
 from muniment.core.events import (
     DriftAccepted,
@@ -16,7 +20,9 @@ from muniment.core.events import (
     DriftResolved,
     Event,
     InventoryTaken,
+    LateUseObserved,
     ReconciliationMade,
+    UsageIngested,
 )
 from muniment.core.identity import is_human
 from muniment.core.instants import parse_instant
@@ -34,10 +40,9 @@ class Reconciliations:
 
     def take(self, event: Event, entry: Entry) -> str | None:
         """Which rule an entry breaks; None if it breaks none, or is about something else."""
-        if isinstance(event, InventoryTaken):
-            return _inventory(event, entry)
-        if isinstance(event, ReconciliationMade):
-            return _made(event, entry)
+        if (rule := _RULES.get(type(event))) is not None:
+            fault: str | None = rule(event, entry)
+            return fault
         if not isinstance(event, _OF_DRIFT):
             return None
         if entry.ticket != f"drift:{event.finding}":
@@ -73,19 +78,45 @@ def _made(event: ReconciliationMade, entry: Entry) -> str | None:
     return None
 
 
+def _ingested(event: UsageIngested, entry: Entry) -> str | None:
+    if entry.ticket != f"usage:{event.target}":
+        return f"it is of {event.target!r:.80}, and in the stream of another target"
+    counts = (event.uses, event.refused, event.other, event.duplicates, event.unparsable, event.ahead)
+    if min(counts) < 0 or sum(counts) != event.lines:
+        return "its counts do not go together"
+    if event.part is not None and not 0 <= event.part.begins <= event.part.ends:
+        return "it was read from a place that there is not"
+    if event.covers_from and event.covers_to and event.covers_to < event.covers_from:
+        return "it covers a period that ends before it begins"
+    return None
+
+
+def _late(event: LateUseObserved, entry: Entry) -> str | None:
+    if entry.ticket != f"use:{event.ticket}":
+        return f"it is of {event.ticket!r:.80}, and in the stream of another ticket"
+    if event.events < 1 or parse_instant(event.last_at) < parse_instant(event.first_at):
+        return "the use has no place in time"
+    return None
+
+
 def _drift(before: Drift | None, event: Event, entry: Entry) -> str | None:
     at = parse_instant(entry.at)
     if isinstance(event, DriftRaised):
         if before is not None and before.stands(at):
             return "it is raised while it stands"
         return _raised(event)
-    if before is None:
-        return "there is no such finding"
-    if before.status == "resolved":
-        return "the finding is over"
+    if before is None or before.status == "resolved":
+        return "there is no such finding" if before is None else "the finding is over"
     if isinstance(event, DriftAccepted):
         return _accepted(before, event, entry)
+    if isinstance(event, DriftResolved) and event.outcome == "past" and not _past(before, at):
+        return "it is called past, and was not accepted until then"
     return None
+
+
+def _past(before: Drift, at: datetime) -> bool:
+    until = before.accepted_until
+    return before.of_use and before.status == "accepted" and until is not None and parse_instant(until) <= at
 
 
 def _raised(event: DriftRaised) -> str | None:
@@ -103,3 +134,11 @@ def _accepted(before: Drift, event: DriftAccepted, entry: Entry) -> str | None:
     if not at < parse_instant(event.until) <= at + LONGEST_ACCEPTED:
         return "it is accepted for too long, or for the past"
     return None
+
+
+_RULES: dict[type[Event], Callable[[Any, Entry], str | None]] = {
+    InventoryTaken: _inventory,
+    ReconciliationMade: _made,
+    UsageIngested: _ingested,
+    LateUseObserved: _late,
+}

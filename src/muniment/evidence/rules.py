@@ -62,6 +62,8 @@ _REGISTRY = {
     "reconciliation-": "reconciliation:",
     "drift-": "drift:",
     "campaign-": "campaign:",
+    "usage-": "usage:",
+    "late-use-": "use:",
     "signal-": "signal:",
     "delegation-": "delegation:",
     "policy-": POLICY,

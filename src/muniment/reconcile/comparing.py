@@ -13,15 +13,11 @@ What is held may be there several times, given by several. Nothing here depends 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from muniment.core.drift import CLASSES
-from muniment.core.errors import Misconfigured
-
-#: of DuckDB's own memory; more goes to disk
-MEMORY = "1280MB"
+from muniment.joins import arrow, database
 
 
 class Compared(NamedTuple):
@@ -43,22 +39,20 @@ class Row(NamedTuple):
 
 def held_table(rows: Iterable[Row]) -> Any:
     """Rows numbered in their order."""
-    arrow = _arrow()
-    keys = list(rows)
-    return arrow.table({**_keys(arrow, keys), "row": arrow.array(range(len(keys)), arrow.int64())})
+    pa, keys = arrow(), list(rows)
+    return pa.table({**_keys(pa, keys), "row": pa.array(range(len(keys)), pa.int64())})
 
 
 def expected_table(rows: Iterable[tuple[Row, int, bool, bool]]) -> Any:
     """As `held_table`, each with its class, whether it must be there, and whether it is to be returned."""
-    arrow = _arrow()
-    given = list(rows)
-    return arrow.table(
+    pa, given = arrow(), list(rows)
+    return pa.table(
         {
-            **_keys(arrow, [key for key, *_ in given]),
-            "class": arrow.array([each[1] for each in given], arrow.int8()),
-            "must": arrow.array([each[2] for each in given], arrow.bool_()),
-            "look": arrow.array([each[3] for each in given], arrow.bool_()),
-            "row": arrow.array(range(len(given)), arrow.int64()),
+            **_keys(pa, [key for key, *_ in given]),
+            "class": pa.array([each[1] for each in given], pa.int8()),
+            "must": pa.array([each[2] for each in given], pa.bool_()),
+            "look": pa.array([each[3] for each in given], pa.bool_()),
+            "row": pa.array(range(len(given)), pa.int64()),
         }
     )
 
@@ -69,10 +63,10 @@ def compare(held: Any, expected: Any) -> Compared:
     Raises:
         Misconfigured: DuckDB or Arrow is not installed.
     """
-    with _database() as database:
-        database.register("held", held)
-        database.register("expected", expected)
-        found = {name: (count, pairs or []) for name, count, pairs in database.execute(_COMPARE).fetchall()}
+    with database() as opened:
+        opened.register("held", held)
+        opened.register("expected", expected)
+        found = {name: (count, pairs or []) for name, count, pairs in opened.execute(_COMPARE).fetchall()}
     nothing: tuple[int, list[dict[str, int]]] = (0, [])
     unexplained = found.get("unexplained", nothing)
     looked = [pair for name in CLASSES[:-1] for pair in found.get(name, nothing)[1]]
@@ -96,41 +90,7 @@ _COMPARE = """
     GROUP BY ALL"""
 
 
-def _keys(arrow: Any, rows: list[Row]) -> dict[str, Any]:
+def _keys(pa: Any, rows: list[Row]) -> dict[str, Any]:
     return {
-        name: arrow.array([row[place] for row in rows], arrow.string())
-        for place, name in enumerate(Row._fields)
+        name: pa.array([row[place] for row in rows], pa.string()) for place, name in enumerate(Row._fields)
     }
-
-
-def _arrow() -> Any:
-    try:
-        import pyarrow as pa  # noqa: PLC0415  an extra
-    except ModuleNotFoundError as error:
-        raise _not_installed() from error
-    return pa
-
-
-@contextmanager
-def _database() -> Iterator[Any]:
-    """A database in memory, which closes with all that was in it."""
-    import tempfile  # noqa: PLC0415  with it
-
-    try:
-        import duckdb  # noqa: PLC0415  an extra
-    except ModuleNotFoundError as error:
-        raise _not_installed() from error
-    with tempfile.TemporaryDirectory(prefix="muniment-reconcile-") as folder:
-        settings: dict[str, Any] = {
-            "memory_limit": MEMORY, "temp_directory": folder, "preserve_insertion_order": False
-        }  # fmt: skip
-        with duckdb.connect(":memory:", config=settings) as database:
-            yield database
-
-
-def _not_installed() -> Misconfigured:
-    return Misconfigured(
-        "reconciliation compares in DuckDB over Arrow, and they are not installed",
-        remedy="Install them with pip install 'muniment[reconcile]'.",
-        code="config.not-installed",
-    )

@@ -12,13 +12,15 @@ from muniment.core.closure import run_checks
 from muniment.core.events import TextErased
 from muniment.core.instants import iso_duration, shortened, wire
 from muniment.core.login import Login
-from muniment.core.ticket import Recorded, Ticket
+from muniment.core.ticket import Recorded, Ticket, Use
+from muniment.core.use import RightSize
 from muniment.core.verdict import Stage
 from muniment.evidence.rules import ERASURE
 from muniment.ports import Target
 from muniment.service.approvers import missing
 from muniment.service.desk import Desk
 from muniment.service.filing import Preview
+from muniment.service.past_use import late_uses, whole_use
 
 Document = dict[str, Any]
 #: what stands where a text was erased, which the ledger says, and where it is not there for no recorded reason
@@ -41,9 +43,11 @@ def _documents(
     # to be told from what is missing, which nothing explains
     erased = erasures(desk, [t.id for t in tickets if any(c not in texts for c in _commitments(t))])
     texts |= {commitment: ERASED for found in erased.values() for commitment in found}
+    late = late_uses(desk, [t.id for t in tickets if t.ended])
     reasons = desk.views.texts(r.event.reason for r in _all(erased) if isinstance(r.event, TextErased))
     return [
         _ticket(t, texts, of_it)
+        | {"used": use_document(whole_use(t, late[t.id][1] if t.id in late else None))}
         | {"erased": [erasure_document(r, reasons) for r in erased.get(t.id, {}).values()]}
         for t, of_it in zip(tickets, sealed, strict=True)
     ]
@@ -95,7 +99,18 @@ def preview_document(preview: Preview) -> Document:
         "possible_approvers": list(preview.possible_approvers),
         "effective_scope": msgspec.to_builtins(preview.effective_scope),
         "longest_duration": iso_duration(preview.longest_duration) if preview.longest_duration else None,
+        "right_size": right_size_document(preview.right_size),
     }
+
+
+def right_size_document(found: RightSize | None) -> Document | None:
+    """What would have served before, by what was used."""
+    if found is None:
+        return None
+    return {
+        "tickets": found.tickets, "scope": msgspec.to_builtins(found.scope), "unused": msgspec.to_builtins(found.narrower),
+        "duration": iso_duration(timedelta(seconds=found.duration)), "sentence": found.sentence,
+    }  # fmt: skip
 
 
 def stage_document(stage: Stage) -> Document:
@@ -160,7 +175,6 @@ def _ticket(t: Ticket, texts: Mapping[str, str], sealed: int) -> Document:
         "requested": msgspec.to_builtins(terms.scope),
         "approved": msgspec.to_builtins(t.approved),
         "granted": msgspec.to_builtins(t.granted or ()),
-        "used": _use(t),
         "justification": texts.get(terms.justification, MISSING),
         "references": {**terms.references, **({"incident": terms.incident} if terms.incident else {})},
         "window": {
@@ -251,12 +265,13 @@ def _offer(t: Ticket, texts: Mapping[str, str]) -> Document | None:
     }  # fmt: skip
 
 
-def _use(t: Ticket) -> Document | None:
-    if t.use is None:
+def use_document(use: Use | None) -> Document | None:
+    """All use of a ticket's access that is on record."""
+    if use is None:
         return None
     return {
-        "events": t.use.events, "first_at": shortened(t.use.first_at), "last_at": shortened(t.use.last_at),
-        "privileges": msgspec.to_builtins(t.use.privileges),
+        "events": use.events, "first_at": shortened(use.first_at), "last_at": shortened(use.last_at),
+        "privileges": msgspec.to_builtins(use.privileges),
     }  # fmt: skip
 
 

@@ -129,7 +129,7 @@ def _document(drift: Drift, texts: dict[str, str], now: datetime) -> Document:
         "target": drift.target, "type": drift.type, "severity": drift.severity, "message": drift.message,
         "scope": [{"privilege": drift.item.privilege, "resource": drift.item.resource}] if named else [],
         "status": drift.status, "holding": item, "unexplained": d.nothing_explains(drift), "reference": drift.reference, "inventory": drift.inventory,
-        "raised_at": shortened(drift.raised_at), "due_at": shortened(drift.due_at), "past_due": drift.overdue(now),
+        "raised_at": shortened(drift.raised_at), "due_at": shortened(drift.due_at), "past_due": drift.overdue(now), "line": drift.line or None,
         "assigned_to": drift.assigned_to, "explained_by": drift.explained_by,
         "explanation": texts.get(drift.explanation, MISSING) if drift.explanation else None,
         "accepted_by": drift.accepted_by, "accepted_until": shortened(drift.accepted_until),

@@ -21,12 +21,14 @@ from muniment.core.scope import Privilege, Scope, parse_scope, scope
 from muniment.core.terms import RequestKind, Terms, parse_references
 from muniment.core.text import clean_name
 from muniment.core.ticket import Ticket
+from muniment.core.use import RightSize
 from muniment.core.verdict import Stage, Verdict
 from muniment.ports import Append, Appended, Bringing, Stream, Target
 from muniment.service.approvers import everybody, missing
 from muniment.service.budgeting import one_at_a_time, spent
 from muniment.service.desk import Caller, Desk, accountable, answered_for, fold
 from muniment.service.ids import new_id
+from muniment.service.past_use import would_serve
 from muniment.store.views import PAGE, Filter
 from muniment.tracing import span
 
@@ -57,6 +59,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     possible_approvers: tuple[IdentityId, ...]
     effective_scope: Scope
     longest_duration: timedelta | None
+    right_size: RightSize | None = None  # what would have served before, if that is less
 
 
 def file_request(desk: Desk, caller: Caller, ask: Ask) -> Ticket:
@@ -162,6 +165,7 @@ def preview(desk: Desk, caller: Caller, ask: Ask) -> Preview:
         possible_approvers=tuple(sorted(set().union(*people.values()))),
         effective_scope=_together(desk, caller, terms),
         longest_duration=timedelta(seconds=verdict.obligations.longest) if verdict.obligations else None,
+        right_size=would_serve(desk, caller, target.id, terms.beneficiary, terms.scope, terms.length),
     )
 
 

@@ -321,6 +321,8 @@ def _described(target: Target) -> dict[str, Any]:
         "accounts": dict(target.accounts),
         "privileges": [msgspec.to_builtins(entry) for entry in target.catalogue],
         "settings": msgspec.to_builtins(dict(target.settings)),
+        # not there where there is none, as in what was adopted before there was such a thing
+        **({"usage": msgspec.to_builtins(dict(target.usage))} if target.usage else {}),
     }
 
 
@@ -332,7 +334,7 @@ def _as_adopted(target: Target, agreed: Mapping[str, Any], connector: Connector)
         longest=None if agreed["longest"] is None else timedelta(seconds=agreed["longest"]),
         account_template=agreed["account"],
         catalogue=msgspec.convert(agreed["privileges"], tuple[CatalogueEntry, ...]),
-        connector=connector, settings=agreed.get("settings", target.settings),
+        connector=connector, settings=agreed.get("settings", target.settings), usage=agreed.get("usage", {}),
     )  # fmt: skip
 
 

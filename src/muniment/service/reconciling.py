@@ -105,7 +105,11 @@ def reconcile(desk: Desk, actor: Actor, target: Target) -> Run:
     made, raised, resolved = _record(
         desk, actor, reading.inventory, found, counts, complete=complete, items=items
     )
-    standing = SqlFindings(desk.store.engine).unresolved(target.id)
+    standing = {
+        name: each
+        for name, each in SqlFindings(desk.store.engine).unresolved(target.id).items()
+        if not each.of_use
+    }
     return Run(
         made=made, inventory=reading.inventory, inherited={str(name): count for name, count in r.inherited(items, class_of).items()},
         findings=tuple(standing.values()), raised=raised, resolved=resolved,
@@ -340,10 +344,14 @@ def _record(
     *, complete: bool, items: Sequence[Item],
 ) -> tuple[ReconciliationMade, tuple[str, ...], tuple[str, ...]]:  # fmt: skip
     target, now = inventory.taken.target, desk.clock.now()
-    known = SqlFindings(desk.store.engine).unresolved(target)
+    known = {
+        name: each
+        for name, each in SqlFindings(desk.store.engine).unresolved(target).items()
+        if not each.of_use
+    }
     worst = sorted(found, key=lambda each: (d.SEVERITIES.index(each.severity), each.id))
     new = [each for each in worst if each.id not in known or not known[each.id].stands(now)][:MOST]
-    raised = _append(
+    raised = append_findings(
         desk, actor, now, {each.id: each for each in new},
         lambda each, drift: d.raise_(each, drift, inventory.id, desk.sla[each.severity], now),
     )  # fmt: skip
@@ -357,7 +365,7 @@ def _record(
             if name not in seen
             and not (drift.type == "altered" and drift.item in there and drift.stands(now))
         }
-        resolved = _append(
+        resolved = append_findings(
             desk, actor, now, over,
             lambda each, drift: d.resolve(
                 drift,
@@ -373,7 +381,7 @@ def _record(
     return made, raised, resolved
 
 
-def _append(
+def append_findings(
     desk: Desk, actor: Actor, now: datetime, wanted: Mapping[str, Any],
     make: Callable[[Any, Drift | None], tuple[Event, ...]],
 ) -> tuple[str, ...]:  # fmt: skip

@@ -43,6 +43,7 @@ from muniment.store.projecting import (
 )
 from muniment.store.rows import Into, listed, one_of, put, run
 from muniment.store.token_rows import token_row
+from muniment.store.use_rows import into, take_back
 
 #: entries in one commit; more wait for the next
 BATCH = 512
@@ -301,7 +302,9 @@ class Appender:
             campaigns_to_list(a.campaign for a in appends if a.campaign and a.events),
             *_beside(appends),
             Into(t.token, [token_row(a.token, self._marker) for a in appends if a.token], "replace"),
+            *into([a.used for a in appends if a.used]),
         )
+        take_back(connection, [a.used for a in appends if a.used])
         if erased := [commitment for a in appends for commitment in a.erased]:
             erase_texts(connection, erased)
         free(connection, [a.fence for a in appends if a.fence and a.release])

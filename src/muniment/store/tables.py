@@ -2,7 +2,7 @@
 
 ``event`` is append-only; a trigger says so to whoever forgets. Everything else but ``leaf``, ``head``, ``checkpoint``,
 ``cosignature``, ``stamp``, ``text``, ``token``, ``session``, ``device``, ``answered``, ``provisioned``, ``delivery``,
-``inventory_part``, ``saved_filter`` and ``reach`` can be rebuilt from it.
+``inventory_part``, ``use_line``, ``use_source``, ``use_rejected``, ``saved_filter`` and ``reach`` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -389,4 +389,48 @@ reach = Table(
     Column("target", Text, primary_key=True),
     Column("at", Text, nullable=False),  # when it was written: it is kept up to date while the process lives
     Column("state", LargeBinary, nullable=False),  # `store.reach.Seen`, as JSON
+)
+
+#: what is kept of lines of targets' logs that tell of use; the ledger has their digests, batch by batch
+use_line = Table(
+    "use_line",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("line", Text, primary_key=True),  # `core.use.line_id`: read again, it is the same
+    Column("at", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("privilege", Text),
+    Column("batch", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # `core.use.Use`, as JSON
+    Column("verdict", Text),  # null: not judged yet
+    Column("ticket", Text),  # whose use it is, or in whose place it was
+    Index(
+        "use_line_pending",
+        "target",
+        "line",
+        sqlite_where=_text("verdict IS NULL"),
+        postgresql_where=_text("verdict IS NULL"),
+    ),
+    Index("use_line_ticket", "ticket", "verdict"),
+    Index("use_line_batch", "batch"),
+    Index("use_line_at", "target", "at"),
+)
+#: how far each log was read, and for which periods
+use_source = Table(
+    "use_source",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("state", LargeBinary, nullable=False),  # `store.uses.Source`, as JSON
+)
+#: lines of which nothing could be made, as many of each batch as somebody would look at: by place and digest alone
+use_rejected = Table(
+    "use_rejected",
+    metadata,
+    Column("batch", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("why", Text, nullable=False),
 )

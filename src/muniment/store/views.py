@@ -257,13 +257,16 @@ class SqlViews:
         wanted = {"prefix": prefix, "past": prefix + LAST_CHARACTER}
         with reading(self._engine) as connection:
             rows = connection.execute(_registered(connection.dialect.name), wanted)
-            return {
-                r.stream: (
-                    Stream(id=r.stream, version=r.version, head=r.head),
-                    _decode_registered(r.kind, blob(r.data)),
-                )
-                for r in rows
-            }
+            return _read_registered(rows)
+
+    def registered_of(self, streams: Collection[str]) -> dict[str, tuple[Stream, Event]]:
+        """The last recorded event of each of these registry streams; those that are not there are left out."""
+        found, order = dict[str, tuple[Stream, Event]](), sorted(streams)
+        with reading(self._engine) as connection:
+            for start in range(0, len(order), CHUNK):
+                mine = t.registry.c.stream.in_(order[start : start + CHUNK])
+                found |= _read_registered(connection.execute(select(t.registry).where(mine)))
+        return found
 
     def deactivated(self) -> set[str]:
         """Identities that were recorded as gone from the directory."""
@@ -388,6 +391,16 @@ def _decode_at(body: bytes) -> str:
         raise IntegrityError(
             f"an entry that waits is damaged: {fault}", remedy="Run `muniment ledger verify`."
         ) from fault
+
+
+def _read_registered(rows: Iterable[Any]) -> dict[str, tuple[Stream, Event]]:
+    return {
+        r.stream: (
+            Stream(id=r.stream, version=r.version, head=r.head),
+            _decode_registered(r.kind, blob(r.data)),
+        )
+        for r in rows
+    }
 
 
 def _decode_registered(kind: str, data: bytes) -> Event:

@@ -13,9 +13,10 @@ from muniment.api.routes import Call, Plain, Routes
 from muniment.core.approving import stale
 from muniment.core.errors import Invalid, MunimentError, NotFound, Unauthenticated
 from muniment.core.scope import Privilege
-from muniment.core.ticket import LIVE, Ticket
+from muniment.core.ticket import LIVE, Ticket, Use
 from muniment.ports import Bringing
-from muniment.service import deciding, evidencing, explaining, extending, looking
+from muniment.service import deciding, evidencing, explaining, extending, looking, past_use
+from muniment.service.documents import Document
 from muniment.service.looking import Story
 from muniment.service.possible import possible
 from muniment.store.views import Filter
@@ -231,7 +232,11 @@ def _shown(
         t=t,
         document=story.document,
         steps=steps(t),
-        rows=columns(t, first_terms(story.recorded), read=False),
+        rows=columns(
+            msgspec.structs.replace(t, use=_used(story.document)),
+            first_terms(story.recorded),
+            read=bool(target and target.usage),
+        ),
         clock=countdown(t, now),
         entries=timeline(story.recorded, story.texts, names(call)),
         can={act for act, refusal in can.items() if refusal is None},
@@ -263,6 +268,7 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
     brings: tuple[Privilege, ...]  # what the scope brings with it, where the target can say
     unasked: str  # why the target could not say
     before: tuple[Ticket, ...]  # other tickets on the same target, newest first
+    used: dict[str, str]  # how what these gave was used, in words
 
 
 def _beside(call: Call, story: Story) -> Beside:
@@ -276,6 +282,7 @@ def _beside(call: Call, story: Story) -> Beside:
     return Beside(
         holds=holds,
         before=earlier[:BESIDE],
+        used={j.ticket: words.used(j) for j in past_use.judged(call.desk, earlier[:BESIDE])},
         rules=explaining.rules(call.desk, t),
         brings=brings,
         unasked=unasked,
@@ -291,6 +298,11 @@ def _brings(call: Call, t: Ticket) -> tuple[tuple[Privilege, ...], str]:
         return target.connector.brings(t.terms.scope), ""
     except MunimentError as error:
         return (), error.message
+
+
+def _used(document: Document) -> Use | None:
+    """All use that is on record, also what was read after the ticket had ended."""
+    return None if document["used"] is None else msgspec.convert(document["used"], Use)
 
 
 def _digest(said: Form) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from muniment.core.instants import spoken
+from muniment.core.use import Judged
+
 #: of a ticket: its label, how it looks (a class of the style sheet), and one sentence
 STATUS: Final[dict[str, tuple[str, str, str]]] = {
     "pending": ("Waiting", "wait", "Somebody has to decide."),
@@ -87,3 +90,14 @@ def check(name: str) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """``1 person``, ``2 people``."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def used(judged: Judged) -> str:
+    """How access was used, as far as logs tell, for whoever decides on more of it."""
+    if judged.judgement == "never-used":
+        return "never used"
+    if not judged.events:
+        return "no log says how it was used"
+    unused = f"; {', '.join(map(str, judged.unused))} not" if judged.unused else ""
+    needed = f", for {spoken(judged.needed)}" if judged.needed is not None else ""
+    return f"used {count(judged.events, 'time')}{needed}{unused}"

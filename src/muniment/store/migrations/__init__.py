@@ -10,7 +10,7 @@ from muniment.core.errors import Misconfigured
 from muniment.store.engine import reading, writing
 
 #: the newest revision; a store at another one is migrated, or refused if it comes from a newer program
-NEWEST = "0018"
+NEWEST = "0019"
 _LOCK = 0x6D756E6D  # PostgreSQL: one migration at a time, on any number of nodes
 
 
