@@ -258,3 +258,38 @@ def test_ages_keys_are_not_signed(world):
 def test_settings_that_cannot_be_meant(world, settings):
     with pytest.raises(Misconfigured):
         world.make(**settings)
+
+
+def test_orders_for_which_the_turn_is_too_short_wait_and_those_before_them_count(world, monkeypatch):
+    """A database takes its time, and the fence lives for five seconds: a long batch gets to its end all the same."""
+    monkeypatch.setattr("muniment.connectors.openbao_session._ONE", 5.0)  # the turn is over at once
+    orders = [order(world, ticket=f"T-{number}") for number in range(3)]
+    before, left, rounds = world.everything(), orders, 0
+    for call in (world.connector.provision, world.connector.revoke):
+        left = orders
+        while left:
+            outcomes = call(left, yes)
+            assert [o.result for o in outcomes] == ["done"] + ["unknown"] * (len(left) - 1)
+            left, rounds = left[1:], rounds + 1
+    assert rounds == 6
+    assert world.everything() == before
+
+
+def test_a_database_that_is_away_fails_its_own_order_and_no_other(world):
+    world.server.call("POST", "sys/mounts/away", {"type": "database"})
+    url = "postgresql://{{username}}:{{password}}@127.0.0.1:1/x?sslmode=disable"
+    body = {
+        "plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "connection_url": url, "username": "x",
+        "password": "x", "verify_connection": False,
+    }  # fmt: skip
+    world.server.call("POST", "away/config/pg", body)
+    role = {"db_name": "pg", "creation_statements": "SELECT 1", "default_ttl": "1m", "max_ttl": "24h"}
+    world.server.call("POST", "away/roles/ro", role)
+    with Proxy(world.server.port) as proxy:
+        harness = CertificateHarness(world.server, proxy, "away/creds/ro")
+        before = harness.everything()
+        good, bad = order(harness), order(harness, at("away/creds/ro"), ticket="T-2")
+        assert [o.result for o in harness.connector.provision([good, bad], yes)] == ["done", "unknown"]
+        assert [o.result for o in harness.connector.revoke([good, bad], yes)] == ["done", "done"]
+        assert harness.everything() == before
+    world.server.call("DELETE", "sys/mounts/away")

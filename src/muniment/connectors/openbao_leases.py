@@ -23,6 +23,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -276,7 +277,9 @@ class OpenBaoLeases:
             why = unfit(session, self._bao.name, self._role)
             with session.locked() as fence:
                 session.confirmed(confirm)
-                return [self._refusal(order, why) or self._issue(session, fence, order) for order in orders]
+                return session.in_turn(
+                    orders, lambda order: self._refusal(order, why) or self._issue(session, fence, order)
+                )
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """See `Connector.revoke`. All that the ticket has goes, also if the order names only some of it."""
@@ -284,7 +287,7 @@ class OpenBaoLeases:
             return []
         with self._bao.session() as session, session.locked() as fence:
             session.confirmed(confirm)
-            return [self._end(session, fence, order) for order in orders]
+            return session.in_turn(orders, lambda order: self._end(session, fence, order))
 
     # ── giving ──
 
@@ -324,7 +327,8 @@ class OpenBaoLeases:
             self._register.keep(session, fence, order.ticket, entry)
             credential = self._credential(order, issued)
         except (TargetUnavailable, Invalid):
-            end_token(session, self._bao.name, order.ticket, token.accessor)  # and what was issued under it
+            with suppress(TargetUnavailable):  # nobody was given it, and at worst it ends with its token
+                self._withdraw(session, fence, order, entry)
             raise
         return Outcome(
             ticket=order.ticket, result="done", native_expiry=order.expires_at, credential=credential

@@ -11,21 +11,23 @@ OpenBao has no compare-and-set for groups. Two things of its own stand in for it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from muniment.connectors.answering import last_look
+from muniment.connectors.answering import last_look, later, unknown
 from muniment.connectors.kinds import Secret
 from muniment.core.errors import Misconfigured, TargetUnavailable, Unavailable
 from muniment.outbound import Answer, Http
+from muniment.ports import Order, Outcome
 
 FENCE = "5s"  # how long a token that changes groups lives; policies name it
 _FENCED = 5.0
 _LOCKED = 20.0  # seconds
+_ONE = 1.5  # seconds of a turn that are kept for the change that was begun last
 _AGAIN = 0.02  # seconds between two looks at a lock that is another's
 T = TypeVar("T")
 #: of our own policy: what the fence needs
@@ -153,6 +155,7 @@ class Session:
     def __init__(self, bao: Bao, until: float) -> None:
         """Not signed in yet."""
         self._bao, self.until, self.token = bao, until, ""
+        self._turn = until  # when we must have begun the last change
 
     def ask(
         self, path: str, body: Mapping[str, Any] | None = None, *, token: str = "", wrap: int = 0, delete: bool = False
@@ -246,6 +249,21 @@ class Session:
         """The last moment to find out that the work is another's. The time it takes is not the target's."""
         self.until += last_look(confirm)
 
+    def in_turn(self, orders: Sequence[Order], act: Callable[[Order], Outcome]) -> list[Outcome]:
+        """Orders one after the other, as long as the fence lives; those that it is too late for are for another call."""
+        outcomes: list[Outcome] = []
+        for order in orders:
+            if outcomes and time.monotonic() > self._turn:
+                outcomes.append(later(order))
+                continue
+            try:
+                outcomes.append(act(order))
+            except TargetUnavailable as error:
+                if not outcomes:
+                    raise
+                outcomes.append(unknown(order, error.code.removeprefix("target."), error.message))
+        return outcomes
+
     @contextmanager
     def locked(self) -> Iterator[str]:
         """Nobody else of us changes groups here meanwhile; yields the fence's token."""
@@ -253,6 +271,7 @@ class Session:
         where = f"{engine}/data/{path}"
         started, version = self._lock(where, f"{engine}/metadata/{path}")
         try:
+            self._turn = min(self.until, time.monotonic() + _FENCED) - _ONE
             made = self.ask("auth/token/create", {"explicit_max_ttl": FENCE, "ttl": FENCE})
             if made.status == 400:
                 raise TargetUnavailable(

@@ -197,13 +197,11 @@ class OpenBaoTokens:
             sound = [order for order in orders if self._bad(order) is None]
             roles = sorted({item.privilege for order in sound for item in order.scope})
             whys = {name: unfit(session, self._bao.name, name) for name in roles}
-            plans = [self._refusal(order, whys) for order in orders]
             with session.locked() as fence:
                 session.confirmed(confirm)
-                return [
-                    refused or self._issue(session, fence, order)
-                    for order, refused in zip(orders, plans, strict=True)
-                ]
+                return session.in_turn(
+                    orders, lambda order: self._refusal(order, whys) or self._issue(session, fence, order)
+                )
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """See `Connector.revoke`. All tokens of the ticket go, also if the order names only some of its privileges."""
@@ -211,7 +209,7 @@ class OpenBaoTokens:
             return []
         with self._bao.session() as session, session.locked() as fence:
             session.confirmed(confirm)
-            return [self._end(session, fence, order) for order in orders]
+            return session.in_turn(orders, lambda order: self._end(session, fence, order))
 
     def _issue(self, session: Session, fence: str, order: Order) -> Outcome:
         old = self._register.entry(session, order.ticket)

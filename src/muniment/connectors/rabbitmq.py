@@ -30,7 +30,7 @@ from urllib.parse import quote
 import msgspec
 
 from muniment import delivery
-from muniment.connectors.answering import fault, no, sealed, unknown, unreachable
+from muniment.connectors.answering import fault, later, no, sealed, unknown, unreachable
 from muniment.connectors.kinds import Kind, Secret
 from muniment.connectors.rabbitmq_session import Rabbit, Session
 from muniment.connectors.ticket_users import user_of, whose
@@ -242,7 +242,7 @@ class RabbitMQ:
         s = self._rabbit.session()
         s.get(_User, "whoami")
         s.confirmed(confirm)
-        return [self._give(s, order) if s.has(_ENOUGH) else _later(order) for order in orders]
+        return [self._give(s, order) if s.has(_ENOUGH) else later(order) for order in orders]
 
     def revoke(self, orders: Sequence[Order], confirm: Callable[[], None]) -> list[Outcome]:
         """See `Connector.revoke`. The whole user goes, also if the order names only some of its privileges."""
@@ -251,7 +251,7 @@ class RabbitMQ:
         s = self._rabbit.session()
         s.get(_User, "whoami")
         s.confirmed(confirm)
-        return [self._take(s, order) if s.has(_ENOUGH) else _later(order) for order in orders]
+        return [self._take(s, order) if s.has(_ENOUGH) else later(order) for order in orders]
 
     def _give(self, s: Session, order: Order) -> Outcome:
         user = user_of(order.ticket, order.account)
@@ -316,11 +316,6 @@ class RabbitMQ:
                 for number, host in enumerate(hosts, 1)
             }
         return sealed(order, "login", env)
-
-
-def _later(order: Order) -> Outcome:
-    """What was done for others counts, so that a long batch gets to its end at last."""
-    return unknown(order, "unavailable", "there was no time left for it in this call")
 
 
 def _permissions(said: _Permission) -> Iterator[Privilege]:
