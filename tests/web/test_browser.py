@@ -17,7 +17,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from muniment.core.campaign_items import Selection
 from muniment.ledger.keys import signer_from_seed
+from muniment.service import certifying
+from muniment.service.certifying import Opening
 from muniment.service.login_links import make
 from muniment.service.sealing import seal
 from muniment.service.trends import Month, Spread
@@ -347,6 +350,29 @@ def test_filters_are_kept_and_forgotten(pages: Pages, watched: Callable[..., Pag
     expect(page.get_by_role("link", name="What pg-prod gives")).to_have_count(0)
 
 
+def test_somebody_decides_on_what_waits_for_them_in_a_campaign(
+    pages: Pages, watched: Callable[..., Page]
+) -> None:
+    machines = Selection(subjects=("identity",))
+    opening = Opening(name="by-hand", reason="as each quarter", selection=machines, sample=0)
+    certifying.open_(pages.desk, pages.caller(OPS), opening)
+    page = watched(ANN)
+    page.goto("/reviews/campaigns")
+    page.get_by_role("link", name=re.compile("^by-hand")).click()
+    page.get_by_label("Why?").fill("It goes with the old cluster.")
+    page.get_by_label("service_account:deploy exists").check()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("status")).to_contain_text("It is recorded")
+    campaign = pages.desk.campaigns.read("by-hand")[1]
+    assert (campaign.status, campaign.decision(0)) == ("decided", "revoke")
+    auditor = watched(AUD)
+    auditor.goto("/reviews/campaigns/by-hand")
+    auditor.get_by_label("What did you look at?").fill("All of it.")
+    auditor.get_by_role("button", name="Sign off").click()
+    expect(auditor.get_by_role("status")).to_contain_text("You signed it off")
+    assert pages.desk.campaigns.read("by-hand")[1].status == "removing"
+
+
 def test_every_page_is_accessible_fits_and_looks_right(pages: Pages, watched: Callable[..., Page]) -> None:
     """axe-core finds nothing, light and dark; nothing is wider than the window, from 320 to 2560; and pictures are taken."""
     pages.desk.trends._known = time.monotonic() + 3600, list(a_year())  # charts with something in them
@@ -354,6 +380,9 @@ def test_every_page_is_accessible_fits_and_looks_right(pages: Pages, watched: Ca
     waiting = pages.filed(
         privileges=["orders_ro"], justification="Look up the refunds of this week for finance."
     )
+    machines = Selection(subjects=("identity", "membership"))
+    opening = Opening(name="pictured", reason="as each quarter", selection=machines, sample=0)
+    certifying.open_(pages.desk, pages.caller(OPS), opening)
     seal(pages.desk)
     for name, who, path in (
         ("home", ANN, "/"),
@@ -366,6 +395,9 @@ def test_every_page_is_accessible_fits_and_looks_right(pages: Pages, watched: Ca
         ("targets", OPS, "/targets"),
         ("target", CYD, "/targets/pg-prod"),
         ("findings", OPS, "/findings"),
+        ("reviews", CYD, "/reviews"),
+        ("campaigns", OPS, "/reviews/campaigns"),
+        ("campaign", ANN, "/reviews/campaigns/pictured"),
         ("people", AUD, "/people"),
         ("person", AUD, f"/person?id={ANN}"),
         ("machine", AUD, "/person?id=service_account:deploy"),

@@ -24,10 +24,12 @@ from hostile.corpus import CORPUS, acting
 from muniment.api.routes import Route
 from muniment.api.signin import COOKIE
 from muniment.api.table import TABLE
+from muniment.core.campaign_items import Selection
 from muniment.core.errors import MunimentError
 from muniment.core.scope import Privilege
 from muniment.ports import CatalogueEntry, Target
-from muniment.service import deciding, delegating, looking
+from muniment.service import certifying, deciding, delegating, looking
+from muniment.service.certifying import Opening
 from muniment.service.sessions import csrf_token
 from muniment.service.tabular import to_csv
 from muniment.web import lists, taking
@@ -87,8 +89,33 @@ def path(route: Route, ticket: str = NEVER) -> str:
         "asset": "muniment.css",
         "change": "chg_0",
         "backtest": "bkt_0",
+        "campaign": "none",
     }
     return route.path.format(**names)
+
+
+def test_a_decision_that_is_refused_is_still_on_the_page(served: Pages, ann: Reader) -> None:
+    """Hostile names of campaigns and items come back as text, or not at all."""
+    machines = Selection(subjects=("identity",))
+    opening = Opening(name="refused", reason="<b>each quarter", selection=machines, sample=0)
+    certifying.open_(served.desk, served.caller(OPS), opening)
+    for form, said in (
+        ({"decision": "keep"}, "No items are ticked"),
+        ({"decision": "keep", "item": "99"}, "There are no items"),
+        ({"decision": "keep", "item": "0;x"}, "names no items"),
+        ({"decision": "keep", "item": "0", "comment": " "}, "empty"),
+    ):
+        answer = ann.post("/reviews/campaigns/refused/decide", {"comment": "<i>why"} | form)
+        assert (answer.status_code, "<b>each" in answer.text, "<i>why" in answer.text) == (422, False, False)
+        assert said in html.unescape(answer.text), said
+    assert ann.post("/reviews/campaigns/refused/decide", {"decision": "burn", "item": "0"}).status_code == 400
+    assert ann.post("/reviews/campaigns/refused/close", {"comment": "x"}).status_code == 403
+    assert served.desk.campaigns.read("refused")[1].status == "open"
+    done = ann.post(
+        "/reviews/campaigns/refused/decide", {"decision": "keep", "every": "true", "comment": "needed"}
+    )
+    assert (done.status_code, served.desk.campaigns.read("refused")[1].status) == (303, "decided")
+    assert Reader(served, CYD).get("/reviews/campaigns/refused").status_code == 404
 
 
 # ── what a browser may do with them ──
@@ -135,6 +162,8 @@ def looked(served: Pages, ann: Reader, cyd: Reader) -> dict[str, httpx.Response]
         "none": ann.get("/tickets?target=web-staging"),
         "grants": ann.get("/grants"),
         "findings": cyd.get("/findings"),
+        "reviews": cyd.get("/reviews?state=overdue"),
+        "campaigns": cyd.get("/reviews/campaigns"),
         "targets": ann.get("/targets"),
         "target": cyd.get("/targets/pg-prod"),
         "people": aud.get("/people"),
@@ -253,6 +282,8 @@ def test_no_other_site_sends_our_forms(served: Pages, cyd: Reader, route: Route)
     ticket = served.filed()
     reader = Reader(served, OPS) if route.roles else cyd
     form = {"digest": ticket.digest, "comment": "x", "outcome": "appropriate"}
+    if "campaign" in route.names:
+        form = {"comment": "x"} | ({"decision": "keep"} if route.name == "decide_items" else {})
     if "target" in route.names:
         form = {"privilege": "orders_rw", "comment": "x", "duration": "1h"}
     count = served.desk.store.count_tickets()

@@ -107,6 +107,7 @@ def menu(who: Identity) -> list[tuple[str, str]]:
         ("/grants", "Grants"),
         ("/targets", "Targets"),
         ("/findings", "Findings"),
+        ("/reviews", "Reviews"),
     ]
     found += [("/people", "People")]
     if SEES_ALL & set(who.roles):
