@@ -23,6 +23,7 @@ from muniment.core.errors import Invalid, LeaseLost, TargetUnavailable
 from muniment.core.events import FindingRaised, RevocationFailed
 from muniment.limits import PATIENCE, Gate, gated
 from muniment.ports import Bringing, CheckReport, Nesting, Order, Outcome, Target
+from muniment.service.owing import owed, target_documents
 from muniment.settings.limits import LimitSettings
 from muniment.store import tables as t
 from muniment.store.engine import writing
@@ -393,6 +394,30 @@ def test_several_processes_are_told_of_as_one(world: World) -> None:
     assert (found["pg"].state.reach, found["pg"].per_second) == ("answers", 10.0)
     assert found["ssh"].state.reach == "unknown"
     assert reach.read(later + timedelta(days=2))["pg"].state.reach == "unknown"
+
+
+def test_what_is_owed_and_how_long_that_takes(world: World) -> None:
+    world.use(targets={"pg": limited(world.target("pg", "rw"), failures=1)})
+    first, later = world.active("rw"), world.active("rw", who="bea")
+    world.give_back(first)
+    now, reach = world.clock.now(), SqlReach(world.desk.store.engine)
+    gate = world.desk.targets["pg"].gate
+    with gate.call():
+        pass
+    assert owed(world.desk)["pg"].seconds is None  # nothing was measured yet
+    reach.write("here", {"pg": Seen(state=gate.state, per_second=4.0)}, now)
+    each = owed(world.desk)["pg"]
+    assert (each.overdue, each.ahead, each.seconds, each.held) == (1, 1, 0.25, False)
+    assert world.ticket(later).status == "active"
+    fails(gate)
+    reach.write("here", {"pg": Seen(state=gate.state, per_second=4.0)}, now)
+    each = owed(world.desk)["pg"]
+    assert (each.seconds, each.held) == (None, True)  # nobody knows when it answers
+    [seen] = target_documents(world.desk, world.caller("ops"))
+    assert seen["state"]["why"] == "connection refused"
+    assert seen["debt"]["overdue"] == 1
+    [seen] = target_documents(world.desk, world.caller("ann"))
+    assert (seen["state"]["reach"], seen["state"]["why"], seen["debt"]) == ("held", None, None)
 
 
 def test_a_row_that_is_not_ours_says_nothing(world: World) -> None:

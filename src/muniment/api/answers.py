@@ -427,6 +427,21 @@ class CataloguePart(TypedDict):
     owners: list[str]
 
 
+class TargetState(TypedDict):
+    reach: Literal["answers", "held", "unknown"]
+    since: str | None
+    again_at: str | None
+    why: str | None
+
+
+class Debt(TypedDict):
+    overdue: int
+    oldest_seconds: int
+    ends_within_hour: int
+    per_second: float | None
+    worked_off_in_seconds: int | None
+
+
 class Target(TypedDict):
     id: str
     connector: str
@@ -434,6 +449,8 @@ class Target(TypedDict):
     owners: list[str]
     privileges: list[CataloguePart]
     capabilities: dict[str, bool | str]
+    state: TargetState
+    debt: Debt | None  # for those who see every ticket
 
 
 class Targets(TypedDict):

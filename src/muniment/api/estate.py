@@ -7,18 +7,16 @@ import msgspec
 from muniment.api import answers
 from muniment.api.routes import Call, Routes
 from muniment.service import looking
-from muniment.service.documents import Document, target_document
+from muniment.service.documents import Document
+from muniment.service.owing import target_documents
 
 routes = Routes("targets")
 
 
 @routes.get("/v1/targets", answer=answers.Targets)
 def list_targets(call: Call) -> Document:
-    """List targets and the privileges that can be asked for."""
-    return {
-        "items": [target_document(target) for _, target in sorted(call.desk.targets.items())],
-        "next": None,
-    }
+    """List targets, the privileges that can be asked for, and whether they answer; what is overdue, to whoever may see."""
+    return {"items": target_documents(call.desk, call.caller), "next": None}
 
 
 @routes.get("/v1/targets/{target}/holdings", answer=answers.Holdings)

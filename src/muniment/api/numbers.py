@@ -23,6 +23,7 @@ from muniment.api.routes import Route
 from muniment.core.errors import MunimentError
 from muniment.service.desk import Desk
 from muniment.service.holding import Holdings
+from muniment.service.owing import owed
 
 #: access that is over and that nobody has begun to take away for so long: new work waits (I14 allows 5 s)
 PATIENCE = timedelta(seconds=2)
@@ -57,6 +58,27 @@ class Numbers:
         self._lag = Gauge(
             "muniment_revocation_lag_seconds", "How long the oldest of them is over", ("target",), registry=r
         )
+        self._ahead = Gauge(
+            "muniment_revocation_due_next_hour", "Grants that end within an hour", ("target",), registry=r
+        )
+        self._pace = Gauge(
+            "muniment_revocation_per_second",
+            "Tickets that access is taken away for, while there are more; missing: not measured",
+            ("target",),
+            registry=r,
+        )
+        self._forecast = Gauge(
+            "muniment_revocation_forecast_seconds",
+            "Until what is overdue is worked off; missing: that cannot be said",
+            ("target",),
+            registry=r,
+        )
+        self._held = Gauge(
+            "muniment_target_held",
+            "1 while a target does not answer, and is tried now and then",
+            ("target",),
+            registry=r,
+        )
         self._unsealed = Gauge(
             "muniment_ledger_oldest_unsealed_seconds", "Age of the oldest entry not in the tree", registry=r
         )
@@ -86,14 +108,19 @@ class Numbers:
     def render(self) -> tuple[bytes, str]:
         """Everything, as it is now."""
         now = self._desk.clock.now()
-        figures = self._desk.views.figures(now)
+        figures = self._desk.views.figures()
         with self._lock:
-            self._debt.clear()
-            self._lag.clear()
-            for target in self._desk.targets:
-                debt, lag = figures.debts.get(target, (0, 0.0))
-                self._debt.labels(target).set(debt)
-                self._lag.labels(target).set(lag)
+            for gauge in (self._debt, self._lag, self._ahead, self._pace, self._forecast, self._held):
+                gauge.clear()
+            for target, each in owed(self._desk).items():
+                self._debt.labels(target).set(each.overdue)
+                self._lag.labels(target).set(each.oldest)
+                self._ahead.labels(target).set(each.ahead)
+                self._held.labels(target).set(each.held)
+                if each.seen.per_second is not None:
+                    self._pace.labels(target).set(each.seen.per_second)
+                if each.seconds is not None:
+                    self._forecast.labels(target).set(each.seconds)
             self._tickets.clear()
             for status, count in figures.open.items():
                 self._tickets.labels(status).set(count)

@@ -41,8 +41,9 @@ from muniment.service import (
 )
 from muniment.service.certifying import Opening, Where
 from muniment.service.desk import Caller, Desk
-from muniment.service.documents import preview_document, target_document, ticket_document, ticket_documents
+from muniment.service.documents import preview_document, ticket_document, ticket_documents
 from muniment.service.filing import Ask
+from muniment.service.owing import target_documents
 from muniment.service.pursuing import pursue
 from muniment.service.reviews import Wanted as Reviews
 from muniment.service.sealing import seal
@@ -246,7 +247,7 @@ class LocalBackend:
 
     def targets(self) -> list[Document]:
         """See `Backend`."""
-        return [target_document(target) for _, target in sorted(self._desk.targets.items())]
+        return target_documents(self._desk, self._who)
 
     def holdings(self, target: str) -> list[Document]:
         """See `Backend`."""

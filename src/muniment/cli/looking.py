@@ -204,6 +204,25 @@ def targets(context: typer.Context) -> None:
             ("target", "environment", "privilege", "risk", "description"), cells, empty="No targets."
         ),
     )
+    session.note(*(words for target in found for words in _owed(target)))
+
+
+def _owed(target: dict[str, Any]) -> list[str]:
+    """Sentences on a target that does not answer, or where access is overdue."""
+    state, debt, said = target["state"], target["debt"], []
+    if state["reach"] == "held":
+        why = f": {state['why']}" if state["why"] else ""
+        said.append(
+            f"{target['id']} has not answered since {state['since']}{why}. It is tried again at {state['again_at']}."
+        )
+    if debt and (debt["overdue"] or debt["ends_within_hour"]):
+        seconds = debt["worked_off_in_seconds"]
+        done = "nobody can say when that is done" if seconds is None else f"done in about {seconds} s"
+        said.append(
+            f"{target['id']}: access of {debt['overdue']} tickets is over and not seen gone, {done}; that of"
+            f" {debt['ends_within_hour']} ends within an hour."
+        )
+    return said
 
 
 @command(app, "holdings", section="Look", example="muniment holdings bastion --as human:ops@example.com")

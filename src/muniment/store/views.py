@@ -82,9 +82,6 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers for whoever watches."""
 
-    debts: dict[
-        str, tuple[int, float]
-    ]  # target: tickets whose access is over and not seen gone; seconds of the oldest
     open: dict[Status, int]  # tickets by status, those that have not ended
     oldest_pending: datetime | None
     findings: int
@@ -218,11 +215,25 @@ class SqlViews:
         with writing(self._engine) as connection:
             connection.execute(delete(t.credential).where(t.credential.c.until <= wire(now)))
 
-    def figures(self, now: datetime) -> Figures:
+    def due_between(self, after: datetime, until: datetime) -> dict[str, int]:
+        """By target, how many grants end in that time."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(_ENDING, {"after": wire(after), "until": wire(until)})
+            return {target: int(count) for target, count in rows}
+
+    def debts(self, now: datetime) -> dict[str, tuple[int, float]]:
+        """By target, how many tickets' access is over and not seen gone, and for how many seconds the oldest."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(_DEBTS, {"now": wire(now)}).all()
+        return {
+            target: (count, max(0.0, (now - parse_instant(first)).total_seconds()))
+            for target, count, first in rows
+        }
+
+    def figures(self) -> Figures:
         """What is open, overdue and to be looked at."""
         c = t.ticket.c
         with reading(self._engine) as connection:
-            debts = connection.execute(_DEBTS, {"now": wire(now)}).all()
             statuses = connection.execute(
                 select(c.status, func.count())
                 .where(c.status.in_(sorted(set(STATUSES) - ENDS)))
@@ -238,10 +249,6 @@ class SqlViews:
                 select(func.count()).where(t.drift.c.status.in_(("open", "explained")))
             ).scalar_one()
         return Figures(
-            debts={
-                target: (count, max(0.0, (now - parse_instant(first)).total_seconds()))
-                for target, count, first in debts
-            },
             open=dict.fromkeys(sorted(set(STATUSES) - ENDS), 0) | dict(statuses),
             oldest_pending=parse_instant(decode_state(blob(oldest)).filed_at) if oldest is not None else None,
             findings=int(findings) + int(drift),
@@ -426,6 +433,15 @@ _TAKING = ("expire", "revoke")
 _DEBTS = (
     select(t.ticket.c.target, func.count(), func.min(t.ticket.c.due_at))
     .where(t.ticket.c.due_at <= bindparam("now"), t.ticket.c.action.in_(_TAKING))
+    .group_by(t.ticket.c.target)
+)
+_ENDING = (
+    select(t.ticket.c.target, func.count())
+    .where(
+        t.ticket.c.due_at > bindparam("after"),
+        t.ticket.c.due_at <= bindparam("until"),
+        t.ticket.c.action == "expire",
+    )
     .group_by(t.ticket.c.target)
 )
 _NOT_BEGUN = (

@@ -14,6 +14,7 @@ from muniment.core.visibility import SEES_ALL
 from muniment.service import looking
 from muniment.service.documents import Document, ticket_documents
 from muniment.service.drift import Wanted as Narrowed
+from muniment.service.owing import owed
 from muniment.store.views import PAGE, Filter
 from muniment.web.narrowing import Field, Narrowing, kept, narrowed, one_of
 from muniment.web.pages import show
@@ -166,7 +167,8 @@ def take_findings(call: Call) -> Plain:
 @routes.get("/targets", answer="text/html", browser=True)
 def show_targets(call: Call) -> Plain:
     """List the systems on which privileges exist."""
-    return show(call, "targets.html", targets=[target for _, target in sorted(call.desk.targets.items())])
+    targets = [target for _, target in sorted(call.desk.targets.items())]
+    return show(call, "targets.html", targets=targets, owed=owed(call.desk))
 
 
 @routes.get("/targets/{target}", answer="text/html", browser=True)
