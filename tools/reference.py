@@ -418,7 +418,7 @@ _SECTIONS: tuple[tuple[str, type, _Words], ...] = (
     ("[[signals.streams]]", StreamSettings, {
         "name": "How far it is, is kept under it.",
         "audience": "As tokens name the receiver.",
-        "client": "The identity whose token fetches them, at `/ssf/poll/NAME`.",
+        "client": "The identity whose stream it is: its token fetches, at `/ssf/poll/NAME`, or has it pushed to an endpoint.",
         "push": "Or the URL that they are pushed to.",
         "push_token": "Reference to the bearer token for it.",
         "subjects": "How people are named: by what follows `human:`, as `email`, `iss_sub` or `opaque`.",

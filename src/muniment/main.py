@@ -303,7 +303,8 @@ def open_transmitting(config: Config, desk: Desk) -> Transmitting | None:
     """Signals that go out."""
     if config.signals is None or config.signals.key is None:
         return None
-    from muniment.service.transmitting import Push, SignalStream, Transmitting
+    from muniment.service.pushing import Endpoints, Push
+    from muniment.service.transmitting import SignalStream, Transmitting
     from muniment.signals.tokens import Signer
     from muniment.store.delivering import SqlDeliveries
     from muniment.store.signal_streams import SqlSignalStreams
@@ -314,8 +315,12 @@ def open_transmitting(config: Config, desk: Desk) -> Transmitting | None:
         SignalStream(
             name=f"signals:{each.name}", issuer=config.server.public_url, audience=each.audience, signer=signer,
             push=Push(
-                http=_guarded(config, each.ca, each.allow), url=each.push, authorization=_bearer(config, each.push_token)
+                http=_guarded(config, each.ca, each.allow), url=each.push,
+                authorization=_authorization(config, each.push_token),
             ) if each.push is not None else None,
+            endpoints=Endpoints(
+                http=_guarded(config, each.ca, each.allow), plain=bool(each.allow), marker=desk.store.marker
+            ) if each.client is not None else None,
             client=each.client, subjects=each.subjects, subjects_issuer=each.issuer, targets=each.targets,
             states=states,
         )
@@ -363,6 +368,11 @@ def _secrets(config: Config, hook: WebhookSettings) -> Callable[[], tuple[str, .
 
 def _bearer(config: Config, reference: str | None) -> Callable[[], str | None]:
     return lambda: None if reference is None else config.secret(reference).strip()
+
+
+def _authorization(config: Config, reference: str | None) -> Callable[[], str | None]:
+    token = _bearer(config, reference)
+    return lambda: f"Bearer {held}" if (held := token()) else None
 
 
 def _guarded(config: Config, ca: str | None, allow: tuple[str, ...], *, largest: int | None = None) -> Http:

@@ -418,6 +418,9 @@ class StreamDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
     method: Annotated[str, Meta(max_length=80)]
     endpoint_url: Annotated[str, Meta(max_length=2000)] | None = None
+    authorization_header: (
+        Annotated[str, Meta(max_length=2000, description="Sent with each token; never shown again")] | None
+    ) = None
 
 
 class NewStream(msgspec.Struct, frozen=True, kw_only=True):

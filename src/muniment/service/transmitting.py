@@ -1,7 +1,8 @@
 """Signals that go out (SSF 1.0, CAEP 1.0): access that ended, told to whoever keeps sessions on what it was to.
 
-Whoever runs Muniment configures who may have a stream, and about which targets. A receiver that fetches manages its own
-(SSF, section 8.1): it deletes and creates it, pauses it, says which events it wants, and leaves people out.
+Whoever runs Muniment configures who may have a stream, and about which targets. A receiver manages its own (SSF,
+section 8.1): it deletes and creates it, pauses it, says which events it wants, leaves people out, and fetches it or has
+it pushed to an endpoint of its own.
 
 Each stream is a sink of the ledger's (`sending.Sink`): pushed to (RFC 8935), or fetched from and acknowledged (RFC 8936).
 A token is made from the entry whenever it is sent, and is the same each time.
@@ -12,21 +13,22 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import structlog
 from msgspec.structs import replace
 
 from muniment.core.errors import Conflict, Invalid, MunimentError, NotFound, Refused, Unavailable
 from muniment.core.events import RevocationObserved
 from muniment.core.identity import IdentityId, parse_identity
 from muniment.core.instants import parse_instant
-from muniment.outbound import Http
 from muniment.service.desk import Desk
-from muniment.service.sending import Later, Message, Never, messages
-from muniment.signals.tokens import CAEP, MEDIA_TYPE, SSF, Signer
+from muniment.service.pushing import NONCE, Endpoints, Push
+from muniment.service.sending import Message, Never, messages
+from muniment.signals.tokens import CAEP, SSF, Signer
 from muniment.store.delivering import SqlDeliveries
 from muniment.store.signal_streams import SqlSignalStreams, StreamState
 
@@ -40,26 +42,9 @@ LEFT_OUT = 1000
 #: what there is to be told of
 EVENTS = (f"{CAEP}session-revoked",)
 #: by whom access was ended, as CAEP has it
+log = structlog.get_logger("muniment.signals")
+
 _INITIATED = {"expired": "policy", "revoked": "admin", "returned": "user", "campaign": "admin"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Push:
-    """Where tokens of a stream are posted to."""
-
-    http: Http
-    url: str
-    authorization: Callable[[], str | None]  # resolved anew for each
-
-    def post(self, token: str) -> None:
-        """Raises `Later` or `Never`."""
-        held = self.authorization()
-        headers = {"Authorization": f"Bearer {held}"} if held else {}
-        answer = self.http.post(self.url, token.encode(), content_type=MEDIA_TYPE, headers=headers)
-        if answer.status == 400:  # RFC 8935: this token is not taken, and never will be
-            raise Never(f"the receiver refuses the token: {answer.body[:200].decode(errors='replace')!r}")
-        if not 200 <= answer.status < 300:
-            raise Later(f"the receiver answered {answer.status}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +55,29 @@ class SignalStream:
     issuer: str  # ours, as tokens name us
     audience: str
     signer: Signer
-    push: Push | None
-    client: IdentityId | None  # who fetches
+    push: Push | None  # as configured
+    client: IdentityId | None  # whose it is, else
     subjects: str  # how people are named
     subjects_issuer: str | None = None
     targets: tuple[str, ...] = ()
     states: SqlSignalStreams | None = None  # what its receiver made of it; None: nothing can be
+    endpoints: Endpoints | None = None  # what the receiver may have it pushed to; None: nothing
     verifications: deque[str] = field(
         default_factory=lambda: deque(maxlen=WAITING)
-    )  # states, to be fetched here
+    )  # states, to be fetched here, or pushed from here
+    _verifying: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def pushed(self) -> bool:
-        """See `sending.Sink`."""
-        return self.push is not None
+        """See `sending.Sink`. What is paused waits."""
+        state = self.state
+        return state.status == "enabled" and self.towards(state) is not None
+
+    def towards(self, state: StreamState) -> Push | None:
+        """Where it is pushed to; None: it is fetched."""
+        if state.endpoint is not None and self.endpoints is not None:
+            return self.endpoints.opened(self.stream_id, state.endpoint)
+        return self.push
 
     @property
     def stream_id(self) -> str:
@@ -109,8 +103,24 @@ class SignalStream:
     def send(self, message: Message, now: datetime) -> None:
         """See `sending.Sink`."""
         del now
-        if self.push is not None:
-            self.push.post(self.token(message)[1])
+        push = self.towards(self.state)
+        if push is not None:
+            push.post(self.token(message)[1])
+
+    def push_verifications(self, now: datetime) -> None:
+        """Send those that wait, one thread at a time; one that does not arrive is lost, as SSF allows."""
+        while self.verifications and self._verifying.acquire(blocking=False):
+            try:
+                push = self.towards(self.state) if self.pushed else None
+                if push is None:
+                    return
+                push.post(self.verification(self.verifications.popleft() or None, now)[1])
+            except IndexError:  # the stream was dropped meanwhile
+                return
+            except MunimentError as error:
+                log.warning("a verification did not arrive", stream=self.stream_id, error=error.message)
+            finally:
+                self._verifying.release()
 
     def token(self, message: Message) -> tuple[str, str]:
         """Its jti, and the token."""
@@ -202,8 +212,11 @@ class Transmitting:
             "stream_id": stream.stream_id, "iss": stream.issuer, "aud": stream.audience,
             "events_supported": list(EVENTS), "events_requested": requested,
             "events_delivered": [each for each in EVENTS if each in requested],
-            "delivery": {"method": POLL, "endpoint_url": f"{self.url}/ssf/poll/{stream.stream_id}"},
+            "delivery": {"method": PUSH, "endpoint_url": state.endpoint.url} if state.endpoint else self._fetched(stream),
         } | said  # fmt: skip
+
+    def _fetched(self, stream: SignalStream) -> dict[str, str]:
+        return {"method": POLL, "endpoint_url": f"{self.url}/ssf/poll/{stream.stream_id}"}
 
     # ── what receivers make of theirs ──
 
@@ -227,7 +240,8 @@ class Transmitting:
                 "the stream is there already", remedy="/ssf/streams shows it.", code="conflict.stream-exists"
             )
         self._require_same(stream, wish)
-        self._states(stream).change(stream.stream_id, lambda _: _wished(StreamState(), wish))
+        made = self._wished(stream, StreamState(), wish)
+        self._states(stream).change(stream.stream_id, lambda _: made)
         return self.configuration(stream)
 
     def update(self, stream: SignalStream, wish: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
@@ -236,7 +250,8 @@ class Transmitting:
 
         def make(state: StreamState) -> StreamState:
             _require_there(state)
-            return _wished(replace(state, requested=None, description=None) if whole else state, wish)
+            before = replace(state, requested=None, description=None, endpoint=None) if whole else state
+            return self._wished(stream, before, wish)
 
         self._states(stream).change(stream.stream_id, make)
         return self.configuration(stream)
@@ -256,6 +271,7 @@ class Transmitting:
         self._states(stream).change(stream.stream_id, make)
         if status == "disabled":
             self._drop(stream)
+        self._push_verifications(stream)
         return self.status(stream)
 
     def set_subject(self, stream: SignalStream, subject: Mapping[str, Any], *, told: bool) -> None:
@@ -300,20 +316,38 @@ class Transmitting:
     def _require_same(self, stream: SignalStream, wish: Mapping[str, Any]) -> None:
         """What only we say may be repeated, and not be changed."""
         known = self.configuration(stream)
-        delivery = wish.get("delivery")
         ours = ("stream_id", "iss", "aud", "events_supported", "events_delivered")
         wrong = [name for name in ours if wish.get(name) is not None and wish[name] != known[name]]
-        if delivery is not None and (
-            delivery.get("method") != POLL
-            or delivery.get("endpoint_url") not in {None, known["delivery"]["endpoint_url"]}
-        ):
-            wrong.append("delivery")
         if wrong:
             raise Invalid(
-                f"only Muniment says {', '.join(wrong)}",
-                remedy="Leave it out. Streams are fetched; whoever runs Muniment configures one that is pushed.",
-                code="invalid.stream",
+                f"only Muniment says {', '.join(wrong)}", remedy="Leave it out.", code="invalid.stream"
             )
+
+    def _wished(self, stream: SignalStream, state: StreamState, wish: Mapping[str, Any]) -> StreamState:
+        """A delivery is said whole: whoever changes it says its header again."""
+        if wish.get("events_requested") is not None:
+            state = replace(state, requested=tuple(wish["events_requested"]))
+        if wish.get("description") is not None:
+            state = replace(state, description=wish["description"])
+        delivery = wish.get("delivery")
+        if delivery is None:
+            return state
+        match delivery.get("method"):
+            case "urn:ietf:rfc:8936" if delivery.get("endpoint_url") in {
+                None,
+                self._fetched(stream)["endpoint_url"],
+            }:
+                return replace(state, endpoint=None)
+            case "urn:ietf:rfc:8935" if stream.endpoints is not None:
+                endpoint = stream.endpoints.named(stream.stream_id, delivery, self.desk.random.bytes(NONCE))
+                log.info("a stream is pushed to where its receiver says", stream=stream.stream_id)
+                return replace(state, endpoint=endpoint)
+            case _:
+                raise Invalid(
+                    "a stream is delivered in no such way",
+                    remedy=f"Fetch it ({POLL}, without an endpoint_url), or have it pushed ({PUSH}).",
+                    code="invalid.stream",
+                )
 
     def _states(self, stream: SignalStream) -> SqlSignalStreams:
         if stream.states is None:
@@ -333,15 +367,30 @@ class Transmitting:
         return {"stream_id": stream.stream_id, "status": status} | ({"reason": reason} if reason else {})
 
     def verify(self, stream: SignalStream, state: str | None) -> None:
-        """Have a verification sent: with what is fetched next, from the node that was asked."""
+        """Have a verification sent from the node that was asked: with what is fetched next, or pushed soon."""
         if state is not None and (not state.isprintable() or len(state) > 255):
             raise Invalid("state is not a short text", remedy="Send up to 255 printable characters.")
         stream.verifications.append(state or "")
+        self._push_verifications(stream)
+
+    def _push_verifications(self, stream: SignalStream) -> None:
+        """In the background: a receiver may take its time, or ask from the thread that is to answer."""
+        if stream.verifications and stream.pushed:
+            now = self.desk.clock.now()
+            threading.Thread(
+                target=stream.push_verifications, args=(now,), name="muniment-verify", daemon=True
+            ).start()
 
     def poll(
         self, stream: SignalStream, *, most: int, done: Sequence[str], refused: Mapping[str, str]
     ) -> dict[str, Any]:
         """Take note of what became of the last ones, and hand out more. What is not acknowledged comes again."""
+        if stream.state.endpoint is not None:
+            raise Invalid(
+                "the stream is pushed, and not fetched",
+                remedy=f"Set its delivery to {POLL} first.",
+                code="invalid.stream",
+            )
         now = self.desk.clock.now()
         sets: dict[str, str] = {}
         if self.deliveries.progress(stream.name) is None:
@@ -372,12 +421,6 @@ class Transmitting:
 def _is_told(state: StreamState, who: IdentityId) -> bool:
     wanted = state.requested is None or EVENTS[0] in state.requested
     return state.there and state.status != "disabled" and wanted and who not in state.without
-
-
-def _wished(state: StreamState, wish: Mapping[str, Any]) -> StreamState:
-    if wish.get("events_requested") is not None:
-        state = replace(state, requested=tuple(wish["events_requested"]))
-    return replace(state, description=wish["description"]) if wish.get("description") is not None else state
 
 
 def _require_there(state: StreamState) -> None:

@@ -21,6 +21,13 @@ from muniment.store.marking import Marker
 log = structlog.get_logger("muniment.store")
 
 
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where its receiver has it pushed to."""
+
+    url: str
+    authorization: bytes | None = None  # sealed: see `service.pushing`
+
+
 class StreamState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """As a stream stands. A new one is as SSF has it: enabled, with everybody and every event."""
 
@@ -30,6 +37,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     requested: tuple[str, ...] | None = None  # types of events; None: all
     description: str | None = None
     without: tuple[IdentityId, ...] = ()  # people whom it is not about, sorted
+    endpoint: Endpoint | None = None  # None: as configured
 
 
 class SqlSignalStreams:
