@@ -12,7 +12,7 @@ import msgspec
 
 from muniment.core.errors import NotFound
 from muniment.core.events import IdentityDeactivated, IdentityRecorded
-from muniment.core.identity import KINDS, Identity, parse_identity
+from muniment.core.identity import Identity, parse_identity
 from muniment.core.ticket import Recorded, Ticket
 from muniment.core.visibility import SEES_ALL
 from muniment.service import looking
@@ -182,8 +182,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "nothing" if value in {None, "", msgspec.UNSET} else str(value)
-
-
-def kinds() -> tuple[str, ...]:
-    """Of whoever there may be."""
-    return KINDS
