@@ -114,7 +114,7 @@ class SqlViews:
     def filed_between(
         self, first: str, last: str | None, *, target: str | None, kind: str | None, status: Status | None
     ) -> list[str]:
-        """Ids from ``first`` on and before ``last``: they sort by the time of filing."""
+        """Ids from ``first`` on and before ``last``, which sort by the time of filing. As one text: rows cost far more."""
         c = t.ticket.c
         query = select(c.id).where(c.id >= first).order_by(c.id)
         if last is not None:
@@ -122,8 +122,9 @@ class SqlViews:
         for column, value in ((c.target, target), (c.kind, kind), (c.status, status)):
             if value is not None:
                 query = query.where(column == value)
+        whole = select(func.aggregate_strings(query.subquery().c.id, " "))
         with reading(self._engine) as connection:
-            return list(connection.execute(query).scalars())
+            return sorted((connection.execute(whole).scalar() or "").split())
 
     def times(self, first: str, last: str | None) -> Sequence[tuple[str, int | None, int | None]]:
         """Kind, and seconds until decided and until gone, of tickets from ``first`` on and before ``last``."""
@@ -345,7 +346,9 @@ def _narrowed(connection: Connection, query: Select[Any], wanted: Filter) -> Sel
         if value is not None:
             query = query.where(column == value)
     if wanted.statuses:
-        query = query.where(c.status.in_(wanted.statuses))
+        some = c.status.in_(wanted.statuses)
+        open_ = ENDS.isdisjoint(wanted.statuses)
+        query = query.where(c.id.in_(select(c.id).where(some)) if open_ else some)
     if wanted.involving is not None:
         query = query.where(or_(c.requester == wanted.involving, c.beneficiary == wanted.involving))
     if wanted.seen_by is not None:
