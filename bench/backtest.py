@@ -169,7 +169,7 @@ def fill(url: str, count: int, *, distinct: bool) -> int:
         tickets.append(
             {
                 "id": ticket, "version": 2, "status": "closed", "requester": "", "beneficiary": "", "target": "", "account": "",
-                "action": None, "due_at": None, "open_findings": 0, "state": b"{}",
+                "action": None, "due_at": None, "open_findings": 0, "kind": "standard", "state": b"{}",
             }
         )  # fmt: skip
         if len(rows) == 5000 or at + 1 == count:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -199,3 +202,16 @@ def test_a_decision_that_was_changed_does_not(forge):
     assert not replay(forged, rules.files()).same
     assert decided_again(forged, rules.files()) != forged
     assert CedarPolicy(rules.files()).digest == forged.policies
+
+
+def test_the_measurement_runs():
+    """`bench/backtest.py` writes rows of the store by itself, and must follow its schema."""
+    root = Path(__file__).parents[2]
+    words = ("--tickets", "50", "--decisions", "5", "--processes", "1")
+    answer = subprocess.run(
+        [sys.executable, root / "bench" / "backtest.py", *words], capture_output=True, text=True, check=False, timeout=120
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    replayed, asked = map(json.loads, answer.stdout.splitlines())
+    assert replayed["replay"]["same_bytes"] == 5
+    assert asked["backtest"]["tickets"] == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ def test_an_example_can_be_adopted_as_it_is(folder):
 def test_every_row_answers_as_wanted(folder):
     wrong = [(c["name"], c["wanted"], c["got"]) for c in ask_tables(folder)["cases"] if not c["ok"]]
     assert wrong == []
-    answer = run_here("policy", "test", "--dir", folder)
-    assert answer.status == 0, answer.out
+    for verb in ("test", "check"):  # neither needs a configuration
+        answer = run_here("policy", verb, "--dir", folder)
+        assert answer.status == 0, answer.out
 
 
 def test_the_company_is_read_in_ten_minutes():
@@ -39,3 +41,15 @@ def test_the_company_is_read_in_ten_minutes():
 
 def test_there_is_an_example():
     assert FOLDERS
+
+
+def test_another_folder_is_checked_as_it_would_be_adopted(tmp_path):
+    """What a trial of one's own would let pass is an error there."""
+    (tmp_path / "wide.cedar").write_text(
+        '@id("wide") permit (principal, action == Action::"request", resource);'
+    )
+    answer = run_here("policy", "check", "--dir", tmp_path, "--json")
+    assert answer.status == 1
+    (light,) = [f for f in json.loads(answer.out)["findings"] if f["rule"] == "light-path"]
+    assert (light["level"], light["policy"]) == ("error", "wide")
+    assert run_here("policy", "check", "--dir", tmp_path / "none").status == 2

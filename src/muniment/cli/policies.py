@@ -21,30 +21,32 @@ app = group("policy", section="Govern", summary="What may be asked for, and who 
 groups = [app]
 
 
-@command(app, "check", example="muniment policy check")
-def check(context: typer.Context) -> None:
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="Another folder than that of the configuration."),
+]
+
+
+@command(app, "check", example="muniment policy check --dir proposed")
+def check(context: typer.Context, folder: FolderOption = None) -> None:
     """Say what is wrong with the policies in the folder, without using them.
 
     Exit status 2 if they cannot be used at all, 1 if something must be mended before they can be adopted.
     """
     from muniment.policy.checking import examine
 
-    session = of(context)
-    config = session.config()
-    document = examine(config.path(config.policy.dir), trial=config.policy.single_person_trial)
+    session, trial = of(context), False  # of another folder, what keeps it from being adopted
+    if folder is None:
+        config = session.config()
+        folder, trial = config.path(config.policy.dir), config.policy.single_person_trial
+    document = examine(folder, trial=trial)
     session.emit(document, lambda: _checked(document))
     if not document["ok"]:
         raise typer.Exit(1)
 
 
 @command(app, "test", example="muniment policy test --dir proposed")
-def ask(
-    context: typer.Context,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", metavar="DIR", help="Another folder than that of the configuration."),
-    ] = None,
-) -> None:
+def ask(context: typer.Context, folder: FolderOption = None) -> None:
     """Ask the rows of the *.test.toml files beside the policies, and compare the answers.
 
     Exit status 1 if an answer is not the one that a row wants, or if there is no row.
