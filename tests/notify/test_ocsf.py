@@ -118,5 +118,5 @@ def test_kinds_that_are_not_told_are_those_without_news() -> None:
     untold = {name.partition("/")[0] for name in VALUES} - KINDS
     assert untold == {
         "account-read", "approvers-missing", "approvers-reminded", "campaign-reminded", "key-announced", "key-retired", "policy-text-recorded",
-        "text-erased", "use-observed", "inventory-taken", "reconciliation-made",
+        "text-erased", "use-observed", "late-use-observed", "usage-ingested", "inventory-taken", "reconciliation-made",
     }  # fmt: skip
