@@ -17,7 +17,7 @@ from muniment.core.errors import Misconfigured, RolledBack
 from muniment.core.scope import Privilege
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
     from typing import Any
 
@@ -62,10 +62,13 @@ class SystemRandom:
         return secrets.token_bytes(count)
 
 
-def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = True) -> Desk:
+def open_desk(
+    config: Config, *, clock: Clock | None = None, signing: bool = True, only: Collection[str] = ()
+) -> Desk:
     """Build every adapter a process needs. ``clock`` replaces the store's own in tests.
 
-    Without ``signing`` the process has no key of the ledger, and cannot seal (I32).
+    Without ``signing`` the process has no key of the ledger, and cannot seal; with ``only``, it resolves the secrets of
+    these targets and of no others (I32).
 
     Raises:
         Misconfigured: a setting, key, policy or identity cannot be used; the message says which.
@@ -82,6 +85,11 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
     from muniment.store.tile_directory import TileDirectory
     from muniment.store.views import SqlViews
 
+    if unknown := set(only) - {target.id for target in config.targets}:
+        raise Misconfigured(
+            f"there is no target {min(unknown):.80}",
+            remedy="Name targets as the configuration does: [targets.NAME].",
+        )
     signers = _signers(config) if signing else ()
     store = open_store(config.store_url, config.ledger.origin, mark_key(_mark_secret(config)), clock)
     if not store.marked_by_us():
@@ -93,7 +101,7 @@ def open_desk(config: Config, *, clock: Clock | None = None, signing: bool = Tru
             code="config.mark-key",
         )
     views = SqlViews(store.engine)
-    policy, directory, targets, governed = _in_force(config, store, views)
+    policy, directory, targets, governed = _in_force(config, store, views, only)
     desk = Desk(
         store=store,
         views=views,
@@ -397,7 +405,7 @@ def _provided(config: Config, store: SqlStore) -> ProvisionedDirectory | None:
 
 
 def _in_force(
-    config: Config, store: SqlStore, views: SqlViews
+    config: Config, store: SqlStore, views: SqlViews, only: Collection[str] = ()
 ) -> tuple[Policy, Directory, Mapping[str, Target], Governed | None]:
     """Policies, people and targets: as they lie on disk in a single-person trial, else as two people adopted them."""
     from muniment.directory.file import FileDirectory, Unreadable
@@ -417,7 +425,10 @@ def _in_force(
             raise
         file = FileDirectory.as_recorded(people, identities, trouble, elsewhere)
     directory: Directory = JoinedDirectory(file, provided) if provided else file
-    targets = {settings.id: build_target(config, settings) for settings in config.targets}
+    targets = {
+        settings.id: build_target(config, settings, ours=not only or settings.id in only)
+        for settings in config.targets
+    }
     folder = config.path(config.policy.dir)
     if config.policy.single_person_trial:
         return CedarPolicy.load(folder), directory, targets, None
@@ -466,8 +477,8 @@ def _notifiers(config: Config) -> tuple[Notifier, ...]:
     return (LogNotifier(), *files)
 
 
-def build_target(config: Config, settings: TargetSettings) -> Target:
-    """One target with its connector. Reaches nothing yet."""
+def build_target(config: Config, settings: TargetSettings, *, ours: bool = True) -> Target:
+    """One target with its connector; not ``ours``: without its secrets. Reaches nothing yet."""
     from muniment.limits import Gate
     from muniment.ports import CatalogueEntry, Target
 
@@ -493,17 +504,23 @@ def build_target(config: Config, settings: TargetSettings) -> Target:
         id=settings.id, kind=settings.connector, environment=settings.environment, owners=settings.owners,
         catalogue=catalogue, connector=None, accounts=settings.accounts,
         account_template=templates.pop() if templates else "{local_part}", longest=settings.longest,
-        settings=settings.settings, usage=settings.usage, gate=Gate(settings.limits),
+        settings=settings.settings, usage=settings.usage, gate=Gate(settings.limits), ours=ours,
     )  # fmt: skip
     return replace(target, connector=_connector(config, target, settings.settings))
 
 
 def _connector(config: Config, target: Target, settings: Mapping[str, Any]) -> Connector:
     """A target's connector with these settings, behind the target's gate."""
-    from muniment.connectors.kinds import build_connector
+    from muniment.connectors.kinds import build_connector, load
     from muniment.limits import gated
+    from muniment.service.in_force import Unusable
     from muniment.tracing import TracedConnector
 
+    if not target.ours:
+        return Unusable(
+            load(target.kind).capabilities,
+            "this process has no credentials there: `serve` was told its --target.",
+        )
     made: Any = build_connector(
         target.kind,
         name=target.id,

@@ -220,6 +220,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     account_template: str = "{local_part}"
     longest: timedelta | None = None  # the catalogue's own limit on any grant here (I12)
     settings: Mapping[str, Any] = {}  # the connector's own, as they were written; secrets are references
+    ours: bool = True  # False: this process has no credentials there, and leaves its tickets to others (I32)
     gate: Gate = msgspec.field(default_factory=Gate)  # that every call of the connector goes through
     usage: Mapping[str, Any] = {}  # which logs tell of its use (`settings.usage`), as it was written
 

@@ -8,13 +8,20 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from acceptance.conftest import ANN, OPS, Muniment, environment, run
+from muniment.config import load
+from muniment.controllers.reconcile import Reconciling
+from muniment.controllers.runtime import Controllers
+from muniment.core.errors import Misconfigured, TargetUnavailable
 from muniment.demo.postgres import TemporaryPostgres
+from muniment.main import open_desk
+from muniment.ports import Due
 
 
 def test_what_init_makes_is_what_check_accepts(shared: Muniment) -> None:
@@ -229,3 +236,44 @@ def test_a_target_that_does_not_answer(muniment: Muniment) -> None:
     answer = muniment.json("check")
     assert (answer.status, answer.error["code"]) == (3, "target.unavailable")
     assert answer.document["targets"][0]["reachable"] is False
+
+
+TWO = """
+[targets.other]
+connector = "postgresql"
+environment = "prod"
+owners = ["group:platform"]
+dsn = "env:OTHER_DSN"
+"""
+
+
+def test_a_process_resolves_the_secrets_of_its_own_targets_alone(fresh: Path) -> None:
+    """``serve --target``: a secret that is not there stops whoever needs it, and nobody else (I32)."""
+    file = fresh / "muniment.toml"
+    file.write_text(file.read_text() + TWO)
+    config = load(file)
+    with pytest.raises(Misconfigured, match="OTHER_DSN"):
+        open_desk(config)
+    desk = open_desk(config, only=("bastion",))
+    try:
+        bastion, other = desk.targets["bastion"], desk.targets["other"]
+        assert (bastion.ours, other.ours) == (True, False)
+        assert bastion.connector.check().reachable
+        with pytest.raises(TargetUnavailable, match="no credentials"):
+            other.connector.observe(None)
+        controllers = Controllers(desk, node="here")
+        for name in ("other", "bastion"):
+            controllers._enqueue(
+                Due(ticket=name, target=name, account="a", action="revoke", at=desk.clock.now())
+            )
+        assert [item.ticket for _, _, item, _ in controllers._heap] == ["bastion"]
+        assert "other" not in Reconciling(desk, timedelta(hours=1), "here").due()
+    finally:
+        desk.store.engine.dispose()
+    with pytest.raises(Misconfigured, match="nowhere"):
+        open_desk(config, only=("nowhere",))
+
+
+def test_serve_says_what_its_target_goes_with(shared: Muniment) -> None:
+    answer = shared.json("serve", "--target", "bastion")
+    assert (answer.status, answer.error["code"]) == (2, "usage.serve")

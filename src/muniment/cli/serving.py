@@ -16,7 +16,7 @@ import typer
 
 from muniment.cli.commands import command, group
 from muniment.cli.session import of, record
-from muniment.core.errors import RolledBack, Unavailable
+from muniment.core.errors import Invalid, RolledBack, Unavailable
 from muniment.tracing import switch_off, switch_on
 
 if TYPE_CHECKING:
@@ -47,12 +47,26 @@ def serve(
         Literal["controllers", "api"] | None,
         typer.Option("--only", help="Which part, where nodes are split; else both in one process."),
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="TARGET",
+            help="With --only controllers: have the credentials of this target and of no other. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the API; give, take back and seal on time. Until SIGTERM or Ctrl-C."""
     session = of(context)
     config = session.config()
+    if target and only != "controllers":
+        raise Invalid(
+            "--target goes with --only controllers",
+            remedy="Whoever asks the API may ask it about any target.",
+            code="usage.serve",
+        )
     # without controllers there is nothing to sign, and so no key to lose (I32)
-    desk = session.open_desk(config, signing=only != "api")
+    desk = session.open_desk(config, signing=only != "api", only=tuple(target or ()))
     log_to_stderr()
     _trace(config)
     with suppress(
@@ -120,7 +134,8 @@ def _parts(session: Session, config: Config, desk: Desk, only: str | None) -> tu
 
             parts.append(Using(desk))
         parts += _outward(session, config, desk)
-        said.append(f"The controllers run, for {len(desk.targets)} targets.")
+        ours = sum(each.ours for each in desk.targets.values())
+        said.append(f"The controllers run, for {ours} targets.")
     return parts, said
 
 

@@ -58,6 +58,7 @@ class Reconciling:
             target
             for target in sorted(self._desk.targets)
             if self._not_before.get(target, now) <= now
+            and self._desk.targets[target].ours
             and not self._desk.targets[target].gate.refuses
             and (target not in known or self._is_old(target, parse_instant(known[target].began_at), now))
         ]

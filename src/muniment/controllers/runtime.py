@@ -131,6 +131,9 @@ class Controllers:
     # ── the heap ──
 
     def _enqueue(self, item: Due, *, retry: bool = False) -> None:
+        known = self._desk.targets.get(item.target)
+        if known is not None and not known.ours and _family(item.action) != "attend":
+            return  # a process that has its credentials takes it up
         with self._wake:
             queued = self._queued.get(item.ticket)
             if not retry and queued and _family(queued[0]) == _family(item.action) and queued[1] <= item.at:
