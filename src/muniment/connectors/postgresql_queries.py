@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from psycopg import sql
 
 from muniment.connectors.postgresql_changes import ADMIN_OPTION, ATTRIBUTES, ROLE_ATTRIBUTE, possible
-from muniment.connectors.postgresql_session import Query
+from muniment.connectors.postgresql_session import Kept, Query
 from muniment.ports import Order
 
 FIRST_WITH_OPTIONS = 16  # of GRANT: SET, INHERIT; and one membership for each grantor
@@ -94,18 +94,15 @@ def facts(orders: Sequence[Order]) -> tuple[Query, Query]:
     """For `postgresql_changes.facts`. By index, without joins: planning and hashing every role took five times as long."""
     accounts = sorted(filter(possible, {o.account for o in orders}))
     privileges = sorted(filter(possible, {item.privilege for o in orders for item in o.scope}))
-    roles = f"SELECT rolname, {_COLUMNS} FROM pg_catalog.pg_roles WHERE rolname = ANY (%(names)s::name[])"
+    roles = f"SELECT rolname, {_COLUMNS} FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::name[])"
     memberships = """
         SELECT pg_get_userbyid(a.member), pg_get_userbyid(a.roleid),
                (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = a.grantor),
                a.grantor = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user), a.admin_option
         FROM pg_catalog.pg_auth_members a
-        WHERE a.member = ANY (ARRAY(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY (%(accounts)s::name[])))
-        AND a.roleid = ANY (ARRAY(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY (%(privileges)s::name[])))"""
-    return (
-        _of(roles, names=[*accounts, *privileges]),
-        _of(memberships, accounts=accounts, privileges=privileges),
-    )
+        WHERE a.member = ANY (ARRAY(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::name[])))
+        AND a.roleid = ANY (ARRAY(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY ($2::name[])))"""
+    return Kept(roles, ([*accounts, *privileges],)), Kept(memberships, (accounts, privileges))
 
 
 def limits(pause: timedelta, patience: timedelta) -> Query:
@@ -144,9 +141,9 @@ def end_sessions(version: int, accounts: Sequence[str], since: datetime, pids: S
     """
     # not by way of the view pg_stat_activity, whose joins take as long to plan as all the rest
     may_set = "AND a.set_option" if version >= FIRST_WITH_OPTIONS else ""
-    return _of(f"""
+    text = f"""
         WITH RECURSIVE holder (account, oid) AS (
-            SELECT rolname, oid FROM pg_catalog.pg_roles WHERE rolname = ANY (%(accounts)s::name[])
+            SELECT rolname, oid FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::name[])
             UNION
             SELECT h.account, a.member FROM holder h JOIN pg_catalog.pg_auth_members a ON a.roleid = h.oid {may_set}
             JOIN pg_catalog.pg_roles m ON m.oid = a.member AND NOT m.rolsuper)
@@ -155,10 +152,10 @@ def end_sessions(version: int, accounts: Sequence[str], since: datetime, pids: S
             SELECT DISTINCT h.account, s.pid, {_MAY_END} AS may
             FROM holder h JOIN pg_catalog.pg_stat_get_activity(NULL) s ON s.usesysid = h.oid
             WHERE s.usesysid <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
-                AND (s.backend_start <= %(since)s OR s.backend_start IS NULL
-                    AND (%(pids)s::int[] IS NULL OR s.pid = ANY (%(pids)s::int[])))
-        ) found""",
-        accounts=list(accounts), since=since, pids=None if pids is None else list(pids))  # fmt: skip
+                AND (s.backend_start <= $2::timestamptz OR s.backend_start IS NULL
+                    AND ($3::int[] IS NULL OR s.pid = ANY ($3::int[])))
+        ) found"""
+    return Kept(text, (list(accounts), since, None if pids is None else list(pids)))
 
 
 WHO: Query = (

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 import psycopg
 from psycopg import errors, sql
 from psycopg.abc import PQGen
@@ -26,7 +28,6 @@ from muniment.core.text import visible
 RV = TypeVar("RV")
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
-Query: TypeAlias = tuple[sql.SQL, Sequence[object] | Mapping[str, object]]
 
 _KEPT = 6  # idle connections; more are made when more threads work, and not kept
 _KEPT_SECONDS = 60.0  # an idle connection older than this may have been forgotten by a firewall
@@ -54,6 +55,21 @@ _REASONS = {
     "certificate": "TLS failed",
     "SSL": "TLS failed",
 }
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A query that a connection asks again and again: the server plans it once, for any values (`PREPARE`)."""
+
+    text: str  # with $1 and so on, each with its type
+    given: tuple[object, ...]
+
+    @property
+    def name(self) -> str:
+        """The same for the same text, whatever is asked for."""
+        return f"muniment_{zlib.crc32(self.text.encode()):08x}"
+
+
+Query: TypeAlias = tuple[sql.SQL, Sequence[object] | Mapping[str, object]] | Kept
 
 
 class Busy(TargetUnavailable):
@@ -86,6 +102,7 @@ class Session:
         self._connection, self._name = connection, name
         self.version = connection.info.server_version // 10_000
         self.idle_since = 0.0
+        self._kept: set[str] = set()  # names of what the server has planned
 
     def limit(self, until: float) -> None:
         """Give up at this monotonic instant."""
@@ -99,13 +116,10 @@ class Session:
     def ask(self, *queries: Query) -> list[list[Row]]:
         """Send queries as one message; return the rows of each. After an error the session is of no more use.
 
-        Several go as one simple message with the values quoted by libpq, not as a pipeline: psycopg may end that
-        with a Flush after the Sync, and at a Flush PostgreSQL stops its idle-in-transaction timer, our fence (I19).
+        It is a simple message with the values quoted by libpq, not a pipeline: psycopg may end that with a Flush
+        after the Sync, and at a Flush PostgreSQL stops its idle-in-transaction timer, our fence (I19).
         """
-        with self._answering():
-            if len(queries) == 1:  # so that the server may keep its plan
-                return [self._connection.execute(*queries[0]).fetchall()]
-            return self._results("; ".join(self._quoted(queries)))
+        return self.run(then=queries)
 
     def run(self, *statements: sql.Composable, then: Sequence[Query] = ()) -> list[list[Row]]:
         """Send statements as one message, the first error ends it; return the rows of the queries at its end.
@@ -115,8 +129,11 @@ class Session:
             Busy: likewise, because of somebody's lock.
         """
         with self._answering():
-            text = sql.SQL("; ").join(statements).as_string(self._connection)
-            found = self._results("; ".join([text, *self._quoted(then)]))
+            new = {each.text: each for each in then if isinstance(each, Kept) and each.name not in self._kept}
+            plans = [f"PREPARE {each.name} AS {each.text}" for each in new.values()]
+            texts = [statement.as_string(self._connection) for statement in statements]
+            found = self._results("; ".join([*plans, *texts, *self._quoted(then)]))
+            self._kept.update(each.name for each in new.values())
             return found[len(found) - len(then) :]
 
     def verifier(self, role: str, password: str) -> str:
@@ -128,7 +145,12 @@ class Session:
 
     def _quoted(self, queries: Sequence[Query]) -> list[str]:
         cursor = psycopg.ClientCursor(self._connection)
-        return [cursor.mogrify(query, given) for query, given in queries]
+        return [
+            cursor.mogrify(f"EXECUTE {query.name} ({', '.join(['%s'] * len(query.given))})", query.given)
+            if isinstance(query, Kept)
+            else cursor.mogrify(*query)
+            for query in queries
+        ]
 
     def _results(self, text: str) -> list[list[Row]]:
         with self._connection.cursor() as cursor:
@@ -188,7 +210,8 @@ class Sessions:
             "options": f"{given.pop('options', None) or ''} -c search_path=pg_catalog,pg_temp"
             f" -c statement_timeout={milliseconds} -c client_min_messages=error"
             " -c default_transaction_read_only=off"
-            " -c jit=off",  # compiling a look at 10,000 roles takes the server 100 ms, looking takes 1 ms
+            " -c jit=off"  # compiling a look at 10,000 roles takes the server 100 ms, looking takes 1 ms
+            " -c plan_cache_mode=force_generic_plan",  # of what is `Kept`: planning takes longer than looking
             "application_name": "muniment",
             "client_encoding": "UTF8",
             "tcp_user_timeout": milliseconds,
