@@ -98,6 +98,20 @@ def test_between_two_questions_time_goes_on() -> None:
     assert clock.now() == NOW + timedelta(seconds=3)
 
 
+def test_an_answer_that_takes_long_puts_nothing_ahead_of_time() -> None:
+    """Else every grant from then on ended early, by the longest that an answer ever took."""
+    machine = Machine()
+
+    def slow() -> datetime:
+        said = machine.source()
+        machine.pass_by(0.25)
+        return said
+
+    clock = StoreClock(slow, monotonic=lambda: machine.ticks)
+    for _ in range(3):
+        assert machine.wall - timedelta(seconds=0.25) <= clock.now() <= machine.wall
+
+
 @given(
     st.lists(
         st.tuples(

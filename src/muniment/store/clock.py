@@ -49,13 +49,13 @@ class StoreClock:
     def now(self) -> datetime:
         """See `ports.Clock`."""
         with self._lock:
-            tick = self._monotonic()
-            lower = self._last + timedelta(seconds=tick - self._last_tick)
+            tick, said = self._monotonic(), None
             if tick - self._asked >= self._resync:
                 self._asked = tick
-                with suppress(
-                    MunimentError
-                ):  # the database is away: go on by the monotonic clock, nothing stops
-                    lower = max(lower, self._source())
-            self._last, self._last_tick = lower, tick
-            return lower
+                with suppress(MunimentError):  # the database is away: go on by the monotonic clock
+                    said = self._source()
+                # an answer is as old as it took to arrive: counted from before, it would be ahead of time for ever
+                tick = self._monotonic()
+            lower = self._last + timedelta(seconds=tick - self._last_tick)
+            self._last, self._last_tick = max(lower, said or lower), tick
+            return self._last
