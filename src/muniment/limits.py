@@ -214,8 +214,9 @@ class Gate:
 
 
 def gated(connector: Any, gate: Gate) -> Any:
-    """`ports.Connector` whose calls go through a gate. It is `Bringing` and `Nesting` if the connector is."""
-    extra = [part for name, part in (("brings", _Bringing), ("nested", _Nesting)) if hasattr(connector, name)]
+    """`ports.Connector` whose calls go through a gate. It can whatever else the connector can."""
+    parts = {"brings": _Bringing, "nested": _Nesting, "changes": _Watching, "warm": _Warming}
+    extra = [part for name, part in parts.items() if hasattr(connector, name)]
     return type("GatedConnector", (*extra, _Gated), {})(connector, gate)
 
 
@@ -271,3 +272,21 @@ class _Nesting:
     def nested(self) -> Any:
         with self.gate.call():
             return self._connector.nested()
+
+
+class _Watching:
+    gate: Gate
+    _connector: Any
+
+    def changes(self, since: str | None) -> Any:
+        with self.gate.call():
+            return self._connector.changes(since)
+
+
+class _Warming:
+    gate: Gate
+    _connector: Any
+
+    def warm(self, calls: int) -> None:
+        with self.gate.call(0):
+            self._connector.warm(calls)

@@ -179,6 +179,17 @@ class Nesting(Protocol):
         """
 
 
+@runtime_checkable
+class Warming(Protocol):
+    """A connector whose first calls take longer than the next, as connections are made and statements planned."""
+
+    def warm(self, calls: int) -> None:
+        """Have at hand what so many calls of `Connector.revoke` at once will use. Changes nothing.
+
+        Raises `TargetUnavailable`.
+        """
+
+
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What a target's own record of changes says."""
 

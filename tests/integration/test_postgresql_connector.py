@@ -466,6 +466,21 @@ def test_a_refusal_says_why_and_quotes_no_secret(world, changes, reason):
     assert SECRET not in f"{error.message} {error.remedy} {error!r} {connector!r} {connector.check()}"
 
 
+def test_who_is_warm_has_connections_and_plans_at_hand(world):
+    """An end is not held up by what its first call would have to make."""
+    order = world.order(world.accounts[0])
+    world.connector.provision([order], yes)
+    connected = "SELECT pid FROM pg_stat_activity WHERE usename = '" + world.connector_role + "'"
+    session = Session(world.server.dsn(order.account, "pw"))
+    for _ in range(2):
+        world.real.warm(3)
+        assert len(there := sorted(world.sql(connected))) == 3
+    assert session.alive()  # what ends sessions was planned, and ended none
+    assert world.connector.revoke([order], yes)[0].sessions_ended == 1
+    assert sorted(world.sql(connected)) == there
+    session.close()
+
+
 def test_a_restarted_server_costs_no_call(world):
     """Warm connections that the server has closed are replaced within the call."""
     world.connector.observe(None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
@@ -35,6 +35,8 @@ from muniment.core.inventory import Nested
 from muniment.core.scope import Holding, Privilege, Scope, scope
 from muniment.core.text import clean_name
 from muniment.ports import Capabilities, CheckReport, Connector, Observation, Order, Outcome
+
+NEVER = datetime.min.replace(tzinfo=UTC)  # no session began before
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -186,6 +188,14 @@ class PostgreSQL:
             failed.get(at) or self._revoked(order, left[at], ended.get(order.account, Ended()))
             for at, order in enumerate(orders)
         ]
+
+    def warm(self, calls: int) -> None:
+        """See `Warming`: connections that have planned what a call asks."""
+
+        def opening(session: Session) -> None:
+            session.ask(*q.facts(()), q.end_sessions(session.version, (), NEVER, None))
+
+        self._sessions.warm(calls, self._sessions.deadline(), opening)
 
     @contextmanager
     def _begin(self, orders: Sequence[Order]) -> Iterator[tuple[Session, c.Facts]]:

@@ -29,7 +29,7 @@ RV = TypeVar("RV")
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 
-_KEPT = 6  # idle connections; more are made when more threads work, and not kept
+_KEPT = 10  # idle connections; more are made when more threads work, and not kept
 _KEPT_SECONDS = 60.0  # an idle connection older than this may have been forgotten by a firewall
 _ENCODINGS = {"UTF8", "SQL_ASCII"}  # in which any name survives the way there and back
 
@@ -219,6 +219,7 @@ class Sessions:
         }
         self._conninfo = make_conninfo("", **(steady | given | pinned))
         self._idle: list[Session] = []
+        self._lent = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -228,7 +229,7 @@ class Sessions:
         ``opening`` must change nothing, as it may be run twice: a warm connection is proved by its use, and one
         that the server has closed meanwhile costs no call.
         """
-        session = self._warm()
+        session = self._take()
         try:
             if session is not None:
                 session.limit(until)
@@ -245,10 +246,25 @@ class Sessions:
                 result = opening(session)
             yield session, result
         except BaseException:
+            with self._lock:
+                self._lent -= 1
             if session is not None:
                 session.close()
             raise
         self._put_back(session)
+
+    def warm(self, count: int, until: float, opening: Callable[[Session], object]) -> None:
+        """Have so many connections, idle or lent, on each new one of which ``opening`` has succeeded."""
+        while self._lent + len(self._idle) < min(count, _KEPT):
+            session = self._open(until)
+            try:
+                opening(session)
+            except BaseException:
+                session.close()
+                raise
+            session.idle_since = time.monotonic()
+            with self._lock:
+                self._idle.append(session)
 
     def deadline(self) -> float:
         """The monotonic instant at which a call that begins now must have ended."""
@@ -261,12 +277,13 @@ class Sessions:
         for session in idle:
             session.close()
 
-    def _warm(self) -> Session | None:
+    def _take(self) -> Session | None:
         oldest = time.monotonic() - _KEPT_SECONDS
         with self._lock:
             stale = [s for s in self._idle if s.idle_since < oldest]
             self._idle = [s for s in self._idle if s.idle_since >= oldest]
             found = self._idle.pop() if self._idle else None
+            self._lent += 1
         for session in stale:
             session.close()
         return found
@@ -274,6 +291,7 @@ class Sessions:
     def _put_back(self, session: Session) -> None:
         session.idle_since = time.monotonic()
         with self._lock:
+            self._lent -= 1
             keep = session.reusable and len(self._idle) < _KEPT
             if keep:
                 self._idle.append(session)

@@ -3,8 +3,8 @@
 Three kinds of threads, so that nothing that can be done before or after stands in the way of what is due now:
 
 - one prepares: shortly before a grant ends, it leases the account and sees what must stay;
-- two ask the target to take away what is due, in turn: what comes due while one waits for the target goes out with
-  the other;
+- several ask the target to take away what is due; they get ready there in turn, so that what comes due while one does
+  goes out with the next;
 - one reads back and records. While there is something to take away it holds back a little, and records more at once.
 """
 
@@ -23,6 +23,7 @@ import structlog
 from muniment.controllers.worker import Worker
 from muniment.core.errors import MunimentError
 from muniment.limits import Gate
+from muniment.ports import Warming
 from muniment.service.desk import Desk
 from muniment.service.fulfilment import Progress
 from muniment.service.taking import Ended, Ready, end_access, prepare_end, record_end
@@ -31,9 +32,9 @@ from muniment.service.taking import Ended, Ready, end_access, prepare_end, recor
 PREPARE_SECONDS = 3.0
 #: how long before its end a ticket goes on its way to the target, which changes nothing before all that go together
 #: are over
-AHEAD_SECONDS = 0.008
-#: passes at once: one is on its way, others see sessions end
-PASSES = 4
+AHEAD_SECONDS = 0.004
+#: passes at once: one gets ready on the target, others wait for their ends or see sessions end
+PASSES = 8
 #: how long recording waits, at most, while there is more to take away
 HOLD_BACK_SECONDS = 1.0
 
@@ -82,6 +83,10 @@ class Taker(Worker):
         return ended and not self._recorder.is_alive()
 
     def _prepare(self, batch: list[str]) -> Progress:
+        connector = self._desk.target(self._target).connector
+        if isinstance(connector, Warming):
+            with suppress(MunimentError):  # then the passes find out
+                connector.warm(PASSES)
         when = self._desk.clock.now() + timedelta(seconds=PREPARE_SECONDS)
         self._ready_made |= prepare_end(self._desk, self._target, batch, self._holder(), when)
         return Progress(moved=[], again={})

@@ -35,6 +35,8 @@ from muniment.service.desk import Desk
 
 #: looks at a clock that does not get to an end that was near
 LOOKS = 100
+#: how long before an end the leases are looked at for the last time: as long as that takes
+CONFIRM_SECONDS = 0.001
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +112,7 @@ def end_access(
         ready: what `prepare_end` found.
         ahead: tickets that end so soon go along: by then they have the target's attention, and nothing is changed
             before all of them are over.
-        asked: called when the rest is the target's to do.
+        asked: called when all is ready on the target, and only the end is waited for.
     """
     ready = ready or {}
     progress = f.Progress(moved=[], again={})
@@ -291,20 +293,24 @@ def _at_the_end(
     """`confirm`, and not before all of these are over: nobody loses a moment of what was approved."""
 
     def confirmed() -> None:
-        _await_end(desk, works)
-        confirm()
         asked()
+        _await_end(desk, works, before=CONFIRM_SECONDS)
+        confirm()  # whatever holds us up from here on, the target's fence is there for
+        _await_end(desk, works)
 
     return confirmed
 
 
-def _await_end(desk: Desk, works: Sequence[f.Work]) -> None:
-    """Wait until all of these, which end within a moment, are over. Raises `LeaseLost`: the clock does not get there."""
+def _await_end(desk: Desk, works: Sequence[f.Work], *, before: float = 0) -> None:
+    """Wait until all of these, which end within a moment, are over, or so many seconds before that.
+
+    Raises `LeaseLost`: the clock does not get there.
+    """
     now = desk.clock.now()
     ends = [w.ticket.expiry for w in works if w.ticket.expiry and not _is_over(w.ticket, now)]
     if not ends:
         return
-    last = max(ends)
+    last = max(ends) - timedelta(seconds=before)
     for _ in range(LOOKS):
         time.sleep(max(0.0, (last - now).total_seconds()))
         now = desk.clock.now()
