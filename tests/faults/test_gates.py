@@ -22,7 +22,7 @@ from muniment.controllers.runtime import Controllers
 from muniment.core.errors import Invalid, LeaseLost, TargetUnavailable
 from muniment.core.events import FindingRaised, RevocationFailed
 from muniment.limits import PATIENCE, Gate, gated
-from muniment.ports import Bringing, CheckReport, Nesting, Order, Outcome, Target
+from muniment.ports import Bringing, CheckReport, Nesting, Order, Outcome, Target, Warming, Watching
 from muniment.service.owing import owed, target_documents
 from muniment.settings.limits import LimitSettings
 from muniment.store import tables as t
@@ -227,19 +227,27 @@ def test_a_check_holds_it_and_opens_it() -> None:
     assert gate.state.reach == "answers"
 
 
-def test_it_is_what_the_connector_is() -> None:
-    class Both(Answering):
+def test_it_can_what_the_connector_can() -> None:
+    class More(Answering):
         def brings(self, wanted):
             return wanted
 
         def nested(self):
             return ["one"]
 
-    plain, both = gated(Answering(), Gate()), gated(Both(), Gate())
-    assert not isinstance(plain, Bringing | Nesting)
-    assert isinstance(both, Bringing)
-    assert isinstance(both, Nesting)
-    assert (both.brings(()), both.nested()) == ((), ["one"])
+        def changes(self, since):
+            return since
+
+        def warm(self, calls):
+            self.warmed = calls
+
+    plain, more = gated(Answering(), Gate()), gated(More(), Gate())
+    for kind in (Bringing, Nesting, Watching, Warming):
+        assert not isinstance(plain, kind)
+        assert isinstance(more, kind)
+    assert (more.brings(()), more.nested(), more.changes("here")) == ((), ["one"], "here")
+    more.warm(3)
+    assert more.warmed == 3
 
 
 # ── controllers, on real servers ──
