@@ -220,7 +220,9 @@ def test_a_narrow_token_is_good_for_its_scope_alone(api: Api, route: Route, scop
         return  # answers without end
     lasts = timedelta(hours=1 if scope == "login" else 24)
     answer = ask(api, route, token=api.token(OPS, scope, lasts=lasts))
-    if scope != route.scope:
+    if route.browser:  # a page is for whoever signed in, and for no program
+        assert refused(answer, 401, "unauthenticated.no-session")
+    elif scope != route.scope:
         assert refused(answer, 403, "refused.scope")
     else:
         assert answer.status_code not in {401, 403} or code_of(answer) not in {"refused.scope", None}
