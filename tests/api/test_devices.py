@@ -224,7 +224,7 @@ def test_nobody_answers_for_somebody_else(place: Place, what: str) -> None:
     forged = session.browser("POST", place.url + where, data=form, headers={"Origin": place.url})
     assert code(forged) == "refused.csrf"
     by_token = place.api("POST", where, data={"user_code": asked["user_code"]}, who=ANN)
-    assert (by_token.status_code, code(by_token)) == (403, "refused.no-session")
+    assert (by_token.status_code, code(by_token)) == (401, "unauthenticated.no-session")
     assert error(fetched(place, asked["device_code"])) == "authorization_pending"
 
 

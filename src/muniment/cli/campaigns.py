@@ -218,7 +218,7 @@ def show(
     privilege: Privilege = None,
     standing: Standing = None,
     subject: Subject = None,
-    identity: Whose = None,
+    whose: Whose = None,
     asked: Reviewer = None,
 ) -> None:
     """Show a campaign with its items, what was decided, and how."""
@@ -228,7 +228,7 @@ def show(
     session = of(context)
     where = _where(
         items=items, target=target, account=account, privilege=privilege, standing=standing, subject=subject,
-        identity=identity, reviewer=asked, decision="none" if undecided else decision, unsettled=unsettled,
+        identity=whose, reviewer=asked, decision="none" if undecided else decision, unsettled=unsettled,
     )  # fmt: skip
     backend = session.backend()
     made, found = backend.campaign(name), backend.campaign_items(name, where, mine=mine)
@@ -252,7 +252,7 @@ def decide(
     privilege: Privilege = None,
     standing: Standing = None,
     subject: Subject = None,
-    identity: Whose = None,
+    whose: Whose = None,
     undecided: Annotated[bool, typer.Option("--undecided", help="Only what nobody has decided.")] = False,
 ) -> None:
     """Say what is to become of items: those named by numbers, all or none; else those of yours that the filters find."""
@@ -263,7 +263,7 @@ def decide(
         raise Usage(f"{decision!r:.40} is no decision", remedy="Say keep, revoke or change.")
     where = _where(
         items=items, target=target, account=account, privilege=privilege, standing=standing, subject=subject,
-        identity=identity, decision="none" if undecided else None,
+        identity=whose, decision="none" if undecided else None,
     )  # fmt: skip
     session = of(context)
     _decided(session, session.backend(writes=True).decide_campaign(name, where, chosen, reason))
