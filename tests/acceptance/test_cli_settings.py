@@ -247,9 +247,9 @@ dsn = "env:OTHER_DSN"
 """
 
 
-def test_a_process_resolves_the_secrets_of_its_own_targets_alone(fresh: Path) -> None:
+def test_a_process_resolves_the_secrets_of_its_own_targets_alone(muniment: Muniment) -> None:
     """``serve --target``: a secret that is not there stops whoever needs it, and nobody else (I32)."""
-    file = fresh / "muniment.toml"
+    file = muniment.folder / "muniment.toml"
     file.write_text(file.read_text() + TWO)
     config = load(file)
     with pytest.raises(Misconfigured, match="OTHER_DSN"):
