@@ -6,11 +6,11 @@ people can take away, its target is asked again now and then, and not all the ti
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime, timedelta
 
 import structlog
 
+from muniment.controllers.loops import Loops
 from muniment.core.errors import MunimentError
 from muniment.service.concluding import advance
 from muniment.service.desk import Desk
@@ -24,7 +24,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=30)
 log = structlog.get_logger("muniment.controllers")
 
 
-class CampaignLoop:
+class CampaignLoop(Loops):
     """Moves campaigns on, on time."""
 
     def __init__(self, desk: Desk, node: str) -> None:
@@ -33,18 +33,7 @@ class CampaignLoop:
         self._after: dict[
             str, tuple[datetime, timedelta]
         ] = {}  # when one is looked at again, and the pause before
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="muniment-campaigns", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self, timeout: float = 30.0) -> bool:
-        """Begin no other pass; return whether the one under way was done in time. Nothing is lost by it."""
-        self._stopping.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        super().__init__({"campaigns": self._run})
 
     def due(self) -> list[str]:
         """Campaigns whose time it is."""

@@ -5,11 +5,12 @@ And one thread a transmitter whose signals are fetched.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 
+from muniment.controllers.loops import Loops
 from muniment.core.errors import MunimentError
 from muniment.ports import Claim
 from muniment.service.desk import Desk
@@ -28,41 +29,14 @@ LEASE_SECONDS = 120
 log = structlog.get_logger("muniment.controllers")
 
 
-class _Loops:
-    """Threads that go on until they are stopped."""
-
-    def __init__(self, threads: Sequence[threading.Thread]) -> None:
-        self._stopping = threading.Event()
-        self._threads = threads
-
-    def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, timeout: float = 30.0) -> bool:
-        """Begin nothing more; return whether what was under way ended in time. Nothing is lost by it."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(timeout)
-        return not any(thread.is_alive() for thread in self._threads)
-
-
-class Feeds(_Loops):
+class Feeds(Loops):
     """Looks after all sinks."""
 
     def __init__(self, desk: Desk, sinks: Sequence[Sink], node: str) -> None:
         """``node`` names this process in leases."""
         self._desk, self._node = desk, node
         self._deliveries = SqlDeliveries(desk.store.engine)
-        super().__init__(
-            [
-                threading.Thread(
-                    target=self._run, args=(sink,), name=f"muniment-sink {sink.name}", daemon=True
-                )
-                for sink in sinks
-            ]
-        )
+        super().__init__({f"sink {sink.name}": partial(self._run, sink) for sink in sinks})
 
     def _run(self, sink: Sink) -> None:
         while not self._stopping.is_set():
@@ -79,17 +53,14 @@ class Feeds(_Loops):
                 self._stopping.wait(BEAT)
 
 
-class Fetching(_Loops):
+class Fetching(Loops):
     """Fetches signals (RFC 8936). One is acknowledged once it is on record: what was lost in between comes again."""
 
     def __init__(self, signals: Signals, polled: Mapping[str, Polled], desk: Desk, node: str) -> None:
         """``polled`` by issuer; ``node`` names this process in leases."""
         self._signals, self._desk, self._node = signals, desk, node
         super().__init__(
-            [
-                threading.Thread(target=self._run, args=each, name=f"muniment-fetch {each[0]}", daemon=True)
-                for each in polled.items()
-            ]
+            {f"fetch {issuer}": partial(self._run, issuer, each) for issuer, each in polled.items()}
         )
 
     def _run(self, issuer: str, polled: Polled) -> None:

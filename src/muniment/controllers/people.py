@@ -5,11 +5,11 @@ Every process that decides also hears every witness once (I26), those that did n
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 
 import structlog
 
+from muniment.controllers.loops import Loops
 from muniment.core.errors import MunimentError
 from muniment.service.attending import note_missing
 from muniment.service.desk import CONTROLLER, Desk
@@ -27,24 +27,13 @@ MISSING_EVERY = timedelta(minutes=5)
 log = structlog.get_logger("muniment.controllers")
 
 
-class People:
+class People(Loops):
     """Takes up changes of the directory, puts them on record, and ends what rests on people who are gone (I22)."""
 
     def __init__(self, desk: Desk) -> None:
         """Not yet looking; `start` begins."""
         self._desk = desk
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="muniment-people", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self, timeout: float = 30.0) -> bool:
-        """Look no more; return whether the last look ended in time."""
-        self._stopping.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        super().__init__({"people": self._run})
 
     def _run(self) -> None:
         look_at = missing_at = self._desk.clock.now()

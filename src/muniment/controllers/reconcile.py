@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from muniment.controllers.loops import Loops
 from muniment.core.errors import MunimentError
 from muniment.core.instants import parse_instant
 from muniment.ports import Claim
@@ -27,7 +28,7 @@ LEASE_SECONDS = 3600
 log = structlog.get_logger("muniment.controllers")
 
 
-class Reconciling:
+class Reconciling(Loops):
     """Reconciles targets on time."""
 
     def __init__(self, desk: Desk, every: timedelta, node: str) -> None:
@@ -37,19 +38,14 @@ class Reconciling:
         self._changed: dict[
             str, datetime
         ] = {}  # targets that are said to have changed, and when that was noticed
-        self._stopping, self._look_now = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="muniment-reconcile", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
+        self._look_now = threading.Event()
+        super().__init__({"reconcile": self._run})
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Begin no other target; return whether the one under way was done in time. Nothing is lost by it."""
         self._stopping.set()
         self._look_now.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return super().stop(timeout)
 
     def due(self) -> list[str]:
         """Targets whose time it is."""

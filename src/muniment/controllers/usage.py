@@ -6,11 +6,11 @@ other, and is said once until it can be.
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime, timedelta
 
 import structlog
 
+from muniment.controllers.loops import Loops
 from muniment.core.errors import Conflict, MunimentError
 from muniment.service import usage
 from muniment.service.desk import Desk
@@ -24,7 +24,7 @@ AGAIN = timedelta(minutes=5)
 log = structlog.get_logger("muniment.controllers")
 
 
-class Using:
+class Using(Loops):
     """Reads logs on time."""
 
     def __init__(self, desk: Desk) -> None:
@@ -32,18 +32,7 @@ class Using:
         self._desk = desk
         self._due: dict[str, datetime] = {}
         self._said: dict[str, str] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="muniment-usage", daemon=True)
-
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
-
-    def stop(self, timeout: float = 30.0) -> bool:
-        """Begin no other log; return whether the one under way was done in time. Nothing is lost by it."""
-        self._stopping.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        super().__init__({"usage": self._run})
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -7,11 +7,11 @@ what changed meanwhile, and the target is asked for everything.
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime, timedelta
 
 import structlog
 
+from muniment.controllers.loops import Loops
 from muniment.controllers.reconcile import Reconciling
 from muniment.core.errors import MunimentError
 from muniment.ports import Watching
@@ -23,7 +23,7 @@ LEAST = timedelta(minutes=1)
 log = structlog.get_logger("muniment.controllers")
 
 
-class Watcher:
+class Watcher(Loops):
     """Asks each target that can tell what changed, and has `Reconciling` look at those where something did."""
 
     def __init__(self, desk: Desk, every: timedelta, reconciling: Reconciling) -> None:
@@ -33,18 +33,7 @@ class Watcher:
         self._silent: set[str] = set()  # targets that did not answer, which is said once
         self._changed: dict[str, datetime] = {}  # and when that was noticed
         self._last: dict[str, datetime] = {}  # when a target was last handed on
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="muniment-watch", daemon=True)
-
-    def start(self) -> None:
-        """Begin to ask."""
-        self._thread.start()
-
-    def stop(self, timeout: float = 30.0) -> bool:
-        """Ask no more; return whether the question under way ended in time. Nothing is lost by it."""
-        self._stopping.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        super().__init__({"watch": self._run})
 
     def step(self) -> None:
         """Ask each of them once."""
