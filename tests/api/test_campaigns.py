@@ -114,7 +114,7 @@ def test_what_one_may_not_see_is_not_there(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [
-        ("", {"name": "q1", "reason": "again"}, "refused.exists"),
+        ("", {"name": "named", "reason": "again"}, "refused.exists"),
         ("", {"name": "Q 1", "reason": "x"}, "invalid.body"),
         ("", {"name": "new", "reason": "x", "selection": {"targets": ["nowhere"]}}, "invalid"),
         ("", {"name": "new", "reason": "x", "selection": {"due_before": "soon"}}, "invalid"),

@@ -25,9 +25,11 @@ from muniment.conformance import CHECKS, NotApplicable, run
 from muniment.conformance.grounds.postgresql import SECRET, PostgresHarness, Session
 from muniment.conformance.grounds.servers import TIMEOUT
 from muniment.conformance.harness import yes
+from muniment.connectors import postgresql_queries as q
 from muniment.connectors.kinds import build_connector, registered
-from muniment.connectors.postgresql import PostgreSQL
+from muniment.connectors.postgresql import NEVER, PostgreSQL
 from muniment.connectors.postgresql_changes import ROLE_ATTRIBUTE
+from muniment.connectors.postgresql_session import StatementRefused
 from muniment.core.errors import Invalid, LeaseLost, Misconfigured, TargetUnavailable
 from muniment.core.scope import Holding, Privilege, scope
 from muniment.ports import Order
@@ -349,7 +351,9 @@ def test_a_session_that_does_not_end_is_never_called_done(world):
 PAUSED = """
 import sys
 from datetime import UTC, datetime, timedelta
-from muniment.connectors.postgresql import PostgreSQL
+from muniment.connectors import postgresql_queries as q
+from muniment.connectors.postgresql import NEVER, PostgreSQL
+from muniment.connectors.postgresql_session import StatementRefused
 from muniment.core.scope import Privilege
 from muniment.ports import Order
 
@@ -633,3 +637,19 @@ def test_what_a_role_brings_is_said_to_the_end_and_with_what_makes_it_powerful(m
     assert set(world.connector.brings(world.privileges)) == expected - {second}
     for name in ('x"; DROP ROLE y; --', "nobody", "x" * 70):
         assert world.connector.brings((Privilege(privilege=name),)) == ()
+
+
+def test_what_was_planned_stays_when_something_is_refused_or_dropped(world):
+    """A plan that was made twice, or that somebody had given up, would hold up the end of access."""
+    asked = (q.end_sessions(15, ("nobody_at_all",), NEVER, None),)
+    with world.real._sessions.begin(time.monotonic() + 5, lambda session: session.run(sql.SQL("BEGIN"))) as (
+        session,
+        _,
+    ):
+        for _ in range(7):  # psycopg would plan by itself what it is asked so often
+            session.run(sql.SQL("SAVEPOINT one"), then=asked)
+            with pytest.raises(StatementRefused):
+                session.run(sql.SQL("SELECT 1/0"), then=asked)
+            session.run(sql.SQL("ROLLBACK TO one"), then=asked)
+        session.run(sql.SQL("ROLLBACK"))
+        assert session.ask(*asked) == [[]]

@@ -130,10 +130,13 @@ class Session:
         """
         with self._answering():
             new = {each.text: each for each in then if isinstance(each, Kept) and each.name not in self._kept}
-            plans = [f"PREPARE {each.name} AS {each.text}" for each in new.values()]
+            if (
+                new
+            ):  # by itself: it stays also when what comes after it is refused, and must not be made twice
+                self._results("; ".join(f"PREPARE {each.name} AS {each.text}" for each in new.values()))
+                self._kept.update(each.name for each in new.values())
             texts = [statement.as_string(self._connection) for statement in statements]
-            found = self._results("; ".join([*plans, *texts, *self._quoted(then)]))
-            self._kept.update(each.name for each in new.values())
+            found = self._results("; ".join([*texts, *self._quoted(then)]))
             return found[len(found) - len(then) :]
 
     def verifier(self, role: str, password: str) -> str:
@@ -305,7 +308,11 @@ class Sessions:
         try:
             # psycopg takes whole seconds, two at least, for each address of the host; 0 is no limit to it
             limit = max(1, int(seconds))
-            connection = _Connection.connect(self._conninfo, autocommit=True, connect_timeout=limit)
+            # psycopg plans nothing by itself: what it gives up after a DROP or a ROLLBACK, it has the server give up
+            # for everybody, and ours with it
+            connection = _Connection.connect(
+                self._conninfo, autocommit=True, connect_timeout=limit, prepare_threshold=None
+            )
         except psycopg.Error as error:
             raise self._unreached(str(error)) from None  # its text and its traceback may hold the DSN
         encoding = connection.info.parameter_status("server_encoding")
