@@ -88,6 +88,11 @@ class Gate:
         limits = self.limits
         return limits.batch if limits.per_second is None else min(limits.batch, limits.per_second * 4)
 
+    @property
+    def passes(self) -> int:
+        """Passes that take away at once. They leave one of the places that others may have: reading back proves their work."""
+        return max(1, self.limits.at_once - 2)
+
     def pause(self, *, urgent: bool) -> float:
         """Seconds until the pace allows another pass; 0: now."""
         with self._turn:

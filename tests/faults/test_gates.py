@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from faults.test_races import until
 from faults.world import World, ground_on, lay
 from muniment.controllers.gates import Gates
 from muniment.controllers.runtime import Controllers
+from muniment.controllers.taker import Taker
 from muniment.core.errors import Invalid, LeaseLost, TargetUnavailable
 from muniment.core.events import FindingRaised, RevocationFailed
 from muniment.limits import PATIENCE, Gate, gated
@@ -163,6 +164,20 @@ def test_no_more_calls_at_once_than_are_allowed_and_one_place_is_for_taking_away
         with gate.call(urgent=True):
             pass
     assert not gate.held  # that we are busy says nothing about the target
+
+
+@pytest.mark.parametrize("at_once", [3, 8, 100])
+def test_whoever_takes_away_leaves_a_place_to_read_back(world: World, at_once: int) -> None:
+    """Else what is gone could not be seen to be gone while more is due: ends would be on record as failed."""
+    gate = Gate(LimitSettings(at_once=at_once))
+    taker = Taker(world.desk, "pg", lambda: "me", lambda *_: None, lambda _: None, gate=gate)
+    try:
+        with ExitStack() as busy:
+            for _ in taker._threads:
+                busy.enter_context(gate.call(urgent=True))
+            busy.enter_context(gate.call())
+    finally:
+        taker.stop(5)
 
 
 def test_the_pace_is_kept_in_the_long_run_and_taking_away_goes_first() -> None:

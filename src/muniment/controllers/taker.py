@@ -33,7 +33,7 @@ PREPARE_SECONDS = 3.0
 #: how long before its end a ticket goes on its way to the target, which changes nothing before all that go together
 #: are over
 AHEAD_SECONDS = 0.004
-#: passes at once: one gets ready on the target, others wait for their ends or see sessions end
+#: passes at once, if the target's limits allow as many: one gets ready on the target, others wait for their ends or see sessions end
 PASSES = 8
 #: how long recording waits, at most, while there is more to take away
 HOLD_BACK_SECONDS = 1.0
@@ -63,8 +63,9 @@ class Taker(Worker):
         self._preparer = Worker(
             f"prepare {target}", self._prepare, lambda _ticket, _error: None, lambda _ticket: None
         )
+        self._passes = min(PASSES, gate.passes)
         super().__init__(
-            f"take {target}", self._ask, again, done, threads=min(PASSES, gate.limits.at_once), batch=gate.batch,
+            f"take {target}", self._ask, again, done, threads=self._passes, batch=gate.batch,
             pause=partial(gate.pause, urgent=True) if gate.limits.per_second else None,
         )  # fmt: skip
 
@@ -86,7 +87,7 @@ class Taker(Worker):
         connector = self._desk.target(self._target).connector
         if isinstance(connector, Warming):
             with suppress(MunimentError):  # then the passes find out
-                connector.warm(PASSES)
+                connector.warm(self._passes)
         when = self._desk.clock.now() + timedelta(seconds=PREPARE_SECONDS)
         self._ready_made |= prepare_end(self._desk, self._target, batch, self._holder(), when)
         return Progress(moved=[], again={})
