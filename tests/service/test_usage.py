@@ -16,7 +16,7 @@ from sqlalchemy import update
 from evidence.office import HOUR, Office
 from hostile.corpus import CORPUS
 from muniment.controllers.usage import Using
-from muniment.core.errors import Conflict, Invalid, Misconfigured, NotFound, Refused
+from muniment.core.errors import Conflict, Invalid, LeaseLost, Misconfigured, NotFound, Refused
 from muniment.core.events import LateUseObserved, UsageIngested, UseObserved
 from muniment.core.instants import wire
 from muniment.core.scope import Privilege
@@ -26,11 +26,12 @@ from muniment.service.desk import CONTROLLER
 from muniment.service.documents import ticket_document
 from muniment.service.filing import Ask, preview
 from muniment.service.ingesting import Sent
-from muniment.settings.usage import usage_settings
+from muniment.settings.usage import LogSettings, usage_settings
 from muniment.store import tables as t
 from muniment.store.findings import SqlFindings
 from muniment.store.rebuild import differences
 from muniment.store.uses import SqlUses
+from muniment.usage.tailing import Record
 from service.changes import sound
 
 pytest.importorskip("duckdb")
@@ -403,6 +404,21 @@ def test_one_at_a_time(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     with ingesting.turn(office.desk, "bastion"), pytest.raises(Conflict, match="somebody else reads"):
         send(office, line("ann", office.clock.at))
     send(office, line("ann", office.clock.at))
+
+
+def test_whoever_took_longer_than_its_turn_records_nothing(office: Office) -> None:
+    """Else two count the same lines, and what is kept is not what the ledger has the digest of."""
+    reading(office)
+    target, log = office.desk.targets["bastion"], LogSettings(format="events", path="/a")
+    with ingesting.turn(office.desk, "bastion") as lease:
+        late = ingesting._reading(office.desk, CONTROLLER, target, log, lease)
+        office.later(ingesting.LEASE_SECONDS + 1)
+        send(office, line("ann", office.clock.at))
+        before = office.log()
+        with pytest.raises(LeaseLost):
+            late.take([Record(line("bo", office.clock.at), 0)])
+    assert office.log() == before
+    sound(office)
 
 
 @pytest.mark.parametrize(

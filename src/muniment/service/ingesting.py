@@ -24,7 +24,7 @@ from muniment.core.events import ReadPart, UsageIngested
 from muniment.core.instants import wire
 from muniment.core.text import clean_name
 from muniment.core.use import Interval, Rule, Use, World, together, use_of
-from muniment.ports import Actor, Append, Claim, Rejected, Stream, Target, UseBatch, UseSource
+from muniment.ports import Actor, Append, Claim, Lease, Rejected, Stream, Target, UseBatch, UseSource
 from muniment.service import inventories
 from muniment.service.desk import ATTEMPTS, Caller, Desk
 from muniment.service.ids import new_id
@@ -68,9 +68,9 @@ def send(desk: Desk, caller: Caller, sent: Sent) -> list[UsageIngested]:
     target = _target(desk, caller, sent.target)
     format_ = format_named(sent.format, mapped(sent.mapping) if sent.mapping is not None else None)
     records = [Record(line, number) for number, line in enumerate(sent.lines)]
-    reading = _Reading(desk, caller.actor, target, clean_name(sent.source, "the log"), format_)
-    with turn(desk, target.id):
-        made = reading.take(records, covers=sent.covers)
+    source = clean_name(sent.source, "the log")
+    with turn(desk, target.id) as lease:
+        made = _Reading(desk, caller.actor, target, source, format_, lease).take(records, covers=sent.covers)
     return [] if made is None else [made]
 
 
@@ -84,19 +84,22 @@ def ingest_file(
     """
     target = _target(desk, caller, target_id)
     clean_name(log.source, "the log")
-    with turn(desk, target.id):
-        return _read(desk, caller.actor, target, path, log, live=not whole)
+    with turn(desk, target.id) as lease:
+        return _read(_reading(desk, caller.actor, target, log, lease), path, live=not whole)
 
 
 def read_log(desk: Desk, actor: Actor, target: Target, log: LogSettings) -> list[UsageIngested]:
     """Read on a log that is written to."""
-    with turn(desk, target.id):
-        return _read(desk, actor, target, Path(log.path), log, live=True)
+    with turn(desk, target.id) as lease:
+        return _read(_reading(desk, actor, target, log, lease), Path(log.path), live=True)
 
 
 @contextmanager
-def turn(desk: Desk, target: str) -> Iterator[None]:
-    """One at a time reads and judges the use of a target: counts are exact, and nothing is said twice."""
+def turn(desk: Desk, target: str) -> Iterator[Lease]:
+    """One at a time reads and judges the use of a target: counts are exact, and nothing is said twice.
+
+    Who took longer than the lease lasts finds that out when it records (`Append.fence`).
+    """
     claim = Claim(key=f"usage {target}", holder=desk.random.bytes(8).hex(), seconds=LEASE_SECONDS)
     for _ in range(LOOKS):
         if (lease := desk.store.claim([claim]).get(claim.key)) is not None:
@@ -105,7 +108,7 @@ def turn(desk: Desk, target: str) -> Iterator[None]:
     else:
         raise Conflict(f"somebody else reads the use of {target}", remedy="Try again in a moment.")
     try:
-        yield
+        yield lease
     finally:
         desk.store.release([lease])
 
@@ -116,16 +119,17 @@ def _target(desk: Desk, caller: Caller, target_id: str) -> Target:
     return target
 
 
-def _read(
-    desk: Desk, actor: Actor, target: Target, path: Path, log: LogSettings, *, live: bool
-) -> list[UsageIngested]:
+def _reading(desk: Desk, actor: Actor, target: Target, log: LogSettings, lease: Lease) -> _Reading:
     format_ = format_named(log.format, mapped(log.mapping) if log.mapping is not None else None)
-    reading = _Reading(desk, actor, target, log.source, format_, log)
+    return _Reading(desk, actor, target, log.source, format_, lease, log)
+
+
+def _read(reading: _Reading, path: Path, *, live: bool) -> list[UsageIngested]:
     before = reading.known.position
     position = None if before is None else msgspec.convert(before, Position)
     taken = (
         reading.take(part.records, part=part, live=live)
-        for part in parts(path, position, format_.framing, whole=not live)
+        for part in parts(path, position, reading.format.framing, whole=not live)
     )
     return [each for each in taken if each is not None]
 
@@ -140,9 +144,10 @@ class _Reading:
         target: Target,
         source: str,
         format_: Format,
+        lease: Lease,
         log: LogSettings | None = None,
     ) -> None:
-        self._desk, self._actor, self._target, self._format = desk, actor, target, format_
+        self._desk, self._actor, self._target, self.format, self._lease = desk, actor, target, format_, lease
         settings = settings_for(target)
         self._world = World(
             target=target.id, format=format_.name, catalogue=frozenset(e.privilege for e in target.catalogue),
@@ -171,7 +176,7 @@ class _Reading:
     ) -> UsageIngested | None:
         """Keep what one batch of records tells; None if it tells nothing that is not on record."""
         now = self._desk.clock.now()
-        found = _Found(self._world, self._format, Hints(now=now, zone=self._zone), self.known.source)
+        found = _Found(self._world, self.format, Hints(now=now, zone=self._zone), self.known.source)
         for record in records:
             found.read(record)
         known = self._uses.known(self._target.id, found.uses)
@@ -195,7 +200,7 @@ class _Reading:
         )  # fmt: skip
         event = UsageIngested(
             batch=new_id("use", now, self._desk.random.bytes(10)), target=self._target.id, source=self.known.source,
-            format=self._format.name, lines=len(records), digest=digest(map(encoded, uses)),
+            format=self.format.name, lines=len(records), digest=digest(map(encoded, uses)),
             covers_from=span.begins if span else None, covers_to=span.ends if span else None,
             part=None if part is None else ReadPart(
                 file=part.name[:200], begins=part.begins, ends=part.position.offset, digest=f"sha256:{part.digest}"
@@ -233,7 +238,14 @@ class _Reading:
             state = known[0] if known else Stream(id=stream, version=0, head=None)
             try:
                 self._desk.store.append(
-                    Append(stream=state, actor=self._actor, events=(event,), at=now, used=batch)
+                    Append(
+                        stream=state,
+                        actor=self._actor,
+                        events=(event,),
+                        at=now,
+                        used=batch,
+                        fence=self._lease,
+                    )
                 )
             except Conflict:
                 continue
