@@ -26,6 +26,7 @@ from muniment.store.campaigns import SqlCampaigns
 from muniment.store.rebuild import differences, rebuild
 from service.changes import listening, people, sound
 from service.test_reconciling import BO, Planted, declare, entry, run
+from service.test_usage import line, reading, send
 
 DAY = timedelta(days=1)
 ON_BASTION = Selection(subjects=("entitlement", "declaration"))
@@ -290,6 +291,25 @@ def test_many_kept_at_once_and_nothing_else_is_said_so(office: Office, planted: 
     assert dee.signs == ("always-keep", "fast")
     # a cancelled one rules nothing
     assert office.desk.campaigns.rulings().kept == office.desk.campaigns.rulings().revoked == {}
+
+
+def test_use_by_a_line_that_was_revoked_is_explained_until_the_sign_off(
+    office: Office, planted: Planted
+) -> None:
+    pytest.importorskip("duckdb")
+    planted.more = [BO]
+    declare(office, entry(BO))
+    run(office)
+    open_(office)
+    decide(office, "dee", "revoke")
+    sign(office)
+    signed = office.clock.at
+    office.later(60)
+    early, late = (
+        send(reading(office), line("bo", signed + timedelta(seconds=at), BO.privilege)) for at in (-1, 1)
+    )
+    assert (early["verdicts"], late["verdicts"]) == ({"standing": 1}, {"ungranted": 1})
+    sound(office)
 
 
 # ── without an answer ──

@@ -31,7 +31,7 @@ HELD = 8
 class Rulings(msgspec.Struct, frozen=True, kw_only=True):
     """What campaigns said of lines of the baseline, by the lines' digests."""
 
-    revoked: Mapping[str, str]  # in which campaign
+    revoked: Mapping[str, datetime]  # since when: the sign-off
     kept: Mapping[str, datetime]  # until when
 
 
@@ -83,7 +83,7 @@ class Campaigns:
 
     def rulings(self) -> Rulings:
         """What those that were signed off say, together. A row of a list rules nothing (I11): entries do."""
-        revoked: dict[str, str] = {}
+        revoked: dict[str, datetime] = {}
         kept: dict[str, datetime] = {}
         for stream, version in sorted(self._store.family(CAMPAIGN).items()):
             name = stream.removeprefix(CAMPAIGN)
@@ -91,14 +91,15 @@ class Campaigns:
             if at != version:
                 ruled = self._rule(name)
                 self._ruled[name] = (version, ruled)
-            revoked |= ruled.revoked
+            for line, since in ruled.revoked.items():
+                revoked[line] = min(since, revoked.get(line, since))
             for line, until in ruled.kept.items():
                 kept[line] = max(until, kept.get(line, until))
         return Rulings(revoked=revoked, kept=kept)
 
     def _rule(self, name: str) -> Rulings:
         _, campaign = self.read(name)
-        if campaign is None or campaign.status not in {"removing", "closed"}:
+        if campaign is None or campaign.status not in {"removing", "closed"} or campaign.signed_at is None:
             return _NOTHING
         said = [
             (item.line, campaign.decision(place))
@@ -107,8 +108,9 @@ class Campaigns:
         ]
         closed = campaign.closed
         until = parse_instant(closed.valid_until) if closed else None
+        since = parse_instant(campaign.signed_at)
         return Rulings(
-            revoked={line: name for line, decision in said if decision == "revoke"},
+            revoked={line: since for line, decision in said if decision == "revoke"},
             kept={line: until for line, decision in said if decision == "keep" and until is not None},
         )
 

@@ -24,13 +24,13 @@ from muniment.core.drift import Observed
 from muniment.core.errors import Conflict, MunimentError, Refused
 from muniment.core.events import LateUseObserved, Severity
 from muniment.core.identity import is_human
-from muniment.core.instants import parse_instant, wire
+from muniment.core.instants import parse_instant, shortened, wire
 from muniment.core.inventory import Item
 from muniment.core.scope import Privilege, Scope, scope
 from muniment.core.ticket import Ticket
 from muniment.core.use import Use, Verdict, ticket_in, window_of
 from muniment.ports import Actor, Append, Stream, Target
-from muniment.reconcile.baseline import Declared, parse
+from muniment.reconcile.baseline import parse
 from muniment.service.desk import ATTEMPTS, Desk
 from muniment.service.filing import account_of
 from muniment.service.ingesting import STREAM, settings_for
@@ -63,6 +63,17 @@ class Judged(NamedTuple):
     batch: str
     verdict: Verdict
     ticket: str | None
+
+
+class Standing(NamedTuple):
+    """What an account holds without a ticket, as declared."""
+
+    what: Privilege
+    until: datetime | None  # None: no end
+
+    def explains(self, use: Use) -> bool:
+        """Whether a use was of this, and before its end."""
+        return use.what in {None, self.what} and (self.until is None or parse_instant(use.at) < self.until)
 
 
 class People(NamedTuple):
@@ -113,37 +124,42 @@ def _judge(
         uses_table(_use_row(each.use, known) for each in pending),
         grants_table(row for ticket in known.values() for row in _grant_rows(ticket, settings.tolerance)),
     )
-    declared = [each for each in parse(desk.baseline()) if each.target == target.id]
+    standing = _standing(desk, target)
     judged = []
     for each, (verdict, ticket) in zip(pending, found, strict=True):
         if ticket is not None and known[ticket].status == "provisioning":
             continue  # what it gives is not seen yet: the next look judges it
-        said = _verdict(each.use, verdict, settings, declared)
+        said = _verdict(each.use, verdict, settings, standing.get(each.use.account, ()))
         judged.append(
             Judged(each.use, each.batch, said, ticket if said in {"in-window", "outside"} else None)
         )
     return judged, known
 
 
-def _verdict(use: Use, paired: str, settings: UsageSettings, declared: Sequence[Declared]) -> Verdict:
+def _standing(desk: Desk, target: Target) -> dict[str, list[Standing]]:
+    """What the baseline has there, by account. A line that a campaign revoked explains use until that was signed."""
+    revoked = desk.campaigns.rulings().revoked
+    found: dict[str, list[Standing]] = {}
+    for each in parse(desk.baseline()):
+        if each.target == target.id and not each.nested:
+            ends = [
+                *([each.until] if each.kind == "exception" else []),
+                *filter(None, [revoked.get(each.digest)]),
+            ]
+            what = Privilege(privilege=each.privilege, resource=each.resource)
+            found.setdefault(each.account, []).append(Standing(what, min(ends, default=None)))
+    return found
+
+
+def _verdict(use: Use, paired: str, settings: UsageSettings, standing: Sequence[Standing]) -> Verdict:
     if paired == "in-window":
         return "in-window"
     governed = use.what is not None or use.ticket is not None or settings.every_line
     if not governed:
         return "ordinary"
-    if use.ticket is None and any(_declares(each, use) for each in declared):
+    if use.ticket is None and any(each.explains(use) for each in standing):
         return "standing"
     return "outside" if paired == "outside" else "ungranted"
-
-
-def _declares(declared: Declared, use: Use) -> bool:
-    """Whether the baseline, or an exception that was not over then, has it."""
-    if declared.nested or declared.account != use.account:
-        return False
-    if declared.kind == "exception" and parse_instant(use.at) >= declared.until:
-        return False
-    what = Privilege(privilege=declared.privilege, resource=declared.resource)
-    return use.what is None or use.what == what
 
 
 def _use_row(use: Use, known: Mapping[str, Ticket]) -> UseRow:
@@ -204,7 +220,7 @@ def _wrong(
 ) -> Iterable[Observed]:
     use, verdict, ticket_id = judged.use, judged.verdict, judged.ticket
     ticket = known.get(ticket_id) if ticket_id else None
-    at, what = use.at.replace(".000000Z", "Z"), str(use.what) if use.what else (use.action or "something")
+    at, what = shortened(use.at), str(use.what) if use.what else (use.action or "something")
     worst: Severity = min(risks.get(use.what, "medium") if use.what else "medium", "high", key=_WORSE.index)
     item = Item(account=use.account, privilege=use.privilege or "", resource=use.resource)
     if verdict == "outside" and ticket is not None:
@@ -248,7 +264,7 @@ def _beside(use: Use, ticket: Ticket) -> str:
     window = window_of(ticket)
     if window is None:
         return f"and {ticket.id} never gave it"
-    begins, ends = (wire(each).replace(".000000Z", "Z") for each in window)
+    begins, ends = (shortened(wire(each)) for each in window)
     if parse_instant(use.at) < window[0]:
         return f"before {ticket.id} gave it, from {begins} on"
     return f"after {ticket.id} gave it, until {ends}"
