@@ -26,7 +26,7 @@ import msgspec
 from muniment.core.instants import parse_instant, spoken, wire
 from muniment.core.scope import Privilege, Scope, scope
 from muniment.core.text import visible
-from muniment.core.ticket import Ticket
+from muniment.core.ticket import ID, Ticket
 
 Verdict: TypeAlias = Literal["in-window", "standing", "outside", "ungranted", "ordinary", "refused"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -35,11 +35,11 @@ LONGEST_NAME = 512
 #: what would have served is said in lengths that people ask for
 LENGTHS = tuple(timedelta(minutes=m) for m in (5, 15, 30, 60, 120, 240, 480, 720, 1440))
 
-_KEY_ID = re.compile(r"muniment:(req_[0-9A-HJKMNP-TV-Z]{26}):(.+)", re.ASCII | re.DOTALL)
-_USER = re.compile(r"muniment\.(req_[0-9A-HJKMNP-TV-Z]{26})\.(.+)", re.ASCII | re.DOTALL)
+_KEY_ID = re.compile(rf"muniment:({ID}):(.+)", re.ASCII | re.DOTALL)
+_USER = re.compile(rf"muniment\.({ID})\.(.+)", re.ASCII | re.DOTALL)
 _LOGIN = re.compile(r"muniment_req_([0-9a-hjkmnp-tv-z]{26})", re.ASCII)
 _BINDING = re.compile(r"muniment-req-([0-9a-hjkmnp-tv-z]{26})-[0-9a-f]+", re.ASCII)
-_TICKET = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
+_TICKET = re.compile(ID, re.ASCII)
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import msgspec
 from muniment.core.events import DisablementLifted, Event, IdentityRecorded, LiftProposed, SettingsAdopted
 from muniment.core.identity import is_human
 from muniment.core.instants import parse_instant
-from muniment.evidence.registries import HEARD_AFTER, Place, Say, believed
+from muniment.evidence.registries import HEARD_AFTER, Place, Say, believed, together
 from muniment.ledger.entry import Entry
 
 #: how the streams begin that say who lifted what was said of an identity, which follows
@@ -108,10 +108,7 @@ class Lifts:
 
 def faults(parts: Sequence[Lifted], says: Mapping[str, Sequence[Say]]) -> Iterator[Place]:
     """Acts that no second person stands behind, and proposals of somebody who was no operator on record."""
-    names: dict[str, list[Names]] = {}
-    for part in parts:
-        for who, each in part.names.items():
-            names.setdefault(who, []).extend(each)
+    names = together(part.names for part in parts)
     two = min((part.two for part in parts if part.two is not None), default=None)
     for act in (act for part in parts for act in part.acts):
         if fault := _unfounded(act, names, says, two):

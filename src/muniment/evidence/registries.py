@@ -105,6 +105,9 @@ class Say(msgspec.Struct, frozen=True, kw_only=True):
     owners: tuple[str, ...]
 
 
+R = TypeVar("R", bound="Keys | Say")
+
+
 class Made(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody made a token for somebody else; whether they had a say over it, another part of the log may know."""
 
@@ -234,7 +237,8 @@ def faults(parts: Iterable[Rests]) -> Iterator[Place]:
             if made.identity not in names and not _had_say(made, names, says):
                 yield _at(made.place, f"{made.maker} made it, and had no say over tokens of {made.identity}")
         for each in part.signed:
-            if not _had(each, sorted(keys.get(each.who, []), key=lambda known: known.index)):
+            had = believed(each.place.index, each.at, keys.get(each.who, []))
+            if not any(each.key in known.keys for known in had):
                 fault = f"it is signed with {fingerprint(each.key)}, which was no key of {each.who} on record"
                 yield _at(each.place, fault)
         for lent in part.borrowed:
@@ -281,24 +285,10 @@ def _had_say(made: Made, names: set[str], says: dict[str, list[Say]]) -> bool:
     )
 
 
-def believed(index: int, at: str, known: Iterable[Say]) -> Iterator[Say]:
+def believed(index: int, at: str, known: Iterable[R]) -> Iterator[R]:
     """What was on record at a place in the log: the last, and what another node may not have heard the end of yet."""
-    before = sorted((each for each in known if each.index < index), key=lambda each: each.index)
+    before: list[R] = sorted((each for each in known if each.index < index), key=lambda each: each.index)
     for each, following in pairwise((*before, None)):
         heard = following is None or parse_instant(at) <= parse_instant(following.at) + HEARD_AFTER
         if each is not None and heard:
             yield each
-
-
-def _had(signed: Signed, known: list[Keys]) -> bool:
-    """Whether the key was on record as the approver's, before the approval and not withdrawn by then."""
-    before = [each for each in known if each.index < signed.place.index]
-    for each, following in pairwise((*before, None)):
-        if each is None or signed.key not in each.keys:
-            continue
-        if following is None:
-            return True
-        # another node may not have heard of the change yet
-        if parse_instant(signed.at) <= parse_instant(following.at) + HEARD_AFTER:
-            return True
-    return False

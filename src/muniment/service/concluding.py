@@ -26,7 +26,6 @@ from muniment.core.campaign_items import CampaignItem
 from muniment.core.drift import Drift
 from muniment.core.errors import Conflict, Misconfigured, MunimentError, Refused
 from muniment.core.events import Event
-from muniment.core.identity import Identity
 from muniment.core.reconciling import key_of
 from muniment.ports import Append, Claim, Target
 from muniment.reconcile.baseline import parse
@@ -196,17 +195,15 @@ def _elsewhere(desk: Desk, campaign: Campaign, items: Sequence[CampaignItem]) ->
             who = desk.directory.get(item.identity or "")
             if who is None or not who.active or (item.group is not None and item.group not in who.groups):
                 found["gone"].append(place)
-            elif _has_others(desk, campaign, place, who):
+            # others answer for it than when the campaign was opened, as was to be changed
+            elif (
+                item.subject == "identity"
+                and campaign.decision(place) == "change"
+                and owners_of(desk, who) != item.owners
+            ):
                 found["covered"].append(place)
     for outcome, settled in found.items():
         _settle(desk, campaign.name, settled, outcome, None)
-
-
-def _has_others(desk: Desk, campaign: Campaign, place: int, who: Identity) -> bool:
-    """Whether others answer for an identity than when the campaign was opened, which was to be changed."""
-    item = desk.campaigns.items(campaign)[place]
-    change = item.subject == "identity" and campaign.decision(place) == "change"
-    return change and owners_of(desk, who) != item.owners
 
 
 def _settle(desk: Desk, name: str, places: Iterable[int], outcome: Outcome, inventory: str | None) -> None:
