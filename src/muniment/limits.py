@@ -37,6 +37,9 @@ ATTEMPT_SECONDS = 60.0
 #: of the pace that is allowed, what is not urgent leaves so much
 RESERVE = 0.5
 
+#: somebody there, or we ourselves, are at the same; later it may go
+BUSY = "target.busy"
+
 Reach = Literal["answers", "held", "unknown"]
 
 
@@ -119,13 +122,16 @@ class Gate:
     # ── around each call ──
 
     @contextmanager
-    def call(self, cost: int = 1, *, urgent: bool = False, asked: bool = False) -> Iterator[Call]:
+    def call(
+        self, cost: int = 1, *, urgent: bool = False, asked: bool = False, proves: bool = True
+    ) -> Iterator[Call]:
         """One call. What it raises, or what is noted of it, says whether the target answers.
 
         Args:
             cost: changes or readings that it is.
             urgent: it takes access away.
             asked: somebody wants to know whether it answers, also while it is held.
+            proves: to have ended well, it must have heard from the target.
 
         Raises:
             TargetUnavailable: it is held, or busy; or the call itself raised it.
@@ -134,7 +140,8 @@ class Gate:
         try:
             yield call
         except TargetUnavailable as error:
-            self._failed(error.code, error.message)
+            if error.code != BUSY:  # which is an answer, about one account and not about the others
+                self._failed(error.code, error.message)
             raise
         except MunimentError:  # a lost lease, a name that cannot be: no word about the target
             raise
@@ -142,9 +149,9 @@ class Gate:
             self._failed("internal", f"unexpected: {type(error).__name__}")
             raise
         else:
-            if call.silence is None:
+            if call.silence is None and proves:
                 self._answered()
-            else:
+            elif call.silence is not None:
                 self._failed("target.unavailable", call.silence)
         finally:
             with self._turn:
@@ -171,7 +178,7 @@ class Gate:
                     raise TargetUnavailable(
                         "as much is asked of the target as its limits allow",
                         remedy="It is tried again. If that goes on, look at [targets.ID.limits].",
-                        code="target.busy",
+                        code=BUSY,
                     )
                 self._turn.wait(min(wait or PATIENCE, give_up - now))
             self._busy += 1
@@ -220,9 +227,8 @@ class Gate:
 
 def gated(connector: Any, gate: Gate) -> Any:
     """`ports.Connector` whose calls go through a gate. It can whatever else the connector can."""
-    parts = {"brings": _Bringing, "nested": _Nesting, "changes": _Watching, "warm": _Warming}
-    extra = [part for name, part in parts.items() if hasattr(connector, name)]
-    return type("GatedConnector", (*extra, _Gated), {})(connector, gate)
+    more = {name: _through(name, **how) for name, how in _MORE.items() if hasattr(connector, name)}
+    return type("GatedConnector", (_Gated,), more)(connector, gate)
 
 
 class _Gated:
@@ -261,37 +267,18 @@ def _heard(outcomes: Sequence[Any], call: Call) -> Sequence[Any]:
     return outcomes
 
 
-class _Bringing:
-    gate: Gate
-    _connector: Any
-
-    def brings(self, wanted: Any) -> Any:
-        with self.gate.call():
-            return self._connector.brings(wanted)
-
-
-class _Nesting:
-    gate: Gate
-    _connector: Any
-
-    def nested(self) -> Any:
-        with self.gate.call():
-            return self._connector.nested()
+#: what only some connectors can. Some know what they are asked, and need not ask the target
+_MORE: dict[str, dict[str, Any]] = {
+    "brings": {"proves": False},
+    "nested": {},
+    "changes": {},
+    "warm": {"cost": 0, "urgent": True, "proves": False},
+}
 
 
-class _Watching:
-    gate: Gate
-    _connector: Any
+def _through(name: str, **how: Any) -> Callable[..., Any]:
+    def through(self: _Gated, *given: Any) -> Any:
+        with self.gate.call(**how):
+            return getattr(self._connector, name)(*given)
 
-    def changes(self, since: str | None) -> Any:
-        with self.gate.call():
-            return self._connector.changes(since)
-
-
-class _Warming:
-    gate: Gate
-    _connector: Any
-
-    def warm(self, calls: int) -> None:
-        with self.gate.call(0):
-            self._connector.warm(calls)
+    return through

@@ -130,7 +130,10 @@ def test_an_attempt_that_ends_without_a_word_lets_the_next_one_try() -> None:
     assert fails(gate)
 
 
-@pytest.mark.parametrize("error", [LeaseLost("another worker"), Invalid("not a name")])
+@pytest.mark.parametrize(
+    "error",
+    [LeaseLost("another worker"), Invalid("not a name"), TargetUnavailable("locked", code="target.busy")],
+)
 def test_what_says_nothing_about_the_target_does_not_hold_it(error: Exception) -> None:
     gate = made(Ticking(), failures=1)
     assert fails(gate, error)
@@ -263,6 +266,31 @@ def test_it_can_what_the_connector_can() -> None:
     assert (more.brings(()), more.nested(), more.changes("here")) == ((), ["one"], "here")
     more.warm(3)
     assert more.warmed == 3
+
+
+def test_who_may_have_asked_nothing_opens_nothing() -> None:
+    """What a connector knows by itself says nothing about a target that is down."""
+
+    class Knowing(Answering):
+        def brings(self, wanted):
+            return wanted
+
+        def warm(self, calls):
+            del calls
+
+        def nested(self):
+            return []
+
+    ticks = Ticking()
+    gate = made(ticks, failures=1)
+    assert fails(gate)
+    ticks.seconds = 10
+    knowing = gated(Knowing(), gate)
+    knowing.brings(())
+    knowing.warm(3)
+    assert gate.held
+    knowing.nested()
+    assert not gate.held
 
 
 # ── controllers, on real servers ──

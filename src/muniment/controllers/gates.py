@@ -72,7 +72,9 @@ class Gates:
 
     def beat(self) -> None:
         """Let go on what may; measure, and write down what is new."""
-        for target in [target for target, waiting in self._held.items() if waiting]:
+        with self._lock:
+            held = [target for target, waiting in self._held.items() if waiting]
+        for target in held:
             self._let_go(target)
         self._measure()
         self._write()
@@ -84,6 +86,8 @@ class Gates:
                 self.beat()
             except MunimentError as error:
                 log.warning("what is seen of targets cannot be written", error=error.message, code=error.code)
+            except Exception:
+                log.exception("looking after held targets failed unexpectedly")
         try:
             gone = {target: Seen(per_second=seen.per_second) for target, seen in self._written.items()}
             self._reach.write(self._node, gone, self._desk.clock.now())
