@@ -480,8 +480,13 @@ def test_who_is_warm_has_connections_and_plans_at_hand(world):
         world.real.warm(3)
         assert len(there := sorted(world.sql(connected))) == 3
     assert session.alive()  # what ends sessions was planned, and ended none
+    for idle in world.real._sessions._idle:
+        idle.idle_since -= 55  # the next call would find them too old
+    world.real.warm(3)
+    assert len(new := sorted(world.sql(connected))) == 3
+    assert not set(new) & set(there)
     assert world.connector.revoke([order], yes)[0].sessions_ended == 1
-    assert sorted(world.sql(connected)) == there
+    assert sorted(world.sql(connected)) == new
     session.close()
 
 

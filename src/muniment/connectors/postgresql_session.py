@@ -31,6 +31,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 _KEPT = 10  # idle connections; more are made when more threads work, and not kept
 _KEPT_SECONDS = 60.0  # an idle connection older than this may have been forgotten by a firewall
+_WARM_SECONDS = 10.0  # for so long, what `Sessions.warm` leaves is not too old
 _ENCODINGS = {"UTF8", "SQL_ASCII"}  # in which any name survives the way there and back
 
 #: SQLSTATE classes by which the server means: no, and asking again cannot help
@@ -258,7 +259,8 @@ class Sessions:
 
     def warm(self, count: int, until: float, opening: Callable[[Session], object]) -> None:
         """Have so many connections, idle or lent, on each new one of which ``opening`` has succeeded."""
-        while self._lent + len(self._idle) < min(count, _KEPT):
+        self._drop_older(_KEPT_SECONDS - _WARM_SECONDS)
+        while self._at_hand() < min(count, _KEPT):
             session = self._open(until)
             try:
                 opening(session)
@@ -281,15 +283,22 @@ class Sessions:
             session.close()
 
     def _take(self) -> Session | None:
-        oldest = time.monotonic() - _KEPT_SECONDS
+        self._drop_older(_KEPT_SECONDS)
+        with self._lock:
+            self._lent += 1
+            return self._idle.pop() if self._idle else None
+
+    def _drop_older(self, seconds: float) -> None:
+        oldest = time.monotonic() - seconds
         with self._lock:
             stale = [s for s in self._idle if s.idle_since < oldest]
             self._idle = [s for s in self._idle if s.idle_since >= oldest]
-            found = self._idle.pop() if self._idle else None
-            self._lent += 1
         for session in stale:
             session.close()
-        return found
+
+    def _at_hand(self) -> int:
+        with self._lock:
+            return self._lent + len(self._idle)
 
     def _put_back(self, session: Session) -> None:
         session.idle_since = time.monotonic()
