@@ -17,6 +17,10 @@ from muniment.core.ticket import ENDS
 from muniment.service import deciding, delegating, explaining, looking, standing
 from muniment.service.in_force import Governed
 from muniment.service.standing import Adopted
+from muniment.store import tables as t
+from muniment.store.engine import writing
+from muniment.store.rebuild import rebuild
+from muniment.store.searching import Sought, search
 from muniment.store.views import Filter
 from service.changes import oblige, people, ticket
 
@@ -107,3 +111,17 @@ def test_the_rules_behind_a_ticket_are_read_once_where_they_are_known(
     monkeypatch.setattr(explaining, "current", folded.append)
     assert explaining.rules(desk, asked) == read
     assert folded == []
+
+
+def test_a_rebuilt_search_knows_what_tickets_are_about_whose_rows_were_lost(office: Office) -> None:
+    """As after a backup is put back: rows of tickets are made first, and entries have their target from them."""
+    office.active()
+    office.log()
+    store = office.desk.store
+    before = search(store.engine, Sought(target="bastion", limit=100))
+    assert before
+    with writing(store.engine) as connection:
+        connection.execute(t.ticket.delete())
+        connection.execute(t.fact.delete())
+    rebuild(store)
+    assert search(store.engine, Sought(target="bastion", limit=100)) == before

@@ -115,8 +115,9 @@ def rebuild(store: SqlStore, progress: Callable[[int], None] = lambda _: None) -
     _rebuild(store, _REGISTRY)
     _rebuild(store, _DRIFTS)
     _rebuild(store, _CAMPAIGNS)
-    index_again(store.engine)
-    return _rebuild(store, _TICKETS, progress)
+    tickets = _rebuild(store, _TICKETS, progress)
+    index_again(store.engine)  # which has from its row what an entry of a ticket is about
+    return tickets
 
 
 def _rebuild(store: SqlStore, model: _Model, progress: Callable[[int], None] = lambda _: None) -> int:
