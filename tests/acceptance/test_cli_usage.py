@@ -10,6 +10,7 @@ import pytest
 
 from acceptance.conftest import ANN, AUD, BO, OPS, Muniment
 from acceptance.test_cli_server import Served, served  # noqa: F401  a fixture
+from muniment.cli.usage import SENT_LINES
 
 pytest.importorskip("duckdb")
 
@@ -68,3 +69,15 @@ def test_a_server_reads_the_same(served: Served, tmp_path: Path) -> None:  # noq
     )
     assert there == here_
     assert served("usage", "check", "bastion", who=AUD).document["ok"]
+
+
+def test_what_a_server_cannot_read_is_refused_before_any_of_it_is_sent(
+    served: Served, tmp_path: Path
+) -> None:  # noqa: F811  the fixture
+    log = tmp_path / "other.log"
+    log.write_text(lines(*[(f"user{number}", "web-admin") for number in range(SENT_LINES + 1)]))
+    words = ("usage", "ingest", log, "--format", "events", "--target", "bastion", "--timezone", "+02:00")
+    before = served("usage", "check", "bastion", who=AUD).document
+    answer = served(*words, who=OPS)
+    assert (answer.status, answer.error["code"]) == (2, "invalid")
+    assert served("usage", "check", "bastion", who=AUD).document == before

@@ -156,6 +156,11 @@ def pieces(path: Path, log: LogSettings, position: Any, *, whole: bool) -> Itera
     from muniment.usage.generic import mapped
     from muniment.usage.tailing import parts
 
+    if log.timezone != "+00:00":
+        raise Invalid(
+            "a server reads lines in UTC alone",
+            remedy="Have the log written in UTC, or read it where the store is.",
+        )
     framing = format_named(log.format, mapped(log.mapping) if log.mapping is not None else None).framing
     for part in parts(path, position, framing, whole=whole):
         lines: list[str] = []
@@ -169,11 +174,6 @@ def pieces(path: Path, log: LogSettings, position: Any, *, whole: bool) -> Itera
                 lines, size = [], 0
             lines.append(line)
             size += len(line)
-        if log.timezone != "+00:00":
-            raise Invalid(
-                "a server reads lines in UTC alone",
-                remedy="Have the log written in UTC, or read it where the store is.",
-            )
         yield lines, part.position
 
 
