@@ -37,9 +37,6 @@ ATTEMPT_SECONDS = 60.0
 #: of the pace that is allowed, what is not urgent leaves so much
 RESERVE = 0.5
 
-#: somebody there, or we ourselves, are at the same; later it may go
-BUSY = "target.busy"
-
 Reach = Literal["answers", "held", "unknown"]
 
 
@@ -140,7 +137,7 @@ class Gate:
         try:
             yield call
         except TargetUnavailable as error:
-            if error.code != BUSY:  # which is an answer, about one account and not about the others
+            if error.code != "target.busy":  # an answer, about one account and not about the others
                 self._failed(error.code, error.message)
             raise
         except MunimentError:  # a lost lease, a name that cannot be: no word about the target
@@ -178,7 +175,7 @@ class Gate:
                     raise TargetUnavailable(
                         "as much is asked of the target as its limits allow",
                         remedy="It is tried again. If that goes on, look at [targets.ID.limits].",
-                        code=BUSY,
+                        code="target.busy",
                     )
                 self._turn.wait(min(wait or PATIENCE, give_up - now))
             self._busy += 1

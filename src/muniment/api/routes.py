@@ -210,9 +210,16 @@ def filled(raw: bytes, kind: Any) -> Any:
         ) from error
 
 
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    """Of each name that a query may have. Reading annotations takes longer than reading the query."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+
+
 def asked(parameters: Mapping[str, Iterable[str]], kind: Any) -> Any:
     """A query of a known shape: each name once, unless it is a list."""
-    lists = {f.encode_name for f in msgspec.structs.fields(kind) if "tuple" in str(f.type)}
+    types = _types(kind)
+    lists = {name for name, each in types.items() if "tuple" in str(each)}
     given: dict[str, Any] = {}
     for name, values in parameters.items():
         every = list(values)
@@ -222,10 +229,10 @@ def asked(parameters: Mapping[str, Iterable[str]], kind: Any) -> Any:
             )
         given[name] = every if name in lists else every[0]
     try:
-        for field in msgspec.structs.fields(kind):
+        for name, value in given.items():
             # a word like any other, and no way to leave something out
-            if given.get(field.encode_name) == "null":
-                msgspec.convert("null", field.type)
+            if value == "null" and name in types:
+                msgspec.convert("null", types[name])
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Invalid(

@@ -21,8 +21,6 @@ from muniment.core.errors import Misconfigured, Refused, Unavailable
 if TYPE_CHECKING:
     from muniment.delivery import Issued
 
-_OLD = {"BAO_": "VAULT_"}  # what programs older than OpenBao call it
-
 
 class _Auth(msgspec.Struct, frozen=True, kw_only=True):
     client_token: str
@@ -42,12 +40,8 @@ def environment(issued: Issued) -> Iterator[dict[str, str]]:
         Misconfigured: this system has no files in memory.
     """
     env = issued.env | _unwrapped(issued)
-    env |= {
-        name.replace("BAO_", old, 1): value
-        for name, value in env.items()
-        for new, old in _OLD.items()
-        if name.startswith(new)
-    }
+    # as programs older than OpenBao call it
+    env |= {f"VAULT_{name[4:]}": value for name, value in env.items() if name.startswith("BAO_")}
     with _in_memory(issued.files) as paths:
         yield env | paths
 

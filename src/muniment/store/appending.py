@@ -118,7 +118,6 @@ class Appender:
         self._full = threading.Condition()  # the leader waits on it for company
         self._leading = False  # somebody commits for everybody
         self._callers: list[_Caller] = []  # those who wait
-        self._company = 0  # how many the leader waits for
         self._together = 0  # how many write at this moment, without those who do not wait
         self._most, self._most_at = 0, 0.0  # how many that lately were at most, and when
         self._hurry = False  # somebody in the queue does not wait
@@ -144,7 +143,7 @@ class Appender:
             follows = self._leading
             if follows:
                 self._callers.append(caller)
-                if self._hurry or len(self._queue) >= self._company:
+                if self._hurry or len(self._queue) >= self._most:
                     self._full.notify()
             self._leading = True
         try:
@@ -196,9 +195,8 @@ class Appender:
             now = time.monotonic()
             if self._together >= self._most or now - self._most_at > RECENT_SECONDS:
                 self._most, self._most_at = self._together, now
-            self._company = self._most
-            if self._company > 1:
-                self._full.wait_for(lambda: self._hurry or len(self._queue) >= self._company, GATHER_SECONDS)
+            if self._most > 1:
+                self._full.wait_for(lambda: self._hurry or len(self._queue) >= self._most, GATHER_SECONDS)
             self._hurry = False
             batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
         return batch

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 
 import msgspec
 from sqlalchemy import Engine, delete, select
@@ -59,10 +61,9 @@ class SqlReach:
         with reading(self._engine) as connection:
             rows = connection.execute(select(t.reach).order_by(t.reach.c.target, t.reach.c.at)).all()
         found: dict[str, Seen] = {}
-        for target in dict.fromkeys(row.target for row in rows):
-            mine = [
-                (row.at >= wire(now - GONE), _decode(blob(row.state))) for row in rows if row.target == target
-            ]
+        since = wire(now - GONE)
+        for target, group in groupby(rows, key=attrgetter("target")):
+            mine = [(row.at >= since, _decode(blob(row.state))) for row in group]
             alive = [seen for fresh, seen in mine if fresh]
             paces = [seen.per_second for seen in alive if seen.per_second is not None]
             last = next((seen.per_second for _, seen in reversed(mine) if seen.per_second is not None), None)

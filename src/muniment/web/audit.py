@@ -14,6 +14,7 @@ from muniment.core.errors import Invalid, MunimentError
 from muniment.core.events import KINDS, decode_data
 from muniment.core.instants import parse_instant
 from muniment.core.ticket import STATUSES
+from muniment.core.visibility import SEES_ALL
 from muniment.service import auditing
 from muniment.service.documents import ticket_documents
 from muniment.service.trends import Spread
@@ -30,7 +31,6 @@ routes = Routes("pages")
 SHOWN, PAGE = 50, 1000
 #: what is drawn unless somebody wants another number
 USUAL = 25
-READERS = frozenset({"auditor", "operator"})
 
 
 class Wanted(Narrowing, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,7 +92,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     link: str | None
 
 
-@routes.get("/audit", query=Wanted, answer="text/html", browser=True, roles=READERS)
+@routes.get("/audit", query=Wanted, answer="text/html", browser=True, roles=SEES_ALL)
 def show_audit(call: Call) -> Plain:
     """Search every sealed entry of the ledger."""
     wanted: Wanted = call.query
@@ -109,7 +109,9 @@ def show_audit(call: Call) -> Plain:
     )  # fmt: skip
 
 
-@routes.get("/audit.csv", query=Wanted, answer="text/csv", browser=True, work=True, heavy=True, roles=READERS)
+@routes.get(
+    "/audit.csv", query=Wanted, answer="text/csv", browser=True, work=True, heavy=True, roles=SEES_ALL
+)
 def take_audit(call: Call) -> Plain:
     """Take what was found along."""
     wanted: Wanted = call.query
@@ -125,14 +127,14 @@ def take_audit(call: Call) -> Plain:
     return file("entries", ("leaf", "at", "kind", "about", "place", "actor", "via"), every(page))
 
 
-@routes.get("/audit/trends", answer="text/html", browser=True, roles=READERS)
+@routes.get("/audit/trends", answer="text/html", browser=True, roles=SEES_ALL)
 def show_trends(call: Call) -> Plain:
     """Show how it goes over time."""
     months = call.desk.trends.months()
     return show(call, "trends.html", charts=charts.of(months), any_tickets=any(m.tickets for m in months))
 
 
-@routes.get("/audit/trends.csv", answer="text/csv", browser=True, roles=READERS)
+@routes.get("/audit/trends.csv", answer="text/csv", browser=True, roles=SEES_ALL)
 def take_trends(call: Call) -> Plain:
     """Take the figures along."""
     rows: list[Row] = [
@@ -146,7 +148,7 @@ def take_trends(call: Call) -> Plain:
     return file("trends", _TRENDS, rows)
 
 
-@routes.get("/audit/sample", query=Drawing, answer="text/html", browser=True, roles=READERS)
+@routes.get("/audit/sample", query=Drawing, answer="text/html", browser=True, roles=SEES_ALL)
 def show_sample(call: Call) -> Plain:
     """Draw a sample of tickets, or show the one that was drawn by a seed."""
     wanted: Drawing = call.query
@@ -163,7 +165,7 @@ def show_sample(call: Call) -> Plain:
 
 
 @routes.get(
-    "/audit/sample.csv", query=Drawing, answer="text/csv", browser=True, work=True, heavy=True, roles=READERS
+    "/audit/sample.csv", query=Drawing, answer="text/csv", browser=True, work=True, heavy=True, roles=SEES_ALL
 )
 def take_sample(call: Call) -> Plain:
     """Take a sample along, with its seed and the size of its population in every row."""

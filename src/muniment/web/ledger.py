@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from muniment.api.routes import Call, Plain, Routes
+from muniment.core.visibility import SEES_ALL
 from muniment.service import lookout
-from muniment.web.audit import READERS
 from muniment.web.pages import show
 from muniment.web.taking import Row, every, file
 
@@ -24,7 +24,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     before: Annotated[int, Meta(ge=1, lt=1 << 53)] | None = None
 
 
-@routes.get("/ledger", query=Wanted, answer="text/html", browser=True, roles=READERS)
+@routes.get("/ledger", query=Wanted, answer="text/html", browser=True, roles=SEES_ALL)
 def show_ledger(call: Call) -> Plain:
     """Show where the ledger stands."""
     wanted: Wanted = call.query
@@ -33,7 +33,7 @@ def show_ledger(call: Call) -> Plain:
     return show(call, "ledger.html", ledger=found, before=wanted.before, more=more, url=call.office.url)
 
 
-@routes.get("/checkpoints.csv", answer="text/csv", browser=True, work=True, heavy=True, roles=READERS)
+@routes.get("/checkpoints.csv", answer="text/csv", browser=True, work=True, heavy=True, roles=SEES_ALL)
 def take_checkpoints(call: Call) -> Plain:
     """Take the list of checkpoints along."""
 

@@ -13,13 +13,14 @@ from msgspec import Meta
 from muniment.api import problems
 from muniment.api.routes import Call, Plain, Routes
 from muniment.core.errors import Invalid, MunimentError, NotFound
+from muniment.core.visibility import SEES_ALL
 from muniment.policy.cedar import CedarPolicy
 from muniment.policy.loading import SCHEMA, read_folder
 from muniment.service import auditing, changing, filing
 from muniment.service.standing import current, without_schema
 from muniment.store.searching import Sought
 from muniment.web.asking import LENGTHS, USUAL, Asking, ask_of
-from muniment.web.audit import READERS, line
+from muniment.web.audit import line
 from muniment.web.narrowing import Field, one_of
 from muniment.web.pages import away, names, show
 from muniment.web.tickets import Form
@@ -53,7 +54,7 @@ class Trying(Form, frozen=True, kw_only=True, forbid_unknown_fields=True):
     since: Annotated[str, Meta(max_length=10)] = "90d"
 
 
-@routes.get("/policy", answer="text/html", browser=True, roles=READERS)
+@routes.get("/policy", answer="text/html", browser=True, roles=SEES_ALL)
 def show_policy(call: Call) -> Plain:
     """Show the policies in force, and who changed them."""
     desk, name_of = call.desk, names(call)
@@ -87,7 +88,7 @@ def refuse_change_here(call: Call) -> Plain:
     )
 
 
-@routes.get("/policy/what-if", query=Supposing, answer="text/html", browser=True, roles=READERS)
+@routes.get("/policy/what-if", query=Supposing, answer="text/html", browser=True, roles=SEES_ALL)
 def show_what_if(call: Call) -> Plain:
     """Say what policy would say to a request that nobody files."""
     said: Supposing = call.query
@@ -105,13 +106,13 @@ def show_what_if(call: Call) -> Plain:
     )  # fmt: skip
 
 
-@routes.get("/policy/backtest", answer="text/html", browser=True, roles=READERS)
+@routes.get("/policy/backtest", answer="text/html", browser=True, roles=SEES_ALL)
 def show_backtests(call: Call) -> Plain:
     """Show the backtests of this server, and begin another."""
     return _backtests(call)
 
 
-@routes.post("/policy/backtest", body=Trying, form=True, answer="text/html", scope="read", browser=True, work=True, heavy=True, roles=READERS)  # fmt: skip
+@routes.post("/policy/backtest", body=Trying, form=True, answer="text/html", scope="read", browser=True, work=True, heavy=True, roles=SEES_ALL)  # fmt: skip
 def start_backtest(call: Call) -> Plain:
     """Ask other policies about the tickets of the past. Records nothing."""
     said: Trying = call.body
@@ -126,7 +127,7 @@ def start_backtest(call: Call) -> Plain:
     return away(f"/policy/backtest/{run.id}")
 
 
-@routes.get("/policy/backtest/{backtest}", answer="text/html", browser=True, roles=READERS)
+@routes.get("/policy/backtest/{backtest}", answer="text/html", browser=True, roles=SEES_ALL)
 def show_backtest(call: Call) -> Plain:
     """Show how far a backtest is, or what came of it."""
     run = call.office.backtests.get(call.caller, call.names["backtest"])
