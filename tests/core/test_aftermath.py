@@ -240,6 +240,13 @@ def test_who_looks_back(command, facts: dict, code: str | None) -> None:
     assert refused.code == code or (code is None and refused.code.startswith("refused.self-"))
 
 
+def test_nobody_looks_back_on_ordinary_use_either_by_whom_they_report_to() -> None:
+    life = overseen()
+    facts = replace(steward(life), superiors=(REQUESTER,))
+    refused = refusal(life.do, c.Review(outcome="appropriate", comment=WORDS), facts)
+    assert refused.code == "refused.subordinate"
+
+
 # ── how somebody signed in ──
 
 
