@@ -71,9 +71,7 @@ def test_a_server_reads_the_same(served: Served, tmp_path: Path) -> None:  # noq
     assert served("usage", "check", "bastion", who=AUD).document["ok"]
 
 
-def test_what_a_server_cannot_read_is_refused_before_any_of_it_is_sent(
-    served: Served, tmp_path: Path
-) -> None:  # noqa: F811  the fixture
+def test_a_server_is_sent_nothing_that_it_cannot_read(served: Served, tmp_path: Path) -> None:  # noqa: F811  the fixture
     log = tmp_path / "other.log"
     log.write_text(lines(*[(f"user{number}", "web-admin") for number in range(SENT_LINES + 1)]))
     words = ("usage", "ingest", log, "--format", "events", "--target", "bastion", "--timezone", "+02:00")
