@@ -13,7 +13,7 @@ from muniment.core.campaign import Status
 from muniment.core.errors import IntegrityError
 from muniment.core.instants import wire
 from muniment.store import tables as t
-from muniment.store.engine import blob, reading, writing
+from muniment.store.engine import blob, folded, reading, writing
 from muniment.store.inventories import PART
 from muniment.store.projecting import CAMPAIGN
 
@@ -78,7 +78,7 @@ class SqlCampaigns:
             query = query.where(c.status.in_(list(statuses)))
         with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(c.stream).limit(limit)).scalars()
-            return [_read(blob(state)) for state in rows]
+            return [folded(_decode, blob(state)) for state in rows]
 
     def due(self, until: datetime) -> list[str]:
         """Names of those that a controller must look at by then."""
@@ -88,16 +88,6 @@ class SqlCampaigns:
                 select(c.stream).where(c.due_at <= wire(until)).order_by(c.due_at, c.stream)
             ).scalars()
             return [stream.removeprefix(CAMPAIGN) for stream in rows]
-
-
-def _read(state: bytes) -> Listed:
-    try:
-        return _decode(state)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            "a row of the read model is damaged",
-            remedy="Run `muniment admin rebuild`: the entries are the truth.",
-        ) from error
 
 
 _decode = msgspec.json.Decoder(Listed).decode

@@ -11,18 +11,21 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from muniment.core.errors import IntegrityError, Misconfigured, StoreUnavailable
 from muniment.store import alive
+
+T = TypeVar("T")
 
 #: to the database at once, from one process, and how many of them stay open. PostgreSQL takes a hundred in all, as it
 #: comes; whoever needs them in numbers is kept to a part of them (`api.load`), so that taking away always finds one
@@ -112,6 +115,17 @@ def _keep_a_log(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def folded(decode: Callable[[bytes], T], state: bytes) -> T:
+    """State of a read model. Raises `IntegrityError` for a row that is none."""
+    try:
+        return decode(state)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise IntegrityError(
+            "a row of the read model is damaged",
+            remedy="Run `muniment admin rebuild`: the entries are the truth.",
+        ) from error
 
 
 def blob(value: Any) -> bytes:

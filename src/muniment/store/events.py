@@ -22,7 +22,7 @@ from muniment.ports import Append, Appended, Claim, Clock, Due, Lease, Stream
 from muniment.store import tables as t
 from muniment.store.appending import Appender
 from muniment.store.clock import RESYNC_SECONDS, StoreClock, system_time
-from muniment.store.engine import blob, reading, writing
+from muniment.store.engine import blob, folded, reading, writing
 from muniment.store.families import counting, listing
 from muniment.store.leasing import free, take
 from muniment.store.marking import Marker
@@ -341,13 +341,7 @@ class SqlStore:
 
 def decode_state(state: bytes) -> Ticket:
     """Read a ticket's folded state from the read model."""
-    try:
-        return _decode_ticket(state)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            "a row of the read model is damaged",
-            remedy="Run `muniment admin rebuild`: the entries are the truth.",
-        ) from error
+    return folded(_decode_ticket, state)
 
 
 def _foreign(stream: str, seq: int, why: str) -> IntegrityError:

@@ -8,9 +8,8 @@ import msgspec
 from sqlalchemy import Engine, select
 
 from muniment.core.drift import Drift, Status
-from muniment.core.errors import IntegrityError
 from muniment.store import tables as t
-from muniment.store.engine import blob, reading
+from muniment.store.engine import blob, folded, reading
 from muniment.store.projecting import DRIFT
 
 #: rows read at once
@@ -43,7 +42,7 @@ class SqlFindings:
             query = query.where(c.target.in_(list(targets)))
         with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(c.stream).limit(limit)).scalars()
-            return [_read(blob(state)) for state in rows]
+            return [folded(_decode, blob(state)) for state in rows]
 
     def unresolved(self, target: str) -> dict[str, Drift]:
         """All of a target that are not over, by their names."""
@@ -53,13 +52,3 @@ class SqlFindings:
             found |= {each.id: each for each in page}
             page = self.page(targets=[target], statuses=UNRESOLVED, after=page[-1].id)
         return found
-
-
-def _read(state: bytes) -> Drift:
-    try:
-        return _decode(state)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            "a row of the read model is damaged",
-            remedy="Run `muniment admin rebuild`: the entries are the truth.",
-        ) from error
