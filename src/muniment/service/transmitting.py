@@ -58,9 +58,9 @@ class SignalStream:
     push: Push | None  # as configured
     client: IdentityId | None  # whose it is, else
     subjects: str  # how people are named
+    states: SqlSignalStreams  # what its receiver made of it
     subjects_issuer: str | None = None
     targets: tuple[str, ...] = ()
-    states: SqlSignalStreams | None = None  # what its receiver made of it; None: nothing can be
     endpoints: Endpoints | None = None  # what the receiver may have it pushed to; None: nothing
     verifications: deque[str] = field(
         default_factory=lambda: deque(maxlen=WAITING)
@@ -98,7 +98,7 @@ class SignalStream:
     @property
     def state(self) -> StreamState:
         """What its receiver made of it."""
-        return self.states.get(self.stream_id) if self.states and self.client else StreamState()
+        return self.states.get(self.stream_id) if self.client else StreamState()
 
     def send(self, message: Message, now: datetime) -> None:
         """See `sending.Sink`."""
@@ -241,7 +241,7 @@ class Transmitting:
             )
         self._require_same(stream, wish)
         made = self._wished(stream, StreamState(), wish)
-        self._states(stream).change(stream.stream_id, lambda _: made)
+        stream.states.change(stream.stream_id, lambda _: made)
         return self.configuration(stream)
 
     def update(self, stream: SignalStream, wish: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
@@ -253,12 +253,12 @@ class Transmitting:
             before = replace(state, requested=None, description=None, endpoint=None) if whole else state
             return self._wished(stream, before, wish)
 
-        self._states(stream).change(stream.stream_id, make)
+        stream.states.change(stream.stream_id, make)
         return self.configuration(stream)
 
     def delete(self, stream: SignalStream) -> None:
         """It is not there any more, and what waits for it is not sent."""
-        self._states(stream).change(stream.stream_id, lambda _: StreamState(there=False))
+        stream.states.change(stream.stream_id, lambda _: StreamState(there=False))
         self._drop(stream)
 
     def set_status(self, stream: SignalStream, status: str, reason: str | None) -> dict[str, Any]:
@@ -268,7 +268,7 @@ class Transmitting:
             _require_there(state)
             return replace(state, status=status, reason=reason)
 
-        self._states(stream).change(stream.stream_id, make)
+        stream.states.change(stream.stream_id, make)
         if status == "disabled":
             self._drop(stream)
         self._push_verifications(stream)
@@ -291,7 +291,7 @@ class Transmitting:
                 )
             return replace(state, without=tuple(sorted(without)))
 
-        self._states(stream).change(stream.stream_id, make)
+        stream.states.change(stream.stream_id, make)
 
     def _meant(self, stream: SignalStream, subject: Mapping[str, Any]) -> IdentityId | None:
         if subject.get("format") == "complex" and isinstance(subject.get("user"), Mapping):
@@ -348,11 +348,6 @@ class Transmitting:
                     remedy=f"Fetch it ({POLL}, without an endpoint_url), or have it pushed ({PUSH}).",
                     code="invalid.stream",
                 )
-
-    def _states(self, stream: SignalStream) -> SqlSignalStreams:
-        if stream.states is None:
-            raise AssertionError("unreachable: streams that clients have, have states")
-        return stream.states
 
     def _drop(self, stream: SignalStream) -> None:
         stream.verifications.clear()
