@@ -27,12 +27,11 @@ from muniment.core.drift import Drift
 from muniment.core.errors import Conflict, Misconfigured, MunimentError, Refused
 from muniment.core.events import Event
 from muniment.core.reconciling import key_of
-from muniment.ports import Append, Claim, Target
+from muniment.ports import Claim, Target
 from muniment.reconcile.baseline import parse
 from muniment.service import certifying, reconciling, removing
 from muniment.service.desk import CONTROLLER, Desk
 from muniment.service.selecting import owners_of
-from muniment.store.projecting import DRIFT
 
 #: findings ordered and carried out at once: as long as a lease lasts, at most
 CHUNK = 200
@@ -134,24 +133,18 @@ def _order(desk: Desk, campaign: Campaign, target: Target, revoked: Sequence[Cam
     separate, reason = target.connector.capabilities.separate, campaign.comment or ""
     names = [d.name_of(target.id, d.UNEXPLAINED, item.held) for item in revoked]
     ordered: list[Drift] = []
-    for start in range(0, len(names), CHUNK):
-        appends: list[Append] = []
-        whole = desk.store.whole([DRIFT + name for name in names[start : start + CHUNK]])
-        for stream, recorded in whole.values():
-            drift = d.replay((each.event, each.at, each.actor) for each in recorded)
-            if drift is None or drift.status == "resolved":
-                continue
-            try:
-                events = d.order_removal(drift, reason, separate=separate)
-            except Refused:  # it is not ours to take away: it is watched
-                continue
-            ordered.append(drift)
-            if events:
-                now = desk.clock.now()
-                appends.append(reconciling.appending(stream, drift, CONTROLLER, events, now))
-        for result in desk.store.append_many(appends):
-            if isinstance(result, MunimentError) and not isinstance(result, Conflict):
-                raise result
+
+    def make(_: str, drift: Drift | None) -> tuple[Event, ...]:
+        if drift is None or drift.status == "resolved":
+            return ()
+        try:
+            events = d.order_removal(drift, reason, separate=separate)
+        except Refused:  # it is not ours to take away: it is watched
+            return ()
+        ordered.append(drift)
+        return events
+
+    reconciling.append_findings(desk, CONTROLLER, desk.clock.now(), {name: name for name in names}, make)
     return ordered
 
 

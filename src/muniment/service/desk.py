@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -473,3 +473,19 @@ def ticket_id(text: str) -> str:
     if not re.fullmatch(ID, text):
         raise no_such_ticket(text)
     return text
+
+
+def append_beside(desk: Desk, stream: str, actor: Actor, event: Event, now: datetime, **more: Any) -> bool:
+    """Append an event to a registry stream in which others' stand as well, whoever is first; ``more`` of the `Append`.
+
+    False: others are at it all the time.
+    """
+    for _ in range(ATTEMPTS):
+        known = desk.views.registered_of([stream]).get(stream)
+        state = known[0] if known else Stream(id=stream, version=0, head=None)
+        try:
+            desk.store.append(Append(stream=state, actor=actor, events=(event,), at=now, **more))
+        except Conflict:
+            continue
+        return True
+    return False

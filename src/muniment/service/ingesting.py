@@ -24,9 +24,9 @@ from muniment.core.events import ReadPart, UsageIngested
 from muniment.core.instants import wire
 from muniment.core.text import clean_name
 from muniment.core.use import Interval, Rule, Use, World, together, use_of
-from muniment.ports import Actor, Append, Claim, Lease, Rejected, Stream, Target, UseBatch, UseSource
+from muniment.ports import Actor, Claim, Lease, Rejected, Target, UseBatch, UseSource
 from muniment.service import inventories
-from muniment.service.desk import ATTEMPTS, Caller, Desk
+from muniment.service.desk import Caller, Desk, append_beside
 from muniment.service.ids import new_id
 from muniment.settings.usage import LONGEST_SKEW, LogSettings, UsageSettings, usage_settings, zone
 from muniment.store.use_rows import digest, encoded
@@ -233,24 +233,8 @@ class _Reading:
 
     def _record(self, event: UsageIngested, batch: UseBatch, now: datetime) -> None:
         stream = STREAM + event.target
-        for _ in range(ATTEMPTS):
-            known = self._desk.views.registered(stream).get(stream)
-            state = known[0] if known else Stream(id=stream, version=0, head=None)
-            try:
-                self._desk.store.append(
-                    Append(
-                        stream=state,
-                        actor=self._actor,
-                        events=(event,),
-                        at=now,
-                        used=batch,
-                        fence=self._lease,
-                    )
-                )
-            except Conflict:
-                continue
-            return
-        raise Conflict(f"the use of {event.target} is read all the time", remedy="Try again.")
+        if not append_beside(self._desk, stream, self._actor, event, now, used=batch, fence=self._lease):
+            raise Conflict(f"the use of {event.target} is read all the time", remedy="Try again.")
 
 
 class _Found:

@@ -20,8 +20,8 @@ from muniment.core.events import InventoryTaken
 from muniment.core.instants import wire
 from muniment.core.inventory import Item, counts, digest, lines, read
 from muniment.core.visibility import SEES_ALL
-from muniment.ports import Actor, Append, Nesting, Stream, Target
-from muniment.service.desk import ATTEMPTS, Caller, Desk
+from muniment.ports import Actor, Nesting, Target
+from muniment.service.desk import Caller, Desk, append_beside
 from muniment.service.documents import Document
 from muniment.service.ids import new_id
 from muniment.store.inventories import SqlInventories
@@ -77,19 +77,12 @@ def take(desk: Desk, actor: Actor, target: Target) -> Reading:
         holdings=len(ordered), accounts=accounts, nested=brought, digest=digest(ordered),
     )  # fmt: skip
     kept.keep(target.id, event.inventory, ordered)
-    stream = STREAM + target.id
-    for _ in range(ATTEMPTS):
-        known = desk.views.registered(stream).get(stream)
-        state = known[0] if known else Stream(id=stream, version=0, head=None)
-        try:
-            desk.store.append(Append(stream=state, actor=actor, events=(event,), at=now))
-        except Conflict:  # another inventory of the same target: both stand
-            continue
-        complete = [each.id for each in of_target(desk, target.id) if each.taken.complete]
-        kept.forget(target.id, {*complete[-KEPT:], event.inventory})
-        taken = Inventory(taken=event, at=wire(now), by=actor.id)
-        return Reading(inventory=taken, items=items)
-    raise Conflict(f"inventories of {target.id} are taken all the time", remedy="Try again.")
+    # another inventory of the same target: both stand
+    if not append_beside(desk, STREAM + target.id, actor, event, now):
+        raise Conflict(f"inventories of {target.id} are taken all the time", remedy="Try again.")
+    complete = [each.id for each in of_target(desk, target.id) if each.taken.complete]
+    kept.forget(target.id, {*complete[-KEPT:], event.inventory})
+    return Reading(inventory=Inventory(taken=event, at=wire(now), by=actor.id), items=items)
 
 
 def take_for(desk: Desk, caller: Caller, target_id: str) -> Inventory:

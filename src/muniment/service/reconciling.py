@@ -30,7 +30,7 @@ from muniment.ports import Actor, Append, Stream, Target
 from muniment.reconcile.baseline import Declared, parse
 from muniment.reconcile.comparing import Compared, Row, compare, expected_table, held_table
 from muniment.service import inventories
-from muniment.service.desk import ATTEMPTS, Caller, Desk
+from muniment.service.desk import Caller, Desk, append_beside
 from muniment.service.documents import Document
 from muniment.service.filing import account_of
 from muniment.service.inventories import Inventory
@@ -431,13 +431,5 @@ def appending(
 
 
 def _made(desk: Desk, actor: Actor, made: ReconciliationMade, now: datetime) -> None:
-    stream = STREAM + made.target
-    for _ in range(ATTEMPTS):
-        known = desk.views.registered(stream).get(stream)
-        state = known[0] if known else Stream(id=stream, version=0, head=None)
-        try:
-            desk.store.append(Append(stream=state, actor=actor, events=(made,), at=now))
-        except Conflict:
-            continue
-        return
-    raise Conflict(f"{made.target} is reconciled all the time", remedy="Try again.")
+    if not append_beside(desk, STREAM + made.target, actor, made, now):
+        raise Conflict(f"{made.target} is reconciled all the time", remedy="Try again.")
