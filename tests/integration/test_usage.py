@@ -73,8 +73,9 @@ def now(o: Office) -> None:
 def read(o: Office, log: LogSettings, *, whole: bool = True) -> None:
     now(o)
     target = o.desk.targets["target"]
-    with ingesting.turn(o.desk, "target"):
-        ingesting._read(o.desk, CONTROLLER, target, Path(log.path), log, live=not whole)
+    with ingesting.turn(o.desk, "target") as lease:
+        reading = ingesting._reading(o.desk, CONTROLLER, target, log, lease)
+        ingesting._read(reading, Path(log.path), live=not whole)
         pairing.pair(o.desk, CONTROLLER, target)
 
 
